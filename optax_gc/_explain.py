@@ -1,0 +1,67 @@
+"""`explain()`: a table of what will be centralized, and why."""
+
+import math
+
+import optax
+
+from optax_gc._plan import Axes, Planned, fan_in_size, plan
+
+_HEADER = ("path", "shape", "fan-in axes", "fan-in", "constraints", "note")
+
+
+def explain(params: optax.Params, axes: Axes = None, *, conv_only: bool = False) -> str:
+    """A table of what `centralize(axes, conv_only=conv_only)` does to each leaf of `params`.
+
+    Args:
+      params: parameters, gradients or their `jax.ShapeDtypeStruct`s.
+      axes: as for `centralize`.
+      conv_only: as for `centralize`.
+
+    Returns:
+      One row per leaf: its path, its shape, its fan-in axes, the number of elements that a mean is
+      taken over, the number of means removed (one constraint per output unit), or why it is left
+      alone. The last line is a total.
+
+    Raises:
+      TypeError, ValueError: as `centralize` does at `init`.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_gc
+      >>> print(optax_gc.explain({"kernel": jnp.zeros((3, 3, 16, 32)), "bias": jnp.zeros(32)}))
+      path    shape      fan-in axes  fan-in  constraints  note
+      bias    32         -            -       -            left alone: bias
+      kernel  3x3x16x32  0, 1, 2      144     32
+      total: 1 of 2 leaves centralized, 4,608 of 4,640 elements, 32 constraints
+    """
+    planned = [row for row in plan(params, axes, conv_only)[0] if hasattr(row.leaf, "shape")]
+    rows = [_HEADER, *map(_row, planned)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, _total(planned)])
+
+
+def _row(planned: Planned) -> tuple[str, ...]:
+    path, leaf, fan_in = planned
+    shape = "x".join(map(str, leaf.shape)) or "scalar"
+    if not fan_in.axes:
+        return (path, shape, "-", "-", "-", f"left alone: {fan_in.note or 'no fan-in axes'}")
+    note = "; ".join(filter(None, [fan_in.op, fan_in.note, *fan_in.mesh_axes]))
+    axes = ", ".join(map(str, fan_in.axes))
+    return (path, shape, axes, str(fan_in_size(leaf, fan_in)), f"{_constraints(planned):,}", note)
+
+
+def _constraints(planned: Planned) -> int:
+    return math.prod(planned.leaf.shape) // fan_in_size(planned.leaf, planned.fan_in)
+
+
+def _total(planned: list[Planned]) -> str:
+    centralized = [row for row in planned if row.fan_in.axes]
+    some = sum(math.prod(row.leaf.shape) for row in centralized)
+    every = sum(math.prod(row.leaf.shape) for row in planned)
+    return (
+        f"total: {len(centralized)} of {len(planned)} leaves centralized, "
+        f"{some:,} of {every:,} elements, {sum(map(_constraints, centralized)):,} constraints"
+    )
