@@ -1,0 +1,25 @@
+"""Handwritten digits with gradient centralization: the first run, under a minute on two cores.
+
+Expect test_top1 of 0.99 (360 test images, so 0.003 is one image).
+"""
+
+from train import config as configs
+
+
+def get_config():
+    config = configs.default()
+    config.num_epochs = 40
+    config.data.name = "digits"
+    config.data.batch_size = 64
+    config.data.mean = (0.305,)
+    config.data.std = (0.376,)
+    config.data.pad = 1
+    config.model.name = "convnet"
+    config.optimizer.name = "momentum"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.weight_decay = 5e-4
+    config.schedule.name = "cosine"
+    config.schedule.warmup = 0.05
+    config.gc.mode = "all"
+    config.eval.every_epochs = 5
+    return config

@@ -1,0 +1,91 @@
+"""A wrong configuration is refused in one line that says what is allowed."""
+
+import importlib
+import pkgutil
+
+import pytest
+from ml_collections import ConfigDict
+
+import configs
+from train import config as trainer_config
+from train.errors import UserError
+
+CONFIGS = [module.name for module in pkgutil.iter_modules(configs.__path__)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_file_is_valid(name):
+    trainer_config.validate(importlib.import_module(f"configs.{name}").get_config())
+
+
+def test_the_pairs_of_configs_differ_in_gc_alone():
+    for name in ("digits", "cifar100"):
+        plain = trainer_config.flatten(importlib.import_module(f"configs.{name}").get_config())
+        gc = trainer_config.flatten(importlib.import_module(f"configs.{name}_gc").get_config())
+        assert {field for field in gc if gc[field] != plain[field]} == {"gc.mode"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("precision", "float16", "one of float32, bfloat16"),
+        ("optimizer.name", "lion", "one of sgd, momentum"),
+        ("schedule.name", "linear", "one of constant, step, cosine"),
+        ("gc.mode", "some", "one of none, all, conv"),
+        ("gc.location", "before", "one of gradient, update"),
+        ("seed", -1, "at least 0"),
+        ("seed", 2**31, "at most 2147483647"),
+        ("num_epochs", -1, "at least 0"),
+        ("num_steps", -5, "at least 0"),
+        ("data.batch_size", 0, "at least 1"),
+        ("data.pad", -1, "at least 0"),
+        ("eval.every_epochs", 0, "at least 1"),
+        ("eval.batch_size", 0, "at least 1"),
+        ("checkpoint.every_steps", -1, "at least 0"),
+        ("checkpoint.keep", 0, "at least 1"),
+        ("log_every_steps", 0, "at least 1"),
+        ("optimizer.learning_rate", 0.0, "above 0"),
+        ("optimizer.learning_rate", float("nan"), "above 0"),
+        ("optimizer.learning_rate", float("inf"), "above 0"),
+        ("optimizer.weight_decay", -1e-4, "at least 0"),
+        ("optimizer.weight_decay", float("nan"), "at least 0"),
+        ("optimizer.eps", 0.0, "above 0"),
+        ("optimizer.momentum", 1.0, "below 1"),
+        ("optimizer.b1", -0.1, "below 1"),
+        ("optimizer.b2", 1.5, "below 1"),
+        ("schedule.warmup", 1.0, "below 1"),
+        ("schedule.step_epochs", 0.0, "above 0"),
+        ("schedule.step_factor", -1.0, "above 0"),
+        ("data.mean", (), "one finite number per channel"),
+        ("data.mean", ("a",), "one finite number per channel"),
+        ("data.std", (0.0,), "above 0 per channel"),
+    ],
+)
+def test_a_bad_value_is_refused(field, value, allowed):
+    config = trainer_config.default()
+    with config.unlocked():
+        config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError) as error:
+        trainer_config.validate(config)
+    assert field in str(error.value)
+    assert allowed in str(error.value)
+
+
+def test_no_length_is_refused():
+    config = trainer_config.default()
+    config.num_epochs = 0
+    with pytest.raises(UserError, match="both 0"):
+        trainer_config.validate(config)
+
+
+def test_an_unknown_a_missing_and_a_mistyped_field_are_refused():
+    fields = trainer_config.default().to_dict()
+    with pytest.raises(UserError, match=r"config\.optimiser is not a field"):
+        trainer_config.validate(ConfigDict(fields | {"optimiser": "adam"}))
+    with pytest.raises(UserError, match=r"config\.seed='0' is not allowed; .* of type int"):
+        trainer_config.validate(ConfigDict(fields | {"seed": "0"}))
+    with pytest.raises(UserError, match=r"config\.seed=True"):
+        trainer_config.validate(ConfigDict(fields | {"seed": True}))
+    del fields["seed"]
+    with pytest.raises(UserError, match=r"config\.seed is missing"):
+        trainer_config.validate(ConfigDict(fields))

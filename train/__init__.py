@@ -1,0 +1,1 @@
+"""The trainer: image classification in Flax, with and without gradient centralization."""

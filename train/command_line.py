@@ -1,0 +1,76 @@
+"""The flags that every command shares: `--config FILE`, `--config.FIELD=VALUE`, `--workdir`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from train.errors import UserError
+
+MISTAKE = 2
+"""Exit status for what a person can mend."""
+
+
+def parse(argv: list[str], usage: str) -> tuple[ConfigDict, Path]:
+    """Reads the command line.
+
+    Args:
+      argv: the command line, program name first.
+      usage: what `--help` prints.
+
+    Returns:
+      The locked config with its overrides, and the work folder.
+
+    Raises:
+      UserError: a flag, a field or a value is wrong, or the config file does not load.
+      SystemExit: after `--help`.
+    """
+    if {"--help", "-h"} & set(argv[1:]):
+        print(usage)
+        raise SystemExit(0)
+    values = flags.FlagValues()
+    flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
+    file = _config_file(argv)
+    try:
+        rest = values(argv)
+    except Exception as error:  # a config file is Python: it can raise anything
+        raise UserError(f"{file}: {_reason(error)}") from error
+    if rest[1:]:
+        raise UserError(f"unknown argument {rest[1]!r}; see --help")
+    if not isinstance(flag.value, ConfigDict):
+        raise UserError(f"{file}: get_config() must return an ml_collections.ConfigDict")
+    return flag.value, Path(workdir.value or Path("runs", file.stem))
+
+
+def run(command: Callable[[list[str]], int]) -> None:
+    """Runs a command to its exit status; a `UserError` is one line on stderr and status 2."""
+    logging.set_verbosity(logging.ERROR)  # what libraries tell of themselves is not for the user
+    try:
+        status = command(sys.argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = MISTAKE
+    sys.exit(status)
+
+
+def _config_file(argv: list[str]) -> Path:
+    for index, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            value = value if equals else "".join(argv[index + 1 : index + 2])
+            file = Path(value.split(":")[0])
+            if not file.is_file():
+                raise UserError(f"--config {value!r} is not a file; see the folder configs/")
+            return file
+    raise UserError("--config is missing; for example --config configs/digits_gc.py")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    text = str(error).strip("'\"").split("Traceback (most recent call last)")
+    last_line = text[-1].strip().splitlines()[-1] if len(text) > 1 else text[0]
+    return last_line or type(error).__name__

@@ -1,0 +1,148 @@
+"""The default configuration, and the check that every run's configuration passes first."""
+
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from train.errors import UserError
+
+
+def default() -> ConfigDict:
+    """A config with every field there is; the files in `configs/` change what they need."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "num_epochs": 10,
+            "num_steps": 0,  # 0: as many as the epochs need
+            "precision": "float32",
+            "data": {
+                "name": "digits",
+                "dir": "",  # empty: TFDS_DATA_DIR, or TFDS's own default
+                "batch_size": 128,
+                "mean": (0.5,),  # per channel, of pixels scaled to 0..1
+                "std": (0.5,),
+                "pad": 0,  # pixels of zeros around an image before a random crop
+                "flip": False,  # left to right, half of the time
+            },
+            "model": {"name": "convnet"},
+            "optimizer": {
+                "name": "momentum",
+                "learning_rate": 0.1,
+                "weight_decay": 0.0,  # coupled (L2), for adamw decoupled
+                "momentum": 0.9,  # momentum
+                "nesterov": False,  # momentum
+                "b1": 0.9,  # adam, adamw
+                "b2": 0.999,  # adam, adamw; rmsprop's decay
+                "eps": 1e-8,  # adagrad, rmsprop, adam, adamw
+            },
+            "schedule": {
+                "name": "constant",
+                "warmup": 0.0,  # share of the run in which the rate rises from 0, linearly
+                "step_epochs": 60.0,  # step: multiply the rate every so many epochs ...
+                "step_factor": 0.1,  # ... by this
+            },
+            "gc": {"mode": "all", "location": "gradient"},
+            "eval": {"every_epochs": 1, "batch_size": 500},
+            "checkpoint": {"every_steps": 0, "keep": 2},  # 0: after every evaluation
+            "log_every_steps": 50,
+        }
+    )
+
+
+_CHOICES = {
+    "precision": ("float32", "bfloat16"),
+    "optimizer.name": ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"),
+    "schedule.name": ("constant", "step", "cosine"),
+    "gc.mode": ("none", "all", "conv"),
+    "gc.location": ("gradient", "update"),
+}
+_AT_LEAST = {
+    "seed": 0,
+    "num_epochs": 0,
+    "num_steps": 0,
+    "data.batch_size": 1,
+    "data.pad": 0,
+    "optimizer.weight_decay": 0,
+    "eval.every_epochs": 1,
+    "eval.batch_size": 1,
+    "checkpoint.every_steps": 0,
+    "checkpoint.keep": 1,
+    "log_every_steps": 1,
+}
+_MORE_THAN_ZERO = (
+    "optimizer.learning_rate",
+    "optimizer.eps",
+    "schedule.step_epochs",
+    "schedule.step_factor",
+)
+_BELOW_ONE = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "schedule.warmup")
+_MAX_SEED = 2**31 - 1
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every field that can be checked without the data.
+
+    Raises:
+      UserError: a field is missing, unknown, of the wrong type or out of its range.
+    """
+    given, known = flatten(config), flatten(default())
+    if unknown := sorted(given.keys() - known.keys()):
+        raise UserError(f"config.{unknown[0]} is not a field; allowed: {', '.join(sorted(known))}")
+    if missing := sorted(known.keys() - given.keys()):
+        raise UserError(f"config.{missing[0]} is missing; start the config from config.default()")
+    for name, value in given.items():
+        _check_type(name, value, known[name])
+    for name, choices in _CHOICES.items():
+        if given[name] not in choices:
+            raise _bad(name, given[name], f"one of {', '.join(choices)}")
+    for name, least in _AT_LEAST.items():
+        if not (given[name] >= least and math.isfinite(given[name])):
+            raise _bad(name, given[name], f"at least {least}")
+    for name in _MORE_THAN_ZERO:
+        if not (given[name] > 0 and math.isfinite(given[name])):
+            raise _bad(name, given[name], "a number above 0")
+    for name in _BELOW_ONE:
+        if not 0 <= given[name] < 1:
+            raise _bad(name, given[name], "at least 0 and below 1")
+    if given["seed"] > _MAX_SEED:
+        raise _bad("seed", given["seed"], f"at most {_MAX_SEED}")
+    if not given["num_epochs"] and not given["num_steps"]:
+        raise UserError("config.num_epochs and config.num_steps are both 0: set one of them")
+    for name in ("data.mean", "data.std"):
+        if not given[name] or not all(_is_number(value) for value in given[name]):
+            raise _bad(name, given[name], "one finite number per channel")
+    if any(value <= 0 for value in given["data.std"]):
+        raise _bad("data.std", given["data.std"], "one number above 0 per channel")
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """`{"data.name": "digits", ...}`, in the config's order."""
+    fields = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            fields.update(flatten(value, f"{prefix}{name}."))
+        else:
+            fields[f"{prefix}{name}"] = value
+    return fields
+
+
+def _check_type(name: str, value: Any, example: Any) -> None:
+    if isinstance(example, bool) or isinstance(value, bool):
+        fits = isinstance(example, bool) and isinstance(value, bool)
+    elif isinstance(example, float):
+        fits = isinstance(value, int | float)
+    elif isinstance(example, tuple):
+        fits = isinstance(value, tuple | list)
+    else:
+        fits = isinstance(value, type(example))
+    if not fits:
+        raise _bad(name, value, f"of type {type(example).__name__}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _bad(name: str, value: Any, allowed: str) -> UserError:
+    return UserError(f"config.{name}={value!r} is not allowed; it must be {allowed}")

@@ -1,0 +1,29 @@
+"""Where examples come from, in which order, and how they reach the device."""
+
+from ml_collections import ConfigDict
+
+from train.data import digits
+from train.data.dataset import Dataset
+from train.errors import UserError
+
+
+def load(config: ConfigDict) -> Dataset:
+    """Reads the data set that `config.data` names.
+
+    Raises:
+      UserError: there is no such data set, or it does not fit the config.
+    """
+    if config.data.name == "digits":
+        dataset = digits.load()
+    else:
+        from train.data import tfds_images  # a second to import, and only needed here
+
+        dataset = tfds_images.load(config.data.name, config.data.dir)
+    channels = dataset.image_shape[-1]
+    for field in ("mean", "std"):
+        if len(config.data[field]) != channels:
+            raise UserError(
+                f"config.data.{field} has {len(config.data[field])} numbers; the images of "
+                f"{config.data.name} have {channels} channel(s), each needs one"
+            )
+    return dataset

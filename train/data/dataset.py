@@ -1,0 +1,26 @@
+"""A data set in memory, as every source yields it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Split(NamedTuple):
+    """Examples in the source's order."""
+
+    images: np.ndarray  # uint8, (examples, height, width, channels)
+    labels: np.ndarray  # int32, (examples,)
+
+
+class Dataset(NamedTuple):
+    """What a run trains on and is measured on."""
+
+    train: Split
+    test: Split
+    num_classes: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        _, height, width, channels = self.train.images.shape
+        return height, width, channels

@@ -1,0 +1,41 @@
+"""The devices of a run, and where its arrays lie on them."""
+
+from typing import NamedTuple
+
+import jax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from train.errors import UserError
+
+
+class Placement(NamedTuple):
+    """Data parallelism over all devices."""
+
+    replicated: NamedSharding  # parameters, optimizer state, figures
+    batch: NamedSharding  # anything with the batch as first axis
+
+    @property
+    def num_devices(self) -> int:
+        return self.batch.mesh.size
+
+    def round_up(self, batch_size: int) -> int:
+        """The next larger batch that divides over the devices."""
+        return -(-batch_size // self.num_devices) * self.num_devices
+
+
+def place(config: ConfigDict) -> Placement:
+    """Lays a mesh over all devices.
+
+    Raises:
+      UserError: the batch does not divide over them.
+    """
+    count = jax.device_count()
+    if config.data.batch_size % count:
+        raise UserError(
+            f"config.data.batch_size={config.data.batch_size} does not divide over the {count} "
+            f"devices; use a multiple of {count}"
+        )
+    mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,))
+    return Placement(NamedSharding(mesh, P()), NamedSharding(mesh, P("data")))

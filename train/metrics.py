@@ -1,0 +1,51 @@
+"""`metrics.jsonl`: one object a line, each written once and never half."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from train.workdir import write_atomically
+
+Line = dict[str, Any]
+
+
+class MetricsFile:
+    """Lines of a run so far; a line has `step`, `split` and figures."""
+
+    def __init__(self, file: Path, first_step: int):
+        """Opens the file as it was after `first_step` steps: later lines are written anew."""
+        self._file = file
+        self.lines = [line for line in _read(file) if line["step"] <= first_step]
+        write_atomically(file, "".join(map(_dump, self.lines)))
+
+    def append(self, step: int, split: str, **figures: float) -> Line:
+        """Adds a line; it is on the disk when this returns. NaN and inf are written as null."""
+        line = {"step": step, "split": split}
+        line |= {name: _finite(value) for name, value in figures.items()}
+        with self._file.open("a") as stream:
+            stream.write(_dump(line))
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.lines.append(line)
+        return line
+
+    def of(self, split: str) -> list[Line]:
+        """The lines of one split, in order."""
+        return [line for line in self.lines if line["split"] == split]
+
+
+def _read(file: Path) -> list[Line]:
+    if not file.exists():
+        return []
+    whole_lines = file.read_text().split("\n")[:-1]  # what a kill tore has no line end
+    return [json.loads(line) for line in whole_lines]
+
+
+def _dump(line: Line) -> str:
+    return json.dumps(line) + "\n"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,76 @@
+"""Networks as pure functions of their parameters."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from ml_collections import ConfigDict
+
+import optax_gc
+from train.errors import UserError
+from train.models import convnet, resnet
+
+MODELS: dict[str, Callable[..., nnx.Module]] = {
+    "convnet": convnet.ConvNet,
+    "resnet18": resnet.resnet18,
+    "resnet20": resnet.resnet20,
+    "resnet34": resnet.resnet34,
+    "resnet50": resnet.resnet50,
+    "resnet101": resnet.resnet101,
+}
+
+
+class Model(NamedTuple):
+    """A network without its numbers.
+
+    Attributes:
+      init: `key -> (params, stats)`, two nested dicts of float32 arrays: what is learned, and the
+        running statistics of batch normalization.
+      apply: `(params, stats, images, train) -> (logits, stats)`, with images (batch, height,
+        width, channels) normalized and float, and logits (batch, classes).
+      image_shape: height, width, channels.
+    """
+
+    init: Callable[[jax.Array], tuple[Any, Any]]
+    apply: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
+    image_shape: tuple[int, int, int]
+
+
+def build(config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int]) -> Model:
+    """The network that `config.model.name` and `config.precision` describe.
+
+    Raises:
+      UserError: there is no model of that name.
+    """
+    if config.model.name not in MODELS:
+        raise UserError(
+            f"config.model.name={config.model.name!r} is not a model; "
+            f"it must be one of {', '.join(MODELS)}"
+        )
+    dtype = jnp.dtype(config.precision)
+
+    def create(key: jax.Array) -> nnx.Module:
+        return MODELS[config.model.name](
+            num_classes=num_classes, channels=image_shape[-1], dtype=dtype, rngs=nnx.Rngs(key)
+        )
+
+    structure = nnx.graphdef(nnx.eval_shape(create, jax.random.key(0)))
+
+    def init(key: jax.Array) -> tuple[Any, Any]:
+        params, stats = nnx.state(create(key), nnx.Param, nnx.BatchStat)
+        return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+    def apply(params: Any, stats: Any, images: jax.Array, train: bool) -> tuple[jax.Array, Any]:
+        net = nnx.merge(structure, nnx.State(params), nnx.State(stats))
+        logits = net(images.astype(dtype), train)
+        return logits, nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
+
+    return Model(init, apply, image_shape)
+
+
+def fan_in_axes(model: Model) -> Any:
+    """A pytree of `optax_gc.FanIn` shaped like the parameters."""
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(optax_gc.by_name, params)

@@ -1,0 +1,128 @@
+"""ResNets for small images: a 3x3 stem and no max pool (He et al. 2016, arXiv 1512.03385).
+
+ResNet-18, 34, 50 and 101 are those that the authors of gradient centralization trained on
+CIFAR-100; ResNet-20 is the narrow one that He et al. made for CIFAR, with 1x1 convolutions where
+a shortcut changes shape.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+_HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class ResNet(nnx.Module):
+    """Stem, stages of residual blocks, mean over the pixels, classifier."""
+
+    def __init__(
+        self,
+        block: Callable[..., Any],
+        stage_sizes: tuple[int, ...],
+        widths: tuple[int, ...],
+        *,
+        num_classes: int,
+        channels: int,
+        dtype: Any,
+        rngs: nnx.Rngs,
+    ):
+        self.stem = ConvNorm(channels, widths[0], (3, 3), 1, dtype, rngs)
+        blocks: list[nnx.Module] = []
+        features = widths[0]
+        for stage, (size, width) in enumerate(zip(stage_sizes, widths, strict=True)):
+            for index in range(size):
+                stride = 2 if stage > 0 and index == 0 else 1
+                blocks.append(block(features, width, stride, dtype, rngs))
+                features = width * block.expansion
+        self.blocks = nnx.List(blocks)
+        self.head = nnx.Linear(features, num_classes, dtype=dtype, rngs=rngs)
+
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        x = nnx.relu(self.stem(images, train))
+        for block in self.blocks:
+            x = block(x, train)
+        return self.head(jnp.mean(x, (1, 2)))
+
+
+class BasicBlock(nnx.Module):
+    """Two 3x3 convolutions."""
+
+    expansion = 1
+
+    def __init__(self, features: int, width: int, stride: int, dtype: Any, rngs: nnx.Rngs):
+        self.conv1 = ConvNorm(features, width, (3, 3), stride, dtype, rngs)
+        self.conv2 = ConvNorm(width, width, (3, 3), 1, dtype, rngs)
+        self.shortcut = _shortcut(features, width, stride, dtype, rngs)
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        y = nnx.relu(self.conv1(x, train))
+        y = self.conv2(y, train)
+        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x, train)))
+
+
+class Bottleneck(nnx.Module):
+    """1x1 down, 3x3, 1x1 up to four times the width."""
+
+    expansion = 4
+
+    def __init__(self, features: int, width: int, stride: int, dtype: Any, rngs: nnx.Rngs):
+        wide = width * self.expansion
+        self.conv1 = ConvNorm(features, width, (1, 1), 1, dtype, rngs)
+        self.conv2 = ConvNorm(width, width, (3, 3), stride, dtype, rngs)
+        self.conv3 = ConvNorm(width, wide, (1, 1), 1, dtype, rngs)
+        self.shortcut = _shortcut(features, wide, stride, dtype, rngs)
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        y = nnx.relu(self.conv1(x, train))
+        y = nnx.relu(self.conv2(y, train))
+        y = self.conv3(y, train)
+        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x, train)))
+
+
+class ConvNorm(nnx.Module):
+    """A convolution without bias, then batch normalization."""
+
+    def __init__(
+        self,
+        features: int,
+        width: int,
+        window: tuple[int, int],
+        stride: int,
+        dtype: Any,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = nnx.Conv(
+            features,
+            width,
+            window,
+            stride,
+            padding=[(size // 2, size // 2) for size in window],
+            use_bias=False,
+            kernel_init=_HE_NORMAL,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.norm = nnx.BatchNorm(width, momentum=0.9, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return self.norm(self.conv(x), use_running_average=not train)
+
+
+def _shortcut(features: int, width: int, stride: int, dtype: Any, rngs: nnx.Rngs):
+    if features == width and stride == 1:
+        return None
+    return ConvNorm(features, width, (1, 1), stride, dtype, rngs)
+
+
+_CIFAR_WIDTHS = (16, 32, 64)
+_WIDTHS = (64, 128, 256, 512)
+
+resnet20 = functools.partial(ResNet, BasicBlock, (3, 3, 3), _CIFAR_WIDTHS)
+resnet18 = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), _WIDTHS)
+resnet34 = functools.partial(ResNet, BasicBlock, (3, 4, 6, 3), _WIDTHS)
+resnet50 = functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), _WIDTHS)
+resnet101 = functools.partial(ResNet, Bottleneck, (3, 4, 23, 3), _WIDTHS)

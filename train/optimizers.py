@@ -1,0 +1,113 @@
+"""From a config to an optax chain: the one place that says where GC stands in it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+import optax_gc
+from optax_gc import diagnostics
+from train.errors import UserError
+from train.plan import Plan
+
+
+def build(
+    config: ConfigDict, learning_rate: optax.Schedule, axes: Any
+) -> optax.GradientTransformation:
+    """The chain that `config.optimizer` and `config.gc` describe.
+
+    With `gc.location` "gradient" the gradient is centralized after L2 decay has been added and
+    before it is preconditioned; with "update", the preconditioned update is, before the rate.
+
+    Args:
+      config: a validated config.
+      learning_rate: step to rate.
+      axes: a pytree of `optax_gc.FanIn` shaped like the parameters.
+
+    Returns:
+      The transformation; `removed_fraction(its state)` is the share that GC removed.
+    """
+    settings = config.optimizer
+    decoupled = settings.name == "adamw"
+    decay = optax.add_decayed_weights(settings.weight_decay)
+    centralize = _centralize(config, axes)
+    at_update = config.gc.location == "update"
+    return optax.chain(
+        optax.identity() if decoupled else decay,
+        optax.identity() if at_update else centralize,
+        _precondition(settings),
+        decay if decoupled else optax.identity(),
+        centralize if at_update else optax.identity(),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def learning_rate(config: ConfigDict, plan: Plan) -> optax.Schedule:
+    """The rate of each step, as `config.schedule` describes it."""
+    peak, schedule = config.optimizer.learning_rate, config.schedule
+    warmup = int(schedule.warmup * plan.total_steps)
+    match schedule.name:
+        case "constant":
+            after = optax.constant_schedule(peak)
+        case "step":
+            every = schedule.step_epochs * plan.steps_per_epoch
+            drops = range(1, int(plan.total_steps / every) + 1)
+            factors = {round(every * drop) - warmup: schedule.step_factor for drop in drops}
+            after = optax.piecewise_constant_schedule(peak, factors)
+        case "cosine":
+            after = optax.cosine_decay_schedule(peak, plan.total_steps - warmup)
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def removed_fraction(opt_state: optax.OptState) -> jax.Array:
+    """The share of the squared norm that GC removed when it was last measured; 0 without GC."""
+    return optax.tree.get(opt_state, "removed_fraction", jnp.zeros(()))
+
+
+def _precondition(settings: ConfigDict) -> optax.GradientTransformation:
+    match settings.name:
+        case "sgd":
+            return optax.identity()
+        case "momentum":
+            return optax.trace(settings.momentum, settings.nesterov)
+        case "adagrad":
+            return optax.scale_by_rss(initial_accumulator_value=0.0, eps=settings.eps)
+        case "rmsprop":
+            return optax.scale_by_rms(settings.b2, settings.eps)
+        case "adam" | "adamw":
+            return optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
+    raise UserError(f"config.optimizer.name={settings.name!r} is not an optimizer")
+
+
+class _Measured(NamedTuple):
+    step: jax.Array
+    removed_fraction: jax.Array
+
+
+def _centralize(config: ConfigDict, axes: Any) -> optax.GradientTransformation:
+    """GC, which on every `log_every_steps`-th step also measures how much it removes."""
+    if config.gc.mode == "none":
+        return optax.identity()
+    conv_only = config.gc.mode == "conv"
+    inner = optax_gc.centralize(axes, conv_only=conv_only)
+
+    def init_fn(params):
+        inner.init(params)
+        return _Measured(jnp.zeros((), jnp.int32), jnp.zeros(()))
+
+    def measure(updates):
+        return diagnostics.removed_fraction(updates, axes, conv_only=conv_only).total
+
+    def update_fn(updates, state, params=None):
+        step = state.step + 1
+        removed = jax.lax.cond(
+            step % config.log_every_steps == 0, measure, lambda _: state.removed_fraction, updates
+        )
+        centred, _ = inner.update(updates, inner.init(updates), params)
+        return centred, _Measured(step, removed)
+
+    return optax.GradientTransformation(init_fn, update_fn)

@@ -1,0 +1,72 @@
+"""What a run tells: progress, metrics.jsonl, curves.png, summary.json."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from train import plots
+from train.clock import Clock
+from train.metrics import MetricsFile
+from train.plan import Plan
+from train.progress import ProgressBar
+from train.state import TrainState, params_sha256
+from train.workdir import WorkDir, write_json
+
+
+class Report:
+    """A context manager: the progress bar lives inside it."""
+
+    def __init__(self, work: WorkDir, plan: Plan, clock: Clock, first_step: int):
+        self._work = work
+        self._plan = plan
+        self._clock = clock
+        self._metrics = MetricsFile(work.metrics, first_step)
+        self._progress = ProgressBar(plan, first_step, clock)
+
+    def __enter__(self) -> "Report":
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *args) -> None:
+        self._progress.__exit__(*args)
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches, and for no file."""
+        self._progress.say(text)
+
+    def train(self, step: int, **figures: float) -> None:
+        """Figures of the training steps since the last such line."""
+        line = self._metrics.append(step, "train", epoch=self._plan.epoch(step), **figures)
+        self._progress.show_train(line)
+
+    def test(self, step: int, **figures: float) -> None:
+        """Figures of the whole test split after `step` steps."""
+        line = self._metrics.append(step, "test", epoch=self._plan.epoch(step), **figures)
+        self._progress.show_test(line)
+
+    def finish(self, state: TrainState, title: str) -> dict[str, Any]:
+        """Draws the curves and, last of all, writes the summary."""
+        plots.draw_curves(self._work.curves, self._metrics.lines, title)
+        train_lines, test_line = self._metrics.of("train"), self._metrics.of("test")[-1]
+        self._clock.tick()
+        summary = {
+            "test_top1": test_line["top1"],
+            "test_top5": test_line["top5"],
+            "test_loss": test_line["loss"],
+            "train_loss": train_lines[-1]["loss"],
+            "steps": int(state.step),
+            "epochs": self._plan.epoch(int(state.step)),
+            "images_per_second": self._clock.images_per_second(),
+            "train_seconds": self._clock.train_seconds,
+            "wall_seconds": self._clock.wall_seconds,
+            "gc_removed_fraction": float(
+                np.mean([line["gc_removed_fraction"] for line in train_lines])
+            ),
+            "num_params": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            "params_sha256": params_sha256(state.params),
+            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "jax": jax.__version__,
+        }
+        write_json(self._work.summary, summary)
+        return summary

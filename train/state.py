@@ -1,0 +1,61 @@
+"""All that a run carries from one step to the next."""
+
+import hashlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from train.models import Model
+
+
+class Sums(NamedTuple):
+    """What the figures of a log line are made of, summed over examples since the last one."""
+
+    examples: jax.Array  # float32, ()
+    loss: jax.Array
+    top1: jax.Array
+    top5: jax.Array
+
+    @classmethod
+    def zeros(cls) -> "Sums":
+        return cls(*(jnp.zeros(()) for _ in cls._fields))
+
+    def means(self) -> dict[str, float]:
+        """Loss, top-1 and top-5, each per example."""
+        values = jax.device_get(self)
+        return {
+            name: float(getattr(values, name)) / float(values.examples) for name in self._fields[1:]
+        }
+
+
+class TrainState(NamedTuple):
+    """The state of a run after `step` steps; everything in it is replicated."""
+
+    step: jax.Array  # int32, ()
+    params: Any
+    stats: Any  # running statistics of batch normalization
+    opt_state: optax.OptState
+    sums: Sums
+
+
+def create(model: Model, tx: optax.GradientTransformation, seed: int) -> TrainState:
+    """The state before the first step, a pure function of `seed`."""
+    params, stats = model.init(jax.random.key(seed))
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params), Sums.zeros())
+
+
+def restart_sums(state: TrainState) -> TrainState:
+    """The same state with its sums at zero, on the same devices."""
+    zeros = jax.device_put(Sums.zeros(), jax.tree.map(lambda leaf: leaf.sharding, state.sums))
+    return state._replace(sums=zeros)
+
+
+def params_sha256(params: Any) -> str:
+    """A digest of the parameters' bytes in the order of their paths."""
+    digest = hashlib.sha256()
+    for _, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
