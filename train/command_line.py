@@ -34,6 +34,7 @@ def parse(argv: list[str], usage: str) -> tuple[ConfigDict, Path]:
     flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
     file = _config_file(argv)
+    sys.modules.pop("config_config", None)  # else a second file inherits the first one's names
     try:
         rest = values(argv)
     except Exception as error:  # a config file is Python: it can raise anything

@@ -43,7 +43,10 @@ def step(tx):
 
 def seen_by(name, updates, state):
     """The gradient that the optimizer's own part of the chain was given, or its square."""
-    get = lambda key, scale: jax.tree.map(lambda leaf: leaf / scale, optax.tree.get(state, key))
+
+    def get(key, scale):
+        return jax.tree.map(lambda leaf: leaf / scale, optax.tree.get(state, key))
+
     match name:
         case "sgd":
             return jax.tree.map(lambda leaf: leaf / -RATE, updates), False
