@@ -6,7 +6,6 @@ a shortcut changes shape.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ class ResNet(nnx.Module):
 
     def __init__(
         self,
-        block: Callable[..., Any],
+        block: "type[BasicBlock] | type[Bottleneck]",
         stage_sizes: tuple[int, ...],
         widths: tuple[int, ...],
         *,
