@@ -1,50 +1,190 @@
-"""Saving and restoring a run's state, with Orbax."""
+"""Saving and restoring a run's state with Orbax, and finding damage that Orbax does not."""
 
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train.clock import Clock
-from train.state import TrainState
+from train.errors import UserError
+from train.state import TrainState, sha256
+
+
+class _DamagedError(Exception):
+    """A checkpoint does not hold what was saved."""
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run; a context manager that waits for the last save."""
+    """The folder `checkpoints/` of a run; a context manager that waits for the last save.
+
+    Beside the state, each checkpoint holds a record: the run's clock, the state's structure and
+    the digest of its bytes, sealed by a digest of its own. A checkpoint that does not agree with
+    its record is damaged, whatever damaged it.
+    """
 
     def __init__(self, folder: Path, keep: int):
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(),
-            item_names=("state", "clock"),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.LatestN(keep)
-            ),
-        )
+        self._folder = folder.absolute()
+        with _explained(f"cannot use {self._folder}"):
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                item_names=("state", "record"),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=preservation_policy.LatestN(keep),
+                    cleanup_tmp_directories=True,
+                ),
+            )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_) -> None:
-        self._manager.close()
+        with self._saving():
+            self._manager.close()
+
+    def last_good(self) -> int | None:
+        """The newest step whose checkpoint is complete."""
+        return max(ocp.utils.checkpoint_steps(self._folder), default=None)
 
     def save(self, step: int, state: TrainState, clock: Clock) -> None:
-        """Starts to save; returns as soon as the state has been copied off the device."""
+        """Starts to save; returns as soon as the state has been copied off the device.
+
+        Raises:
+          UserError: this save, or the one before, could not be written.
+        """
+        record = {
+            "clock": clock.saved(),
+            "structure": _structure(state),
+            "sha256": sha256(state),
+        }
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state._asdict()),
-            clock=ocp.args.JsonSave(clock.saved()),
+            record=ocp.args.JsonSave(record | {"seal": _seal(record)}),
         )
-        self._manager.save(step, args=items)
+        with self._saving():
+            self._manager.save(step, args=items, force=True)
 
-    def restore(self, like: TrainState, clock: Clock) -> TrainState:
-        """The newest state, placed as `like`, its times added to `clock`; else `like` itself."""
-        step = self._manager.latest_step()
-        if step is None:
-            return like
+    def wait(self) -> None:
+        """Returns when all that was saved is on the disk.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        with self._saving():
+            self._manager.wait_until_finished()
+
+    def restore(self, like: TrainState, clock: Clock, say: Callable[[str], None]) -> TrainState:
+        """The newest state that is not damaged, placed as `like`; `like` if nothing was saved.
+
+        Args:
+          like: a state of the run's structure and placement.
+          clock: is advanced by the times of the run so far.
+          say: is told of damaged checkpoints.
+
+        Raises:
+          UserError: all checkpoints are damaged, or one is of another structure.
+        """
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(read=True), reverse=True):
+            try:
+                state, saved = self._read(step, like)
+            except _DamagedError as error:
+                damaged[step] = str(error)
+                say(f"checkpoint {step} is damaged ({error}); trying the one before")
+                continue
+            self._set_aside(list(damaged))
+            clock.add(**saved)
+            return state
+        if damaged:
+            raise UserError(
+                f"no checkpoint in {self._folder} can be used: "
+                + "; ".join(f"{step} is damaged ({reason})" for step, reason in damaged.items())
+                + "; nothing was deleted; bring the folder back from a copy, or start anew with "
+                "another --workdir"
+            )
+        return like
+
+    def _read(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        try:
+            record = self._manager.restore(
+                step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+            ).record
+            seal = record.pop("seal")
+        except Exception as error:  # whatever reading damaged bytes can raise
+            raise _DamagedError(f"its record: {type(error).__name__}") from error
+        if seal != _seal(record):
+            raise _DamagedError("its record has changed")
+        _check_structure(step, record["structure"], _structure(like))
         shapes = jax.tree.map(ocp.tree.to_shape_dtype_struct, like._asdict())
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(shapes), clock=ocp.args.JsonRestore()
+        try:
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+            state = TrainState(**self._manager.restore(step, args=items).state)
+        except Exception as error:
+            raise _DamagedError(f"its state: {type(error).__name__}") from error
+        if sha256(state) != record["sha256"]:
+            raise _DamagedError("its state has changed")
+        return state, record["clock"]
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Moves damaged checkpoints out of the way of new ones of the same step."""
+        if steps and jax.process_index() == 0:
+            attic = self._folder.with_name("damaged")
+            attic.mkdir(exist_ok=True)
+            for step in steps:
+                names = (f"{step}-{count}" for count in range(1, 1_000_000))
+                free = next(attic / name for name in names if not (attic / name).exists())
+                (self._folder / str(step)).rename(free)
+        self._manager.reload()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        good = self.last_good()
+        with _explained(
+            f"cannot save in {self._folder}",
+            f"the last good checkpoint is {'none' if good is None else good}; "
+            "make room or mend the folder, and run the same command again",
+        ):
+            yield
+
+
+@contextlib.contextmanager
+def _explained(
+    what: str, then: str = "mend the folder or choose another --workdir"
+) -> Iterator[None]:
+    """Orbax raises what its storage raised, of many types; a person needs one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{what}: {reason[:300]}; {then}") from error
+
+
+def _structure(state: TrainState) -> dict[str, str]:
+    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
+
+
+def _check_structure(step: int, theirs: dict[str, str], ours: dict[str, str]) -> None:
+    differences = [
+        f"{name} is {theirs.get(name, 'not there')}, expected {ours.get(name, 'nothing')}"
+        for name in sorted(theirs.keys() | ours.keys())
+        if theirs.get(name) != ours.get(name)
+    ]
+    if differences:
+        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise UserError(
+            f"checkpoint {step} was written by another version of the trainer: "
+            f"{', '.join(differences[:3])}{more}; use that version, or another --workdir"
         )
-        restored = self._manager.restore(step, args=items)
-        clock.add(**restored.clock)
-        return TrainState(**restored.state)
+
+
+def _seal(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -22,12 +22,11 @@ class Clock:
     _ticked: float = dataclasses.field(default_factory=time.monotonic, init=False, repr=False)
 
     @contextlib.contextmanager
-    def training(self, images: int) -> Iterator[None]:
-        """Counts what is done inside as training on so many images."""
+    def training(self) -> Iterator[None]:
+        """Counts what is done inside as training."""
         start = time.monotonic()
         yield
         self.train_seconds += time.monotonic() - start
-        self.images += images
 
     def tick(self) -> None:
         """Adds the time since the last tick, or since the clock was made, to `wall_seconds`."""

@@ -7,10 +7,12 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from train.errors import UserError
+from train.errors import Preempted, UserError
 
 MISTAKE = 2
 """Exit status for what a person can mend."""
+PREEMPTED = 75
+"""Exit status of a run that a signal stopped and that has saved: run the same command again."""
 
 
 def parse(argv: list[str], usage: str) -> tuple[ConfigDict, Path]:
@@ -47,13 +49,16 @@ def parse(argv: list[str], usage: str) -> tuple[ConfigDict, Path]:
 
 
 def run(command: Callable[[list[str]], int]) -> None:
-    """Runs a command to its exit status; a `UserError` is one line on stderr and status 2."""
+    """Runs a command to its exit status; an error of ours is one line on stderr."""
     logging.set_verbosity(logging.ERROR)  # what libraries tell of themselves is not for the user
     try:
         status = command(sys.argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = MISTAKE
+    except Preempted as reason:
+        print(f"{reason}; run the same command again to go on", file=sys.stderr)
+        status = PREEMPTED
     sys.exit(status)
 
 

@@ -46,6 +46,8 @@ def default() -> ConfigDict:
             "eval": {"every_epochs": 1, "batch_size": 500},
             "checkpoint": {"every_steps": 0, "keep": 2},  # 0: after every evaluation
             "log_every_steps": 50,
+            "nan_policy": "stop",  # or skip steps that are not finite ...
+            "nan_limit": 10,  # ... but stop after more than so many in a row
         }
     )
 
@@ -54,6 +56,7 @@ _CHOICES = {
     "precision": ("float32", "bfloat16"),
     "optimizer.name": ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"),
     "schedule.name": ("constant", "step", "cosine"),
+    "nan_policy": ("stop", "skip"),
     "gc.mode": ("none", "all", "conv"),
     "gc.location": ("gradient", "update"),
 }
@@ -69,6 +72,7 @@ _AT_LEAST = {
     "checkpoint.every_steps": 0,
     "checkpoint.keep": 1,
     "log_every_steps": 1,
+    "nan_limit": 1,
 }
 _MORE_THAN_ZERO = (
     "optimizer.learning_rate",

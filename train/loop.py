@@ -8,14 +8,17 @@ import jax
 from ml_collections import ConfigDict
 
 from train import config as configs
-from train import experiment
+from train import distributed, experiment
 from train.checkpoint import Checkpoints
 from train.clock import Clock
+from train.errors import Preempted
 from train.evaluate import evaluate
 from train.experiment import Experiment
+from train.health import stop_if_sick
 from train.optimizers import removed_fraction
+from train.preemption import Preemption
 from train.report import Report
-from train.state import TrainState, restart_sums
+from train.state import TrainState
 from train.workdir import WorkDir
 
 
@@ -30,7 +33,9 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
       The contents of `summary.json`.
 
     Raises:
-      UserError: something that a person can mend; nothing has been written or compiled then.
+      UserError: something that a person can mend; where the configuration is at fault, nothing
+        has been written or compiled.
+      Preempted: SIGTERM or SIGINT; what was done is saved.
     """
     clock = Clock()
     configs.validate(config)
@@ -39,41 +44,65 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         print(f"already finished: test top-1 {summary['test_top1']:.4f}; see {work.summary}")
         return summary
     run = experiment.prepare(config)
-    work.create()
+    if distributed.is_first():
+        work.claim()
+    distributed.wait_for_all("the work folder is ours")
+    try:
+        with (
+            Preemption() as preemption,
+            Checkpoints(work.checkpoints, config.checkpoint.keep) as checkpoints,
+        ):
+            return _train(run, work, clock, checkpoints, preemption)
+    finally:
+        work.release()
 
-    with Checkpoints(work.checkpoints, config.checkpoint.keep) as checkpoints:
-        now = checkpoints.restore(run.first_state(), clock)
-        compile_start = time.monotonic()
-        train_step = run.compile_train_step(now)
-        eval_step = run.compile_eval_step()
-        done = int(now.step)
-        with Report(work, run.plan, clock, done) as report:
-            report.say(_opening(run, now, time.monotonic() - compile_start))
-            while done < run.plan.total_steps:
-                stop = run.plan.next_stop(done)
-                with clock.training(images=(stop - done) * config.data.batch_size):
-                    for batch in run.train_batches(done, stop):
-                        now = train_step(now, batch)
-                    jax.block_until_ready(now)
-                done = stop
-                if done in run.plan.log:
-                    report.train(done, **_figures(run, now))
-                    now = restart_sums(now)
-                if done in run.plan.test:
-                    report.test(done, **evaluate(eval_step, now, run.test_batches()))
-                if done in run.plan.save:
-                    checkpoints.save(done, now, clock)
-            summary = report.finish(now, _title(config))
+
+def _train(
+    run: Experiment, work: WorkDir, clock: Clock, checkpoints: Checkpoints, preemption: Preemption
+) -> dict[str, Any]:
+    """From the first state, or the last one saved, to the summary."""
+    now = checkpoints.restore(run.first_state(), clock, print)
+    done = int(now.step)
+    compile_start = time.monotonic()
+    train_step, eval_step = run.compile_train_step(now), run.compile_eval_step()
+    with Report(work, run.plan, clock, done) as report:
+        report.say(_opening(run, now, time.monotonic() - compile_start))
+        while True:
+            if done in run.plan.test and not report.tested(done):
+                report.test(done, **evaluate(eval_step, now, run.test_batches()))
+            if done == run.plan.total_steps:
+                break
+            with clock.training():
+                for batch in run.train_batches(done, run.plan.next_stop(done)):
+                    now = train_step(now, batch)
+                    done += 1
+                    clock.images += run.config.data.batch_size
+                    report.advance(done)
+                    if leaving := preemption.requested(done):
+                        break
+                jax.block_until_ready(now)
+            stop_if_sick(now.health, now.params, run.config, checkpoints.last_good())
+            if done in run.plan.log:
+                report.train(done, **_figures(run, now))
+            if done in run.plan.save or leaving:
+                checkpoints.save(done, now, clock)
+            if leaving:
+                checkpoints.wait()
+                raise Preempted(f"stopped after step {done}, which is saved")
+        checkpoints.wait()
+        summary = report.finish(now, _title(run.config))
     print(f"test top-1 {summary['test_top1']:.4f}\nsummary: {work.summary}\nplot: {work.curves}")
     return summary
 
 
 def _figures(run: Experiment, now: TrainState) -> dict[str, float]:
-    last_step = int(now.step) - 1
-    return now.sums.means() | {
-        "learning_rate": float(run.learning_rate(last_step)),
+    figures = now.sums.means() | {
+        "learning_rate": float(run.learning_rate(int(now.step) - 1)),
         "gc_removed_fraction": float(removed_fraction(now.opt_state)),
     }
+    if run.config.nan_policy == "skip":
+        figures["skipped"] = int(now.health.skipped)
+    return figures
 
 
 def _title(config: ConfigDict) -> str:

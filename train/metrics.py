@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from train.errors import UserError
 from train.workdir import write_atomically
 
 Line = dict[str, Any]
@@ -14,20 +15,32 @@ Line = dict[str, Any]
 class MetricsFile:
     """Lines of a run so far; a line has `step`, `split` and figures."""
 
-    def __init__(self, file: Path, first_step: int):
-        """Opens the file as it was after `first_step` steps: later lines are written anew."""
+    def __init__(self, file: Path, first_step: int, writes: bool):
+        """Opens the file as it was after `first_step` steps: later lines are written anew.
+
+        Args:
+          file: `metrics.jsonl`.
+          first_step: where the run goes on.
+          writes: whether this process is the one of several that writes.
+
+        Raises:
+          UserError: a line before `first_step` is damaged.
+        """
         self._file = file
+        self._writes = writes
         self.lines = [line for line in _read(file) if line["step"] <= first_step]
-        write_atomically(file, "".join(map(_dump, self.lines)))
+        if writes:
+            write_atomically(file, "".join(map(_dump, self.lines)))
 
     def append(self, step: int, split: str, **figures: float) -> Line:
         """Adds a line; it is on the disk when this returns. NaN and inf are written as null."""
         line = {"step": step, "split": split}
         line |= {name: _finite(value) for name, value in figures.items()}
-        with self._file.open("a") as stream:
-            stream.write(_dump(line))
-            stream.flush()
-            os.fsync(stream.fileno())
+        if self._writes:
+            with self._file.open("a") as stream:
+                stream.write(_dump(line))
+                stream.flush()
+                os.fsync(stream.fileno())
         self.lines.append(line)
         return line
 
@@ -39,8 +52,18 @@ class MetricsFile:
 def _read(file: Path) -> list[Line]:
     if not file.exists():
         return []
-    whole_lines = file.read_text().split("\n")[:-1]  # what a kill tore has no line end
-    return [json.loads(line) for line in whole_lines]
+    *whole_lines, _ = file.read_bytes().split(b"\n")  # what a kill tore has no line end
+    return [_load(file, number, line) for number, line in enumerate(whole_lines, 1)]
+
+
+def _load(file: Path, number: int, text: bytes) -> Line:
+    try:
+        line = json.loads(text)
+        return {"step": int(line["step"]), "split": str(line["split"]), **line}
+    except (ValueError, TypeError, KeyError):
+        raise UserError(
+            f"line {number} of {file} is damaged; remove that line, or use another --workdir"
+        ) from None
 
 
 def _dump(line: Line) -> str:

@@ -5,6 +5,7 @@ import datetime
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from train import distributed
 from train.clock import Clock
 from train.metrics import Line
 from train.plan import Plan
@@ -24,7 +25,7 @@ class ProgressBar:
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[figures]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not self._console.is_terminal or not distributed.is_first(),
         )
         self._task = self._bar.add_task(
             "",
@@ -42,16 +43,21 @@ class ProgressBar:
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        if distributed.is_first():
+            self._console.print(text, markup=False)
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        self._bar.update(self._task, completed=step, epoch=self._plan.epoch(step))
 
     def show_train(self, line: Line) -> None:
-        """Moves the bar."""
+        """Writes figures beside the bar."""
         left = self._seconds_left(line["step"])
         figures = (
             f"loss {_number(line['loss'])}  top-1 {_percent(line['top1'])}  "
             f"{self._clock.images_per_second():,.0f} images/s  {left} left"
         )
-        self._bar.update(self._task, completed=line["step"], epoch=line["epoch"], figures=figures)
+        self._bar.update(self._task, figures=figures)
         self._train_loss = f"train loss {_number(line['loss'])}  "
 
     def show_test(self, line: Line) -> None:

@@ -5,12 +5,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from train import plots
+from train import distributed, plots
 from train.clock import Clock
 from train.metrics import MetricsFile
 from train.plan import Plan
 from train.progress import ProgressBar
-from train.state import TrainState, params_sha256
+from train.state import TrainState, sha256
 from train.workdir import WorkDir, write_json
 
 
@@ -21,7 +21,7 @@ class Report:
         self._work = work
         self._plan = plan
         self._clock = clock
-        self._metrics = MetricsFile(work.metrics, first_step)
+        self._metrics = MetricsFile(work.metrics, first_step, writes=distributed.is_first())
         self._progress = ProgressBar(plan, first_step, clock)
 
     def __enter__(self) -> "Report":
@@ -40,6 +40,14 @@ class Report:
         line = self._metrics.append(step, "train", epoch=self._plan.epoch(step), **figures)
         self._progress.show_train(line)
 
+    def advance(self, step: int) -> None:
+        """Moves the progress bar."""
+        self._progress.advance(step)
+
+    def tested(self, step: int) -> bool:
+        """Whether the test figures after `step` steps are already written."""
+        return any(line["step"] == step for line in self._metrics.of("test"))
+
     def test(self, step: int, **figures: float) -> None:
         """Figures of the whole test split after `step` steps."""
         line = self._metrics.append(step, "test", epoch=self._plan.epoch(step), **figures)
@@ -47,7 +55,6 @@ class Report:
 
     def finish(self, state: TrainState, title: str) -> dict[str, Any]:
         """Draws the curves and, last of all, writes the summary."""
-        plots.draw_curves(self._work.curves, self._metrics.lines, title)
         train_lines, test_line = self._metrics.of("train"), self._metrics.of("test")[-1]
         self._clock.tick()
         summary = {
@@ -64,9 +71,11 @@ class Report:
                 np.mean([line["gc_removed_fraction"] for line in train_lines])
             ),
             "num_params": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-            "params_sha256": params_sha256(state.params),
+            "params_sha256": sha256(state.params),
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "jax": jax.__version__,
         }
-        write_json(self._work.summary, summary)
+        if distributed.is_first():
+            plots.draw_curves(self._work.curves, self._metrics.lines, title)
+            write_json(self._work.summary, summary)
         return summary

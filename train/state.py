@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from train.health import Health, healthy
 from train.models import Model
 
 
 class Sums(NamedTuple):
-    """What the figures of a log line are made of, summed over examples since the last one."""
+    """What the figures of a log line are made of: sums over the examples since the line before."""
 
     examples: jax.Array  # float32, ()
     loss: jax.Array
@@ -24,8 +25,10 @@ class Sums(NamedTuple):
         return cls(*(jnp.zeros(()) for _ in cls._fields))
 
     def means(self) -> dict[str, float]:
-        """Loss, top-1 and top-5, each per example."""
+        """Loss, top-1 and top-5, each per example; NaN if there was none."""
         values = jax.device_get(self)
+        if not values.examples:
+            return dict.fromkeys(self._fields[1:], float("nan"))
         return {
             name: float(getattr(values, name)) / float(values.examples) for name in self._fields[1:]
         }
@@ -39,23 +42,25 @@ class TrainState(NamedTuple):
     stats: Any  # running statistics of batch normalization
     opt_state: optax.OptState
     sums: Sums
+    health: Health
 
 
 def create(model: Model, tx: optax.GradientTransformation, seed: int) -> TrainState:
     """The state before the first step, a pure function of `seed`."""
     params, stats = model.init(jax.random.key(seed))
-    return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params), Sums.zeros())
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        stats=stats,
+        opt_state=tx.init(params),
+        sums=Sums.zeros(),
+        health=healthy(params),
+    )
 
 
-def restart_sums(state: TrainState) -> TrainState:
-    """The same state with its sums at zero, on the same devices."""
-    zeros = jax.device_put(Sums.zeros(), jax.tree.map(lambda leaf: leaf.sharding, state.sums))
-    return state._replace(sums=zeros)
-
-
-def params_sha256(params: Any) -> str:
-    """A digest of the parameters' bytes in the order of their paths."""
+def sha256(tree: Any) -> str:
+    """A digest of the leaves' bytes in the order of their paths."""
     digest = hashlib.sha256()
-    for _, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        digest.update(np.asarray(leaf).tobytes())
+    for _, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()

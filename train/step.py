@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from train.data.augment import augment, normalize
 from train.data.batches import Batch
+from train.health import examine
 from train.models import Model
 from train.state import Sums, TrainState
 
@@ -20,7 +21,11 @@ EvalStep = Callable[[Any, Any, Batch], Sums]
 def make_train_step(
     config: ConfigDict, model: Model, tx: optax.GradientTransformation
 ) -> TrainStep:
-    """Augment, differentiate, update. The random numbers are those of (seed, step)."""
+    """Augment, differentiate, update. The random numbers are those of (seed, step).
+
+    Where `config.nan_policy` is "skip", a step whose loss or gradient is not finite counts as done
+    and changes nothing else.
+    """
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
@@ -31,15 +36,23 @@ def make_train_step(
             sums = _score(logits, batch)
             return sums.loss / sums.examples, (stats, sums)
 
-        grads, (stats, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
+        (loss, (stats, sums)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        return TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            stats=stats,
-            opt_state=opt_state,
-            sums=jax.tree.map(jnp.add, state.sums, sums),
+        health = examine(state.health, state.step, loss, grads)
+
+        # A log line starts its sums anew; which step that is follows from the step alone.
+        goes_on = state.step % config.log_every_steps != 0
+        old_sums = jax.tree.map(lambda leaf: jnp.where(goes_on, leaf, 0), state.sums)
+        old = (state.params, state.stats, state.opt_state, old_sums)
+        new = (
+            optax.apply_updates(state.params, updates),
+            stats,
+            opt_state,
+            jax.tree.map(jnp.add, old_sums, sums),
         )
+        if config.nan_policy == "skip":
+            new = jax.tree.map(lambda n, o: jnp.where(health.in_a_row, o, n), new, old)
+        return TrainState(state.step + 1, *new, health)
 
     return train_step
 

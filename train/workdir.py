@@ -1,5 +1,6 @@
-"""The folder of a run: which configuration owns it, and whether it is finished."""
+"""The folder of a run: which configuration owns it, who works in it, whether it is finished."""
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -28,37 +29,62 @@ class WorkDir:
         self.curves = folder / "curves.png"
         self.summary = folder / "summary.json"
         self._fields = json.loads(json.dumps(flatten(config)))
+        self._lock: int | None = None
         self._refuse_if_not_ours()
 
     def finished(self) -> dict[str, Any] | None:
-        """The summary, if the run has come to its end."""
-        return json.loads(self.summary.read_text()) if self.summary.exists() else None
+        """The summary, if the run has come to its end.
 
-    def create(self) -> None:
-        """Makes the folder and says whose it is."""
+        Raises:
+          UserError: it cannot be read.
+        """
+        if not self.summary.exists():
+            return None
+        summary = _read_json(self.summary)
+        if not isinstance(summary.get("test_top1"), int | float):
+            raise UserError(f"{self.summary} is damaged; use another --workdir")
+        return summary
+
+    def claim(self) -> None:
+        """Makes the folder, says whose it is, and keeps every other run out until this one ends.
+
+        Raises:
+          UserError: another run works in it, or it cannot be written.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            # On the folder itself: a lock that leaves no file, and that a kill cannot leave behind.
+            self._lock = os.open(self.folder, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._refuse_if_not_ours()
             write_json(self.config, self._fields)
+        except BlockingIOError:
+            raise UserError(
+                f"another run is working in {self.folder}; wait for it, or use another --workdir"
+            ) from None
         except OSError as error:
             raise UserError(
                 f"cannot write to the work folder {self.folder}: {error.strerror}; "
                 "choose another with --workdir"
             ) from None
 
+    def release(self) -> None:
+        """Lets other runs in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def _refuse_if_not_ours(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"--workdir {self.folder} is a file; give it a folder")
         if not self.config.exists():
-            if self.folder.exists() and any(self.folder.iterdir()):
+            if self.folder.exists() and set(self.folder.iterdir()) - {_partial(self.config)}:
                 raise UserError(
                     f"--workdir {self.folder} holds files and no config.json, so it is not a work "
                     "folder; give it a new or an empty one"
                 )
             return
-        try:
-            theirs = json.loads(self.config.read_text())
-        except ValueError:
-            raise UserError(f"{self.config} is damaged; use another --workdir") from None
+        theirs = _read_json(self.config)
         differences = [
             f"{name}: {theirs.get(name)!r} there, {self._fields.get(name)!r} now"
             for name in sorted(theirs.keys() | self._fields.keys())
@@ -73,14 +99,27 @@ class WorkDir:
 
 def write_atomically(file: Path, text: str) -> None:
     """Replaces `file` so that a reader finds the old or the new text, never a part of one."""
-    partial = file.with_name(f".{file.name}.partial")
-    with partial.open("w") as stream:
+    with _partial(file).open("w") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    partial.replace(file)
+    _partial(file).replace(file)
 
 
 def write_json(file: Path, value: Any) -> None:
     """Writes one JSON value, atomically."""
     write_atomically(file, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def _partial(file: Path) -> Path:
+    return file.with_name(f".{file.name}.partial")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_bytes())
+    except (ValueError, OSError):
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{file} is damaged; use another --workdir")
+    return value

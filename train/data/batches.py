@@ -31,11 +31,9 @@ def train_batches(
     split: Split, seed: int, batch_size: int, first_step: int, last_step: int, sharding
 ) -> Iterator[Batch]:
     """The batches of the steps `first_step` (included) to `last_step` (not included)."""
-    mask = jax.device_put(np.ones(batch_size, np.bool_), sharding)
+    mask = np.ones(batch_size, np.bool_)
     for step in range(first_step, last_step):
-        ids = batch_ids(seed, step, batch_size, len(split.labels))
-        images, labels = jax.device_put((split.images[ids], split.labels[ids]), sharding)
-        yield Batch(images, labels, mask)
+        yield _spread(split, batch_ids(seed, step, batch_size, len(split.labels)), mask, sharding)
 
 
 def test_batches(split: Split, batch_size: int, sharding) -> Iterator[Batch]:
@@ -43,5 +41,20 @@ def test_batches(split: Split, batch_size: int, sharding) -> Iterator[Batch]:
     for start in range(0, len(split.labels), batch_size):
         ids = np.arange(start, start + batch_size)
         mask = ids < len(split.labels)
-        ids = np.where(mask, ids, start)
-        yield Batch(*jax.device_put((split.images[ids], split.labels[ids], mask), sharding))
+        yield _spread(split, np.where(mask, ids, start), mask, sharding)
+
+
+def _spread(split: Split, ids: np.ndarray, mask: np.ndarray, sharding) -> Batch:
+    """Gives each device its rows; a process reads only those of its own devices."""
+    rows = (
+        lambda index: split.images[ids[index[0]]],
+        lambda index: split.labels[ids[index[0]]],
+        lambda index: mask[index[0]],
+    )
+    shapes = ((len(ids), *split.images.shape[1:]), (len(ids),), (len(ids),))
+    return Batch(
+        *(
+            jax.make_array_from_callback(shape, sharding, read)
+            for shape, read in zip(shapes, rows, strict=True)
+        )
+    )

@@ -93,8 +93,8 @@ def _read(builder: Any, name: str, split: str) -> Split:
     if not len(source):
         raise UserError(f"the split {split!r} of {name} is empty")
     features = builder.info.features
-    images = np.empty((len(source), *features["image"].shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
+    images: np.ndarray = np.empty((len(source), *features["image"].shape), np.uint8)
+    labels: np.ndarray = np.empty(len(source), np.int32)
     for index, example in enumerate(source):
         images[index], labels[index] = example["image"], example["label"]
     if labels.min() < 0 or labels.max() >= features["label"].num_classes:

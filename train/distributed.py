@@ -1,0 +1,43 @@
+"""Several processes as one run: GPUs of several machines, a TPU pod."""
+
+from typing import NamedTuple
+
+import jax
+from jax.experimental import multihost_utils
+
+from train.errors import UserError
+
+
+class Cluster(NamedTuple):
+    """Where the other processes are; what is None is found out on TPU pods, Slurm, Kubernetes."""
+
+    coordinator: str | None = None  # HOST:PORT of process 0
+    num_processes: int | None = None
+    process_id: int | None = None
+
+
+def join(cluster: Cluster) -> None:
+    """Connects this process to the others; to be called before anything asks for a device.
+
+    Raises:
+      UserError: there is no cluster to be found.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(*cluster)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--distributed found no cluster ({error}); name it with --coordinator=HOST:PORT "
+            "--num_processes=N --process_id=I"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when every process has come to this line."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -1,0 +1,65 @@
+"""Watching for numbers that are not finite, without waiting for the device at every step."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from train.errors import UserError
+
+_NAMED = 3  # leaves, in an error
+
+
+class Health(NamedTuple):
+    """What was not finite so far; part of the training state."""
+
+    first_bad_step: jax.Array  # int32, (): -1 while all is well
+    bad: jax.Array  # bool, (1 + leaves,): in that step, of the loss and of each leaf's gradient
+    in_a_row: jax.Array  # int32, (): steps that were skipped just now, one after the other
+    skipped: jax.Array  # int32, (): in all
+
+
+def healthy(params: Any) -> Health:
+    """Before the first step."""
+    count = 1 + len(jax.tree.leaves(params))
+    zero = jnp.zeros((), jnp.int32)
+    return Health(zero - 1, jnp.zeros(count, bool), zero, zero)
+
+
+def examine(health: Health, step: jax.Array, loss: jax.Array, grads: Any) -> Health:
+    """The health after a step with this loss and these gradients; `in_a_row` is 0 if finite."""
+    bad = jnp.stack([~jnp.isfinite(leaf).all() for leaf in (loss, *jax.tree.leaves(grads))])
+    sick = bad.any()
+    first = sick & (health.first_bad_step < 0)
+    return Health(
+        first_bad_step=jnp.where(first, step, health.first_bad_step),
+        bad=jnp.where(first, bad, health.bad),
+        in_a_row=jnp.where(sick, health.in_a_row + 1, 0),
+        skipped=health.skipped + sick,
+    )
+
+
+def stop_if_sick(health: Health, params: Any, config: ConfigDict, last_good: int | None) -> None:
+    """Ends a run whose numbers are not finite, as `config.nan_policy` says.
+
+    Raises:
+      UserError: with the first bad step, its first bad leaves, and the last good checkpoint.
+    """
+    limit = config.nan_limit if config.nan_policy == "skip" else 0
+    seen = int(health.skipped) if limit == 0 else int(health.in_a_row)
+    if seen <= limit:
+        return
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    names = [
+        "the loss",
+        *(jax.tree_util.keystr(path, simple=True, separator="/") for path in paths),
+    ]
+    bad = [name for name, is_bad in zip(names, health.bad.tolist(), strict=True) if is_bad]
+    more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    saved = "nothing was saved" if last_good is None else f"the last good checkpoint is {last_good}"
+    raise UserError(
+        f"not finite at step {int(health.first_bad_step)}: {', '.join(bad[:_NAMED])}{more}"
+        + (f", then more than {limit} bad steps in a row" if limit else "")
+        + f"; {saved}; lower the learning rate, clip, or try --config.nan_policy=skip"
+    )
