@@ -13,16 +13,24 @@ Run again with the same folder, it resumes. A config file is Python, and is run.
   --config.optimizer.name=adam        another optimizer
   --config.data.dir=DIR               where TFDS's data sets lie (or set TFDS_DATA_DIR)
   --config.num_steps=100              stop after so many steps
+
+  --distributed                       one of several processes of a run, on a TPU pod, under Slurm
+                                      or Kubernetes; elsewhere also --coordinator=HOST:PORT,
+                                      --num_processes=N and --process_id=I
+
+Exit status: 0 done; 2 a mistake, in one line on stderr; 75 stopped by SIGTERM or SIGINT, saved.
 """
 
 
 def main(argv: list[str]) -> int:
-    config, workdir = command_line.parse(argv, USAGE)
-    from train.loop import (
-        train,
-    )  # imports JAX and Flax: seconds, which a typing error need not cost
+    command = command_line.parse(argv, USAGE)
+    # JAX and Flax take seconds to import, which a typing error need not cost.
+    from train import distributed
+    from train.loop import train
 
-    train(config, workdir)
+    if command.cluster:
+        distributed.join(command.cluster)
+    train(command.config, command.workdir)
     return 0
 
 

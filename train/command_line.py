@@ -1,8 +1,9 @@
-"""The flags that every command shares: `--config FILE`, `--config.FIELD=VALUE`, `--workdir`."""
+"""The flags that every command shares: the config, its overrides, the work folder, the cluster."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -15,15 +16,28 @@ PREEMPTED = 75
 """Exit status of a run that a signal stopped and that has saved: run the same command again."""
 
 
-def parse(argv: list[str], usage: str) -> tuple[ConfigDict, Path]:
+class Cluster(NamedTuple):
+    """Where a run's processes are; TPU pods, Slurm and Kubernetes tell what is None here."""
+
+    coordinator: str | None  # HOST:PORT of process 0
+    num_processes: int | None
+    process_id: int | None
+
+
+class Command(NamedTuple):
+    """What a command line asks for."""
+
+    config: ConfigDict  # locked, with its overrides
+    workdir: Path
+    cluster: Cluster | None  # None: this process alone
+
+
+def parse(argv: list[str], usage: str) -> Command:
     """Reads the command line.
 
     Args:
       argv: the command line, program name first.
       usage: what `--help` prints.
-
-    Returns:
-      The locked config with its overrides, and the work folder.
 
     Raises:
       UserError: a flag, a field or a value is wrong, or the config file does not load.
@@ -35,6 +49,10 @@ def parse(argv: list[str], usage: str) -> tuple[ConfigDict, Path]:
     values = flags.FlagValues()
     flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
+    distributed = flags.DEFINE_bool("distributed", False, "", flag_values=values)
+    coordinator = flags.DEFINE_string("coordinator", None, "", flag_values=values)
+    num_processes = flags.DEFINE_integer("num_processes", None, "", 1, flag_values=values)
+    process_id = flags.DEFINE_integer("process_id", None, "", 0, flag_values=values)
     file = _config_file(argv)
     sys.modules.pop("config_config", None)  # else a second file inherits the first one's names
     try:
@@ -45,7 +63,14 @@ def parse(argv: list[str], usage: str) -> tuple[ConfigDict, Path]:
         raise UserError(f"unknown argument {rest[1]!r}; see --help")
     if not isinstance(flag.value, ConfigDict):
         raise UserError(f"{file}: get_config() must return an ml_collections.ConfigDict")
-    return flag.value, Path(workdir.value or Path("runs", file.stem))
+    cluster = Cluster(coordinator.value, num_processes.value, process_id.value)
+    if any(value is not None for value in cluster) and not distributed.value:
+        raise UserError("--coordinator, --num_processes and --process_id go with --distributed")
+    return Command(
+        config=flag.value,
+        workdir=Path(workdir.value or Path("runs", file.stem)),
+        cluster=cluster if distributed.value else None,
+    )
 
 
 def run(command: Callable[[list[str]], int]) -> None:

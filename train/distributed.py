@@ -1,19 +1,10 @@
 """Several processes as one run: GPUs of several machines, a TPU pod."""
 
-from typing import NamedTuple
-
 import jax
 from jax.experimental import multihost_utils
 
+from train.command_line import Cluster
 from train.errors import UserError
-
-
-class Cluster(NamedTuple):
-    """Where the other processes are; what is None is found out on TPU pods, Slurm, Kubernetes."""
-
-    coordinator: str | None = None  # HOST:PORT of process 0
-    num_processes: int | None = None
-    process_id: int | None = None
 
 
 def join(cluster: Cluster) -> None:
