@@ -25,11 +25,12 @@ Exit status: 0 done; 2 a mistake, in one line on stderr; 75 stopped by SIGTERM o
 def main(argv: list[str]) -> int:
     command = command_line.parse(argv, USAGE)
     # JAX and Flax take seconds to import, which a typing error need not cost.
-    from train import distributed
+    from train import cache, distributed
     from train.loop import train
 
     if command.cluster:
         distributed.join(command.cluster)
+    cache.keep_compiled_programs()
     train(command.config, command.workdir)
     return 0
 

@@ -1,0 +1,19 @@
+"""What is kept between runs, in the user's cache folder: compiled programs."""
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def folder() -> Path:
+    """`optax_gc` in the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optax_gc"
+
+
+def keep_compiled_programs() -> None:
+    """Turns JAX's persistent compilation cache on, unless its own settings say where it is."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder() / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
