@@ -1,5 +1,7 @@
 """Gradient centralization for JAX, right for the axes of every layout."""
 
+from optax_gc import diagnostics as diagnostics
+from optax_gc import official as official
 from optax_gc._centralize import centralize as centralize
 from optax_gc._explain import explain as explain
 from optax_gc._layouts import FanIn as FanIn

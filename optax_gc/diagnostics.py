@@ -28,7 +28,7 @@ class MeanDrift(NamedTuple):
 
     Args:
       distance: how far the whole tree left its hyperplanes, to be held against
-        `optax.global_norm(params)`.
+        `optax.tree.norm(params)`.
       per_unit: how far each output unit's fan-in mean moved, and which way; a tree shaped like the
         parameters, whose arrays have a leaf's shape without its fan-in axes. A leaf that is left
         alone has the scalar 0.
