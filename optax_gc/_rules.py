@@ -1,0 +1,289 @@
+"""What each primitive does to the weights that its operands hold: a rule per group of them."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from jax.extend.core import JaxprEqn
+
+from optax_gc._provenance import (
+    Dims,
+    Use,
+    Value,
+    farewell,
+    fit,
+    foreign,
+    inserted,
+    reshape,
+    retire,
+    union,
+)
+
+Rule: TypeAlias = Callable[[JaxprEqn, Sequence[Value]], list[Value]]
+
+
+def apply(eqn: JaxprEqn, values: Sequence[Value]) -> list[Value]:
+    """What is known of an equation's outputs, from what is known of its operands.
+
+    The equation holds no program of its own. A primitive without a rule loses its weights.
+    """
+    return _RULES.get(eqn.primitive.name, lose)(eqn, values)
+
+
+def shape_of(var) -> tuple[int, ...]:
+    """The shape of a jaxpr's variable; a token's is a scalar's."""
+    return getattr(var.aval, "shape", ())
+
+
+# Contractions: where weights are consumed.
+
+
+def _consume(eqn: JaxprEqn, value: Value, summed: Iterable[int], other: Value) -> Value:
+    """What is left of `value` once its dimensions `summed` are contracted with `other`'s."""
+    name, summed = eqn.primitive.name, set(summed)
+    uses: set[Use] = set()
+    for view in value.views:
+        kept = set(range(len(view.dims))) - summed
+        axes, left = view.axes(summed), view.axes(kept)
+        units = [f for dim in kept for f in view.dims[dim] if f.axis is not None and f.size > 1]
+        if axes & left:
+            uses |= farewell(
+                [view], f"lost at {name}, which sums a part of axis {min(axes & left)}"
+            )
+        elif not other.data and (view.picked or view.copied or not units):
+            uses |= farewell([view], "used as an input")
+        elif not axes:
+            uses |= farewell([view], "multiplied")
+        else:
+            uses.add(Use(view.weight, name, tuple(sorted(axes)), other.data, view.live))
+    return value.history | Value(uses=frozenset(uses))
+
+
+def _dot_general(eqn, values):
+    lhs, rhs = values
+    (lhs_summed, rhs_summed), _ = eqn.params["dimension_numbers"]
+    return [_consume(eqn, lhs, lhs_summed, rhs) | _consume(eqn, rhs, rhs_summed, lhs)]
+
+
+def _ragged_dot_general(eqn, values):
+    lhs, rhs, groups = values
+    numbers = eqn.params["ragged_dot_dimension_numbers"]
+    (lhs_summed, rhs_summed), _ = numbers.dot_dimension_numbers
+    product = _consume(eqn, lhs, lhs_summed, rhs) | _consume(eqn, rhs, rhs_summed, lhs)
+    return [product | groups.history]
+
+
+def _conv_general_dilated(eqn, values):
+    image, kernel = values
+    _, fan_in, *spatial = eqn.params["dimension_numbers"].rhs_spec
+    how = f"lost at {eqn.primitive.name}" if kernel.data else "used as an input"
+    return [image.lost(how) | _consume(eqn, kernel, (fan_in, *spatial), image)]
+
+
+# Several arrays into one of the same dimensions.
+
+_VERBS = {"add": "added", "add_any": "added", "sub": "added", "mul": "multiplied"}
+_VERBS |= {"div": "multiplied"}
+
+
+def _elementwise(eqn, values):
+    """A weight survives arithmetic with constants, with its own statistics and with other weights.
+
+    Not with data; nor, spread along new axes or with but one axis, with what other weights gave:
+    a bias or a gain.
+    """
+    name = eqn.primitive.name
+    result = Value()
+    for index, value in enumerate(values):
+        others = union([*values[:index], *values[index + 1 :]])
+        kept, gone = set(), set()
+        for view in value.views:
+            own = {use for use in others.uses if use.weight == view.weight}
+            from_weights = {use.weight for use in others.uses} | {v.weight for v in others.views}
+            is_gain = (view.copied or len(view.dims) < 2) and from_weights - {view.weight}
+            if is_gain or (others.data and not any(map(_is_statistic, own))):
+                gone.add(view)
+            else:
+                kept.add(view)
+        how = _VERBS.get(name, f"lost at {name}")
+        result |= value.history | Value(frozenset(kept), frozenset(farewell(gone, how)))
+    back = {view.weight for view in result.views}
+    returned = {use for use in result.uses if use.weight in back and _is_statistic(use)}
+    result = result._replace(uses=(result.uses - returned) | retire(returned))
+    shape = shape_of(eqn.outvars[0])
+    return [result.moved(lambda dims: fit(dims, shape), f"lost at {name}")]
+
+
+def _is_statistic(use: Use) -> bool:
+    return use.axes is not None or use.how == "reduced"
+
+
+def _join(eqn, values):
+    """Concatenates weights, pads one, writes one into another; what meets data there is gone."""
+    shape = shape_of(eqn.outvars[0])
+    result = Value()
+    for index, value in enumerate(values):
+        others = union([*values[:index], *values[index + 1 :]])
+        if others.data:
+            value = value.lost("joined to data")
+        result |= value.moved(lambda dims: fit(dims, shape), f"lost at {eqn.primitive.name}")
+    return [result]
+
+
+def _stack(eqn, values):
+    axis = eqn.params["axis"]
+    apart = [value.moved(lambda dims: inserted(dims, axis, 1), "") for value in values]
+    return _join(eqn, apart)
+
+
+# One array rearranged.
+
+
+def _move(move: Callable[[JaxprEqn, Dims, tuple[int, ...]], Dims | None]) -> Rule:
+    """A rule from what happens to the dimensions: the equation, the old ones, the new shape."""
+
+    def rule(eqn, values):
+        if len(values) != len(eqn.outvars):
+            values = [union(values)] * len(eqn.outvars)
+        return [
+            value.moved(
+                functools.partial(lambda shape, dims: move(eqn, dims, shape), shape_of(var)),
+                f"lost at {eqn.primitive.name}",
+            )
+            for var, value in zip(eqn.outvars, values, strict=True)
+        ]
+
+    return rule
+
+
+def _broadcast_in_dim(eqn, dims, shape):
+    new = list(foreign(shape))
+    for dim, axis in zip(dims, eqn.params["broadcast_dimensions"], strict=True):
+        if math.prod(factor.size for factor in dim) == shape[axis]:
+            new[axis] = dim
+    return tuple(new)
+
+
+def _tile(eqn, dims, shape):
+    repeated = zip(dims, eqn.params["reps"], strict=True)
+    return tuple((*(foreign((n,)) if n > 1 else ()), *dim) for dim, n in repeated) if dims else None
+
+
+def _dropped(axes: Iterable[int], dims: Dims) -> Dims:
+    gone = {axis % len(dims) for axis in axes}
+    return tuple(dim for axis, dim in enumerate(dims) if axis not in gone)
+
+
+def _all_gather(eqn, dims, shape):
+    if not eqn.params["tiled"]:
+        axis = eqn.params["all_gather_dimension"]
+        dims = inserted(dims, axis, shape[axis])
+    return fit(dims, shape)
+
+
+# Parts of an array picked by an index.
+
+
+def _picked(value: Value, index: Value) -> Value:
+    """The same; a weight that the data picked from is gathered whatever else becomes of it."""
+    if not index.data:
+        return value | index.history
+    views = frozenset(view._replace(picked=True) for view in value.views)
+    return value.lost("gathered")._replace(views=views) | index.history
+
+
+def _dynamic_slice(eqn, values):
+    operand, *starts = values
+    shape = shape_of(eqn.outvars[0])
+    operand = operand.moved(lambda dims: fit(dims, shape), "lost at dynamic_slice")
+    return [_picked(operand, union(starts))]
+
+
+def _gather(eqn, values):
+    operand, indices = values
+    numbers = eqn.params["dimension_numbers"]
+    shape = shape_of(eqn.outvars[0])
+    collapsed, batching = numbers.collapsed_slice_dims, numbers.operand_batching_dims
+    rows = [dim for dim in range(len(shape)) if dim not in numbers.offset_dims]
+    batch_rows = [rows[dim] for dim in numbers.start_indices_batching_dims]
+
+    def move(dims):
+        new: list = [*foreign(shape)]
+        slices = _dropped((*collapsed, *batching), dims) if collapsed or batching else dims
+        for position, dim in zip(numbers.offset_dims, slices, strict=True):
+            new[position] = dim
+        for row, dim in zip(batch_rows, batching, strict=True):
+            new[row] = dims[dim]
+        free = [row for row in rows if row not in batch_rows]
+        if len(free) == len(collapsed) == 1 and not indices.data:  # a selection along one axis
+            new[free[0]] = dims[collapsed[0]]
+        return fit(tuple(new), shape)
+
+    return [_picked(operand.moved(move, "lost at gather"), indices)]
+
+
+# Operations that end what can be said.
+
+
+def _swallow(how: str) -> Rule:
+    return lambda eqn, values: [union(values).lost(how)] * len(eqn.outvars)
+
+
+def lose(eqn: JaxprEqn, values: Sequence[Value]) -> list[Value]:
+    """Says at which primitive the weights were lost."""
+    return _swallow(f"lost at {eqn.primitive.name}")(eqn, values)
+
+
+def _noise(eqn, values):
+    return [Value()] * len(eqn.outvars)
+
+
+def _stop_gradient(eqn, values):
+    return [value.detached() for value in values]
+
+
+def _table(*groups: tuple[str, Rule]) -> dict[str, Rule]:
+    return {name: rule for names, rule in groups for name in names.split()}
+
+
+_RULES = _table(
+    ("dot_general", _dot_general),
+    ("ragged_dot_general", _ragged_dot_general),
+    ("conv_general_dilated", _conv_general_dilated),
+    (
+        "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp complex conj"
+        " cos cosh div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite"
+        " le lgamma log log1p log2 logistic lt max min mul ne neg nextafter not"
+        " one_minus_square or pow real rem round rsqrt select_n sign sin sinh sqrt square sub tan"
+        " tanh xor",
+        _elementwise,
+    ),
+    ("concatenate pad dynamic_update_slice scatter scatter-add scatter-mul", _join),
+    ("stack", _stack),
+    (
+        "convert_element_type copy device_put layout_constraint name optimization_barrier pmax"
+        " pmin psum psum_invariant pvary reduce_precision relayout reshard rev"
+        " sharding_constraint slice split with_memory_space_constraint",
+        _move(lambda eqn, dims, shape: fit(dims, shape)),
+    ),
+    ("broadcast_in_dim", _move(_broadcast_in_dim)),
+    ("tile", _move(_tile)),
+    ("reshape", _move(lambda eqn, dims, shape: reshape(dims, shape))),
+    ("squeeze", _move(lambda eqn, dims, shape: _dropped(eqn.params["dimensions"], dims))),
+    ("unstack", _move(lambda eqn, dims, shape: _dropped([eqn.params["axis"]], dims))),
+    (
+        "transpose",
+        _move(lambda eqn, dims, shape: tuple(dims[axis] for axis in eqn.params["permutation"])),
+    ),
+    ("all_gather all_gather_invariant", _move(_all_gather)),
+    ("dynamic_slice", _dynamic_slice),
+    ("gather", _gather),
+    (
+        "argmax argmin cumlogsumexp cummax cummin cumprod cumsum reduce_and reduce_max reduce_min"
+        " reduce_or reduce_prod reduce_sum reduce_xor",
+        _swallow("reduced"),
+    ),
+    ("random_bits rng_bit_generator rng_uniform threefry2x32", _noise),
+    ("stop_gradient", _stop_gradient),
+)
