@@ -136,7 +136,7 @@ def _verdict(name: str, leaf: Any, uses: Iterable[Use]) -> FanIn:
         return _agreed(name, leaf, contractions)
     if not uses:
         return FanIn((), note="never used")
-    ways = sorted({use.how for use in uses})
+    ways = sorted({use.how for use in uses} - {"reduced"}) or ["reduced"]
     lost = [way for way in ways if way.startswith("lost")]
     return FanIn((), note=lost[0] if lost else f"only {' and '.join(ways)}")
 

@@ -51,6 +51,8 @@ def _consume(eqn: JaxprEqn, value: Value, summed: Iterable[int], other: Value) -
             uses |= farewell(
                 [view], f"lost at {name}, which sums a part of axis {min(axes & left)}"
             )
+        elif not units and view.weight in {twin.weight for twin in other.views}:
+            uses |= farewell([view], "reduced")  # its norm
         elif not other.data and (view.picked or view.copied or not units):
             uses |= farewell([view], "used as an input")
         elif not axes:
@@ -165,6 +167,15 @@ def _broadcast_in_dim(eqn, dims, shape):
     return tuple(new)
 
 
+def _permuted(dims, permutation):
+    return tuple(dims[axis] for axis in permutation)
+
+
+def _reshape(eqn, dims, shape):
+    first = eqn.params.get("dimensions")  # vmap of a convolution transposes on the way
+    return reshape(dims if first is None else _permuted(dims, first), shape)
+
+
 def _tile(eqn, dims, shape):
     repeated = zip(dims, eqn.params["reps"], strict=True)
     return tuple((*(foreign((n,)) if n > 1 else ()), *dim) for dim, n in repeated) if dims else None
@@ -269,13 +280,10 @@ _RULES = _table(
     ),
     ("broadcast_in_dim", _move(_broadcast_in_dim)),
     ("tile", _move(_tile)),
-    ("reshape", _move(lambda eqn, dims, shape: reshape(dims, shape))),
+    ("reshape", _move(_reshape)),
     ("squeeze", _move(lambda eqn, dims, shape: _dropped(eqn.params["dimensions"], dims))),
     ("unstack", _move(lambda eqn, dims, shape: _dropped([eqn.params["axis"]], dims))),
-    (
-        "transpose",
-        _move(lambda eqn, dims, shape: tuple(dims[axis] for axis in eqn.params["permutation"])),
-    ),
+    ("transpose", _move(lambda eqn, dims, shape: _permuted(dims, eqn.params["permutation"]))),
     ("all_gather all_gather_invariant", _move(_all_gather)),
     ("dynamic_slice", _dynamic_slice),
     ("gather", _gather),

@@ -1,0 +1,38 @@
+"""What the tests of `infer_axes` share: a tree of `FanIn` as a plain dict to compare by hand."""
+
+import re
+
+import jax
+import pytest
+
+import optax_gc
+from optax_gc._plan import path_name
+
+
+@pytest.fixture(scope="session")
+def infer():
+    """`infer(fn, params, *args)`: for each path the fan-in axes, or the note where there are none."""
+
+    def read(fn, params, *args, **kwargs):
+        fan_ins = optax_gc.infer_axes(fn, params, *args, **kwargs)
+        flat, structure = jax.tree_util.tree_flatten_with_path(fan_ins)
+        assert structure == jax.tree.structure(params)
+        return {path_name(path): fan_in.axes or fan_in.note for path, fan_in in flat}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def match():
+    """`match(found, table)`: every leaf is what the one pattern that fits its path says."""
+
+    def check(found, table):
+        unused = set(table)
+        for path, axes in found.items():
+            patterns = [pattern for pattern in table if re.fullmatch(pattern, path)]
+            assert len(patterns) == 1, f"{path} fits {patterns}"
+            assert axes == table[patterns[0]], path
+            unused -= set(patterns)
+        assert not unused, f"no leaf fits {unused}"
+
+    return check
