@@ -118,11 +118,12 @@ def _trace(fn: Callable[..., Any], params: Any, args: Any, kwargs: Any):
         shapes = jax.tree.map(
             lambda leaf: f"{leaf.dtype}{list(leaf.shape)}" if _is_array(leaf) else leaf, args
         )
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(
             f"infer_axes could not trace {getattr(fn, '__name__', fn)}(params, ...) with the "
-            f"arguments {shapes} {kwargs or ''}: {type(error).__name__}. Call it with what the "
-            "model is called with: example inputs or jax.ShapeDtypeStructs of their shapes and "
-            "dtypes; bind arguments that must stay static with functools.partial"
+            f"arguments {shapes} {kwargs or ''}: {type(error).__name__}: {reason}. Call it with "
+            "what the model is called with, example inputs or jax.ShapeDtypeStructs of their "
+            "shapes and dtypes; bind arguments that must stay static with functools.partial"
         ) from error
 
 

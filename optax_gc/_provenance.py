@@ -117,21 +117,30 @@ def inserted(dims: Dims, axis: int, size: int) -> Dims:
     return (*dims[:axis], *foreign((size,)), *dims[axis:])
 
 
+def spread(dims: Dims, shape: Sequence[int]) -> Dims:
+    """The same dimensions broadcast; what is repeated along a dimension does not lie along it."""
+    if not dims:
+        return foreign(shape)
+    return tuple(
+        dim if _length(dim) == size else (Factor(None, size),)
+        for dim, size in zip(dims, shape, strict=True)
+    )
+
+
 def fit(dims: Dims, shape: Sequence[int]) -> Dims | None:
     """The same dimensions at other lengths, as slicing, padding and joining leave them."""
-    if not dims:
-        return foreign(shape)  # a scalar that was broadcast
     if len(dims) != len(shape):
         return None
-    fitted = []
-    for dim, size in zip(dims, shape, strict=True):
-        if math.prod(factor.size for factor in dim) == size:
-            fitted.append(dim)
-        elif len(dim) == 1:
-            fitted.append((Factor(dim[0].axis, size),))
-        else:
-            return None
-    return tuple(fitted)
+    fitted = [
+        dim if _length(dim) == size else (Factor(dim[0].axis, size),)
+        for dim, size in zip(dims, shape, strict=True)
+    ]
+    resized = zip(dims, fitted, strict=True)
+    return None if any(len(old) > len(new) for old, new in resized) else tuple(fitted)
+
+
+def _length(dim: tuple[Factor, ...]) -> int:
+    return math.prod(factor.size for factor in dim)
 
 
 def reshape(dims: Dims, shape: Sequence[int]) -> Dims | None:

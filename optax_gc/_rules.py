@@ -1,7 +1,6 @@
 """What each primitive does to the weights that its operands hold: a rule per group of them."""
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
@@ -9,6 +8,7 @@ from jax.extend.core import JaxprEqn
 
 from optax_gc._provenance import (
     Dims,
+    Factor,
     Use,
     Value,
     farewell,
@@ -17,6 +17,7 @@ from optax_gc._provenance import (
     inserted,
     reshape,
     retire,
+    spread,
     union,
 )
 
@@ -92,29 +93,27 @@ _VERBS |= {"div": "multiplied"}
 def _elementwise(eqn, values):
     """A weight survives arithmetic with constants, with its own statistics and with other weights.
 
-    Not with data; nor, spread along new axes or with but one axis, with what other weights gave:
-    a bias or a gain.
+    It does not survive data. Nor, where it is spread along new axes or has but one, what other
+    weights gave: there it is a bias or a gain.
     """
-    name = eqn.primitive.name
+    lost = f"lost at {eqn.primitive.name}"
+    shape = shape_of(eqn.outvars[0])
+    values = [value.moved(lambda dims: spread(dims, shape), lost) for value in values]
     result = Value()
-    for index, value in enumerate(values):
-        others = union([*values[:index], *values[index + 1 :]])
-        kept, gone = set(), set()
-        for view in value.views:
-            own = {use for use in others.uses if use.weight == view.weight}
-            from_weights = {use.weight for use in others.uses} | {v.weight for v in others.views}
-            is_gain = (view.copied or len(view.dims) < 2) and from_weights - {view.weight}
-            if is_gain or (others.data and not any(map(_is_statistic, own))):
-                gone.add(view)
-            else:
-                kept.add(view)
-        how = _VERBS.get(name, f"lost at {name}")
-        result |= value.history | Value(frozenset(kept), frozenset(farewell(gone, how)))
+    for value, others in _each_and_others(values):
+        sources = {x.weight for x in others.uses | others.views}
+        statistics = {use.weight for use in others.uses if _is_statistic(use)}
+        gone = {
+            view
+            for view in value.views
+            if (others.data and view.weight not in statistics)
+            or ((view.copied or len(view.dims) < 2) and sources - {view.weight})
+        }
+        uses = farewell(gone, _VERBS.get(eqn.primitive.name, lost))
+        result |= value.history | Value(value.views - gone, frozenset(uses))
     back = {view.weight for view in result.views}
     returned = {use for use in result.uses if use.weight in back and _is_statistic(use)}
-    result = result._replace(uses=(result.uses - returned) | retire(returned))
-    shape = shape_of(eqn.outvars[0])
-    return [result.moved(lambda dims: fit(dims, shape), f"lost at {name}")]
+    return [result._replace(uses=(result.uses - returned) | retire(returned))]
 
 
 def _is_statistic(use: Use) -> bool:
@@ -125,12 +124,15 @@ def _join(eqn, values):
     """Concatenates weights, pads one, writes one into another; what meets data there is gone."""
     shape = shape_of(eqn.outvars[0])
     result = Value()
-    for index, value in enumerate(values):
-        others = union([*values[:index], *values[index + 1 :]])
-        if others.data:
-            value = value.lost("joined to data")
-        result |= value.moved(lambda dims: fit(dims, shape), f"lost at {eqn.primitive.name}")
+    for value, others in _each_and_others(values):
+        kept = value.lost("joined to data") if others.data else value
+        result |= kept.moved(lambda dims: fit(dims, shape), f"lost at {eqn.primitive.name}")
     return [result]
+
+
+def _each_and_others(values):
+    for index, value in enumerate(values):
+        yield value, union([*values[:index], *values[index + 1 :]])
 
 
 def _stack(eqn, values):
@@ -160,11 +162,10 @@ def _move(move: Callable[[JaxprEqn, Dims, tuple[int, ...]], Dims | None]) -> Rul
 
 
 def _broadcast_in_dim(eqn, dims, shape):
-    new = list(foreign(shape))
+    new = [*foreign((1,) * len(shape))]
     for dim, axis in zip(dims, eqn.params["broadcast_dimensions"], strict=True):
-        if math.prod(factor.size for factor in dim) == shape[axis]:
-            new[axis] = dim
-    return tuple(new)
+        new[axis] = dim
+    return spread(tuple(new), shape)
 
 
 def _permuted(dims, permutation):
@@ -178,7 +179,7 @@ def _reshape(eqn, dims, shape):
 
 def _tile(eqn, dims, shape):
     repeated = zip(dims, eqn.params["reps"], strict=True)
-    return tuple((*(foreign((n,)) if n > 1 else ()), *dim) for dim, n in repeated) if dims else None
+    return tuple((Factor(None, n), *dim) if n > 1 else dim for dim, n in repeated)
 
 
 def _dropped(axes: Iterable[int], dims: Dims) -> Dims:

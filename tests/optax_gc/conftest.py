@@ -11,13 +11,15 @@ from optax_gc._plan import path_name
 
 @pytest.fixture(scope="session")
 def infer():
-    """`infer(fn, params, *args)`: for each path the fan-in axes, or the note where there are none."""
+    """`infer(fn, params, *args)`: each path's fan-in axes, or the note if it has none."""
 
     def read(fn, params, *args, **kwargs):
         fan_ins = optax_gc.infer_axes(fn, params, *args, **kwargs)
         flat, structure = jax.tree_util.tree_flatten_with_path(fan_ins)
         assert structure == jax.tree.structure(params)
-        return {path_name(path): fan_in.axes or fan_in.note for path, fan_in in flat}
+        names = [path_name(path).removesuffix("/value") for path, _ in flat]  # NNX's box
+        found = [fan_in.axes or fan_in.note for _, fan_in in flat]
+        return dict(zip(names, found, strict=True))
 
     return read
 

@@ -253,11 +253,11 @@ class Pooled(nn.Module):
 
 def test_attention_pooling(infer, match):
     """No data reaches the query's kernel, yet it and its bias are what they are elsewhere."""
-    for batch in (1, 2):
+    for batch, why in ((1, "only used as an input"), (2, MULTIPLIED)):
         match(
             read(infer, Pooled(), shapes(batch, 5, 8)),
             {
-                "probe": "only used as an input",
+                "probe": why,  # one that is copied counts as multiplied by the norm's scale
                 "LayerNorm_0/scale": MULTIPLIED,
                 "LayerNorm_0/bias": ADDED,
                 **{f"MultiHeadDotProductAttention_0/{k}": v for k, v in ATTENTION.items()},
