@@ -4,6 +4,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
+PIECES = -1
+"""The axis along which pieces of one weight were put side by side, whichever they were."""
+
 
 class Factor(NamedTuple):
     """A stretch of one of a weight's axes; `axis=None` for what is no axis of the weight's."""
@@ -112,9 +115,9 @@ def foreign(shape: Sequence[int]) -> Dims:
     return tuple((Factor(None, size),) for size in shape)
 
 
-def inserted(dims: Dims, axis: int, size: int) -> Dims:
-    """The same with one more dimension along which there is no weight."""
-    return (*dims[:axis], *foreign((size,)), *dims[axis:])
+def inserted(dims: Dims, axis: int, factor: Factor) -> Dims:
+    """The same with one more dimension."""
+    return (*dims[:axis], (factor,), *dims[axis:])
 
 
 def spread(dims: Dims, shape: Sequence[int]) -> Dims:

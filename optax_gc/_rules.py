@@ -1,5 +1,6 @@
 """What each primitive does to the weights that its operands hold: a rule per group of them."""
 
+import collections
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
@@ -7,6 +8,7 @@ from typing import TypeAlias
 from jax.extend.core import JaxprEqn
 
 from optax_gc._provenance import (
+    PIECES,
     Dims,
     Factor,
     Use,
@@ -46,9 +48,11 @@ def _consume(eqn: JaxprEqn, value: Value, summed: Iterable[int], other: Value) -
     uses: set[Use] = set()
     for view in value.views:
         kept = set(range(len(view.dims))) - summed
-        axes, left = view.axes(summed), view.axes(kept)
+        axes, left = view.axes(summed), view.axes(kept) - {PIECES}
         units = [f for dim in kept for f in view.dims[dim] if f.axis is not None and f.size > 1]
-        if axes & left:
+        if PIECES in axes:
+            uses |= farewell([view], f"lost at {name}, which sums pieces of it")
+        elif axes & left:
             uses |= farewell(
                 [view], f"lost at {name}, which sums a part of axis {min(axes & left)}"
             )
@@ -130,15 +134,36 @@ def _join(eqn, values):
     return [result]
 
 
-def _each_and_others(values):
-    for index, value in enumerate(values):
-        yield value, union([*values[:index], *values[index + 1 :]])
+def _concatenate(eqn, values):
+    axis = eqn.params["dimension"]
+    return _join(eqn, _as_pieces(values, axis))
 
 
 def _stack(eqn, values):
     axis = eqn.params["axis"]
-    apart = [value.moved(lambda dims: inserted(dims, axis, 1), "") for value in values]
-    return _join(eqn, apart)
+    apart = [
+        value.moved(lambda dims: inserted(dims, axis, Factor(None, 1)), "") for value in values
+    ]
+    return _join(eqn, _as_pieces(apart, axis))
+
+
+def _as_pieces(values, axis):
+    """What goes along a new axis, marked as pieces where there are several of one weight."""
+    owners = collections.Counter(w for value in values for w in {v.weight for v in value.views})
+
+    def marked(view):
+        dim = view.dims[axis]
+        if owners[view.weight] < 2 or any(factor.axis is not None for factor in dim):
+            return view
+        piece = (Factor(PIECES, dim[0].size),)
+        return view._replace(dims=(*view.dims[:axis], piece, *view.dims[axis + 1 :]))
+
+    return [value._replace(views=frozenset(map(marked, value.views))) for value in values]
+
+
+def _each_and_others(values):
+    for index, value in enumerate(values):
+        yield value, union([*values[:index], *values[index + 1 :]])
 
 
 # One array rearranged.
@@ -183,14 +208,14 @@ def _tile(eqn, dims, shape):
 
 
 def _dropped(axes: Iterable[int], dims: Dims) -> Dims:
-    gone = {axis % len(dims) for axis in axes}
+    gone = set(axes)
     return tuple(dim for axis, dim in enumerate(dims) if axis not in gone)
 
 
 def _all_gather(eqn, dims, shape):
     if not eqn.params["tiled"]:
         axis = eqn.params["all_gather_dimension"]
-        dims = inserted(dims, axis, shape[axis])
+        dims = inserted(dims, axis, Factor(PIECES, shape[axis]))
     return fit(dims, shape)
 
 
@@ -219,17 +244,17 @@ def _gather(eqn, values):
     collapsed, batching = numbers.collapsed_slice_dims, numbers.operand_batching_dims
     rows = [dim for dim in range(len(shape)) if dim not in numbers.offset_dims]
     batch_rows = [rows[dim] for dim in numbers.start_indices_batching_dims]
+    free_rows = [row for row in rows if row not in batch_rows]
 
     def move(dims):
-        new: list = [*foreign(shape)]
-        slices = _dropped((*collapsed, *batching), dims) if collapsed or batching else dims
+        new: list[tuple[Factor, ...]] = [(Factor(PIECES, size),) for size in shape]
+        slices = _dropped((*collapsed, *batching), dims)
         for position, dim in zip(numbers.offset_dims, slices, strict=True):
             new[position] = dim
         for row, dim in zip(batch_rows, batching, strict=True):
             new[row] = dims[dim]
-        free = [row for row in rows if row not in batch_rows]
-        if len(free) == len(collapsed) == 1 and not indices.data:  # a selection along one axis
-            new[free[0]] = dims[collapsed[0]]
+        if len(free_rows) == len(collapsed) == 1 and not indices.data:  # a choice along one axis
+            new[free_rows[0]] = dims[collapsed[0]]
         return fit(tuple(new), shape)
 
     return [_picked(operand.moved(move, "lost at gather"), indices)]
@@ -271,7 +296,8 @@ _RULES = _table(
         " tanh xor",
         _elementwise,
     ),
-    ("concatenate pad dynamic_update_slice scatter scatter-add scatter-mul", _join),
+    ("concatenate", _concatenate),
+    ("pad dynamic_update_slice scatter scatter-add scatter-mul", _join),
     ("stack", _stack),
     (
         "convert_element_type copy device_put layout_constraint name optimization_barrier pmax"

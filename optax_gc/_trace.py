@@ -7,7 +7,7 @@ from typing import TypeAlias
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from optax_gc._provenance import Value, fit, inserted, retire, union
+from optax_gc._provenance import PIECES, Factor, Value, fit, inserted, retire, union
 from optax_gc._rules import apply, lose, shape_of
 
 Run: TypeAlias = Callable[[Jaxpr | ClosedJaxpr, Sequence[Value]], list[Value]]
@@ -116,9 +116,9 @@ def _scan(eqn, values, run):
         return run(body, [*consts, *carry, *slices])
 
     outputs = step(_fixpoint(lambda carry: step(carry)[:n_carry], carry))
-    length = eqn.params["length"]
+    layers = Factor(PIECES, eqn.params["length"])
     stacked = [
-        output.moved(lambda dims: inserted(dims, 0, length), "lost at scan")
+        output.moved(lambda dims: inserted(dims, 0, layers), "lost at scan")
         for output in outputs[n_carry:]
     ]
     return outputs[:n_carry] + stacked
