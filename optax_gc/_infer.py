@@ -27,7 +27,8 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
 
     - What is contracted with the *data* counts before what is contracted with weights and
       constants alone. The data are the arrays in `args` and `kwargs`; what `fn` closes over is
-      constant, so bind frozen weights with `functools.partial`. `x @ (w + a @ b)` has `w`
+      constant (unless there are no such arrays: then it is the data), so bind frozen weights with
+      `functools.partial`. `x @ (w + a @ b)` has `w`
       consumed by `x`, and `a` and `b` by each other: both along the rank.
     - A contraction does not count where no gradient comes back from it (`stop_gradient`,
       `argmax`), where all that it gives goes back into the weight (the sigma of `w / sigma`), or
@@ -78,7 +79,7 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
     ]
     jaxpr = _trace(fn, params, args, kwargs)
     data = [Value(data=True)] * (len(jaxpr.jaxpr.invars) - len(values))
-    outputs = interpret(jaxpr, values + data)
+    outputs = interpret(jaxpr, values + data, constants=Value(data=not data))
 
     uses: dict[int, set[Use]] = {}
     for output in outputs:

@@ -25,7 +25,7 @@ class View(NamedTuple):
     weight: int
     dims: Dims
     live: bool = True  # a gradient flows back through it
-    picked: bool = False  # by an index that depends on the data
+    picked: bool = False  # by an array of indices, or by one that depends on the data
 
     @property
     def copied(self) -> bool:
@@ -48,7 +48,7 @@ class Use(NamedTuple):
 
 
 class Value(NamedTuple):
-    """Everything known of one array. The default is a constant's."""
+    """Everything known of one array."""
 
     views: frozenset[View] = frozenset()
     uses: frozenset[Use] = frozenset()
@@ -85,6 +85,10 @@ class Value(NamedTuple):
                 kept.add(view._replace(dims=dims))
         lost = Value(frozenset(gone)).lost(how)
         return self.history | Value(frozenset(kept)) | lost
+
+
+UNRELATED = Value()
+"""A constant, or noise: neither a weight nor the data has to do with it."""
 
 
 def union(values: Iterable[Value]) -> Value:

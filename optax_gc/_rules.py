@@ -9,6 +9,7 @@ from jax.extend.core import JaxprEqn
 
 from optax_gc._provenance import (
     PIECES,
+    UNRELATED,
     Dims,
     Factor,
     Use,
@@ -222,19 +223,18 @@ def _all_gather(eqn, dims, shape):
 # Parts of an array picked by an index.
 
 
-def _picked(value: Value, index: Value) -> Value:
-    """The same; a weight that the data picked from is gathered whatever else becomes of it."""
-    if not index.data:
-        return value | index.history
+def _picked(value: Value) -> Value:
+    """The same; whatever else becomes of its weights, they are gathered."""
     views = frozenset(view._replace(picked=True) for view in value.views)
-    return value.lost("gathered")._replace(views=views) | index.history
+    return value.lost("gathered")._replace(views=views)
 
 
 def _dynamic_slice(eqn, values):
     operand, *starts = values
     shape = shape_of(eqn.outvars[0])
     operand = operand.moved(lambda dims: fit(dims, shape), "lost at dynamic_slice")
-    return [_picked(operand, union(starts))]
+    start = union(starts)
+    return [(_picked(operand) if start.data else operand) | start.history]
 
 
 def _gather(eqn, values):
@@ -257,7 +257,9 @@ def _gather(eqn, values):
             new[free_rows[0]] = dims[collapsed[0]]
         return fit(tuple(new), shape)
 
-    return [_picked(operand.moved(move, "lost at gather"), indices)]
+    rows_of = operand.moved(move, "lost at gather")
+    is_slice = not free_rows and not indices.data
+    return [(rows_of if is_slice else _picked(rows_of)) | indices.history]
 
 
 # Operations that end what can be said.
@@ -273,7 +275,7 @@ def lose(eqn: JaxprEqn, values: Sequence[Value]) -> list[Value]:
 
 
 def _noise(eqn, values):
-    return [Value()] * len(eqn.outvars)
+    return [UNRELATED] * len(eqn.outvars)
 
 
 def _stop_gradient(eqn, values):

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from optax_gc._provenance import PIECES, Factor, Value, fit, inserted, retire, union
+from optax_gc._provenance import PIECES, UNRELATED, Factor, Value, fit, inserted, retire, union
 from optax_gc._rules import apply, lose, shape_of
 
 Run: TypeAlias = Callable[[Jaxpr | ClosedJaxpr, Sequence[Value]], list[Value]]
@@ -15,13 +15,17 @@ Rule: TypeAlias = Callable[[JaxprEqn, Sequence[Value], Run], list[Value]]
 
 
 def interpret(
-    program: Jaxpr | ClosedJaxpr, inputs: Sequence[Value], backward: bool = False
+    program: Jaxpr | ClosedJaxpr,
+    inputs: Sequence[Value],
+    constants: Value = UNRELATED,
+    backward: bool = False,
 ) -> list[Value]:
     """Runs `program` on what is known of its inputs instead of on arrays.
 
     Args:
       program: the jaxpr.
       inputs: one `Value` per input.
+      constants: the `Value` of every array that the program closes over.
       backward: whether the program is a part of a backward pass.
 
     Returns:
@@ -29,10 +33,10 @@ def interpret(
       the outputs that the use reaches.
     """
     jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
-    known = dict(zip(jaxpr.invars, inputs, strict=True))
+    known = dict(zip(jaxpr.invars, inputs, strict=True)) | dict.fromkeys(jaxpr.constvars, constants)
 
     def read(atom) -> Value:
-        return Value() if isinstance(atom, Literal) else known.get(atom, Value())
+        return UNRELATED if isinstance(atom, Literal) else known[atom]
 
     for eqn in jaxpr.eqns:
         outputs = _apply(eqn, [read(atom) for atom in eqn.invars], backward)
@@ -96,12 +100,12 @@ def _while(eqn, values, run):
     n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     cond_consts, body_consts = values[:n_cond], values[n_cond : n_cond + n_body]
 
-    def step(carry):
-        [test] = run(eqn.params["cond_jaxpr"], [*cond_consts, *carry])
-        outputs = run(eqn.params["body_jaxpr"], [*body_consts, *carry])
-        return [output | test.history for output in outputs]
-
-    return _fixpoint(step, values[n_cond + n_body :])
+    carry = _fixpoint(
+        lambda carry: run(eqn.params["body_jaxpr"], [*body_consts, *carry]),
+        values[n_cond + n_body :],
+    )
+    [test] = run(eqn.params["cond_jaxpr"], [*cond_consts, *carry])
+    return [output | test.history for output in carry]
 
 
 def _scan(eqn, values, run):
