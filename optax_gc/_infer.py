@@ -39,8 +39,8 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
     Whatever is only gathered, added or multiplied elementwise is left alone. So is an input that
     happens to be learned (a query, a latent): what is contracted with weights alone and was
     broadcast, or has no axis of more than one element left. So is a weight that an unknown
-    operation swallows, or of whose axis only a part is summed. The note says which. Nothing is
-    guessed.
+    operation swallows, or of which a contraction sums a part of an axis. The note says which.
+    Nothing is guessed.
 
     Args:
       fn: the model or its loss; whatever it returns, what does not reach its output does not count.

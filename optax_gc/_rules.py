@@ -50,18 +50,18 @@ def _consume(eqn: JaxprEqn, value: Value, summed: Iterable[int], other: Value) -
     for view in value.views:
         kept = set(range(len(view.dims))) - summed
         axes, left = view.axes(summed), view.axes(kept) - {PIECES}
-        units = [f for dim in kept for f in view.dims[dim] if f.axis is not None and f.size > 1]
+        outputs = [factor.axis for dim in kept for factor in view.dims[dim] if factor.size > 1]
+        one_output = all(axis is None for axis in outputs)
         if PIECES in axes:
             uses |= farewell([view], f"lost at {name}, which sums pieces of it")
         elif axes & left:
-            uses |= farewell(
-                [view], f"lost at {name}, which sums a part of axis {min(axes & left)}"
-            )
-        elif not units and view.weight in {twin.weight for twin in other.views}:
-            uses |= farewell([view], "reduced")  # its norm
-        elif not other.data and (view.picked or view.copied or not units):
+            part = min(axes & left)
+            uses |= farewell([view], f"lost at {name}, which sums a part of axis {part}")
+        elif view.weight in {twin.weight for twin in other.views}:
+            uses |= farewell([view], "reduced")  # its norm, its Gram matrix
+        elif not other.data and (view.picked or view.copied or one_output):
             uses |= farewell([view], "used as an input")
-        elif not axes:
+        elif not axes or (one_output and outputs):  # the latter: a vector made a diagonal matrix
             uses |= farewell([view], "multiplied")
         else:
             uses.add(Use(view.weight, name, tuple(sorted(axes)), other.data, view.live))
@@ -91,8 +91,13 @@ def _conv_general_dilated(eqn, values):
 
 # Several arrays into one of the same dimensions.
 
-_VERBS = {"add": "added", "add_any": "added", "sub": "added", "mul": "multiplied"}
-_VERBS |= {"div": "multiplied"}
+_VERBS = {
+    "add": "added",
+    "add_any": "added",
+    "div": "multiplied",
+    "mul": "multiplied",
+    "sub": "added",
+}
 
 
 def _elementwise(eqn, values):

@@ -95,6 +95,8 @@ LEFT_ALONE = {
     "gathered and added": (lambda w, x: w[x[:, 0].astype(int)] + x, GATHERED),
     "summed": (lambda w, x: x + w.sum(), "only reduced"),
     "regularized": (lambda w, x: (x.sum(), jnp.vdot(w, w)), "only reduced"),
+    "a Gram matrix": (lambda w, x: x @ jnp.linalg.cholesky(w.T @ w), "only reduced"),
+    "a diagonal": (lambda w, x: x @ jnp.diag(w[0]), MULTIPLIED),
     "sorted": (lambda w, x: x @ jnp.sort(w, axis=0).T, "lost at sort"),
     "in a larger one": (lambda w, x: jnp.maximum(w, x), "lost at max"),
     "chosen by data": (lambda w, x: jnp.where(x > 0, w, 0.0), "lost at select_n"),
