@@ -28,8 +28,8 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
     - What is contracted with the *data* counts before what is contracted with weights and
       constants alone. The data are the arrays in `args` and `kwargs`; what `fn` closes over is
       constant (unless there are no such arrays: then it is the data), so bind frozen weights with
-      `functools.partial`. `x @ (w + a @ b)` has `w`
-      consumed by `x`, and `a` and `b` by each other: both along the rank.
+      `functools.partial`. In `x @ (w + a @ b)` the data consume `w`, while `a` and `b` consume
+      each other, both along the rank; in `x @ a @ b` the data consume `a` along the input.
     - A contraction does not count where no gradient comes back from it (`stop_gradient`,
       `argmax`), where all that it gives goes back into the weight (the sigma of `w / sigma`), or
       where it belongs to a gradient that `fn` takes; unless there is nothing else.

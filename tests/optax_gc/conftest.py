@@ -25,6 +25,24 @@ def infer():
 
 
 @pytest.fixture(scope="session")
+def infer_linen(infer):
+    """`infer_linen(module, *args)`: other collections than params are arguments."""
+
+    def read(module, *args):
+        rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+        state = dict(jax.eval_shape(module.init, rngs, *args))
+        params = state.pop("params")
+
+        def apply(params, state, *args):
+            rngs = {"dropout": jax.random.key(1)}
+            return module.apply({"params": params, **state}, *args, rngs=rngs, mutable=list(state))
+
+        return infer(apply, params, state, *args)
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def match():
     """`match(found, table)`: every leaf is what the one pattern that fits its path says."""
 
