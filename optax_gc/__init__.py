@@ -4,6 +4,7 @@ from optax_gc import diagnostics as diagnostics
 from optax_gc import official as official
 from optax_gc._centralize import centralize as centralize
 from optax_gc._explain import explain as explain
+from optax_gc._infer import infer_axes as infer_axes
 from optax_gc._layouts import FanIn as FanIn
 from optax_gc._layouts import by_name as by_name
 from optax_gc._layouts import first_axis_out as first_axis_out

@@ -1,0 +1,158 @@
+"""Every leaf of Equinox's layers, whose weights are (out, in), and of modules as pytrees."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+import pytest
+
+import optax_gc
+
+ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
+STATIC = "not an array of floating-point numbers"
+KEY = jr.key(0)
+
+
+def shapes(*shape, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def call(model, *args):
+    return model(*args)
+
+
+def over_a_batch(model, *args):
+    return jax.vmap(model)(*args)
+
+
+LAYERS = {
+    "linear": (lambda: eqx.nn.Linear(3, 5, key=KEY), (3,), (1,)),
+    "conv 1-D": (lambda: eqx.nn.Conv1d(6, 5, 3, key=KEY), (6, 8), (1, 2)),
+    "conv 2-D": (lambda: eqx.nn.Conv2d(6, 5, 3, key=KEY), (6, 8, 8), (1, 2, 3)),
+    "conv 2-D, grouped": (lambda: eqx.nn.Conv2d(6, 4, 3, groups=2, key=KEY), (6, 8, 8), (1, 2, 3)),
+    "conv 3-D": (lambda: eqx.nn.Conv3d(6, 5, 3, key=KEY), (6, 4, 4, 4), (1, 2, 3, 4)),
+    "conv transpose": (lambda: eqx.nn.ConvTranspose2d(6, 5, 3, key=KEY), (6, 8, 8), (1, 2, 3)),
+    "weight norm": (
+        lambda: eqx.nn.WeightNorm(eqx.nn.Linear(3, 5, key=KEY)),
+        (3,),
+        (1,),
+    ),
+}
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer(infer, match, name, batched):
+    make, shape, weight = LAYERS[name]
+    x = shapes(4, *shape) if batched else shapes(*shape)
+    model = eqx.filter_eval_shape(make)
+    table = {r"(layer/)?weight": weight, r"(layer/)?bias": ADDED}
+    if name == "weight norm":
+        table |= {"g": MULTIPLIED, "_norm": STATIC}
+    match(infer(over_a_batch if batched else call, model, x), table)
+
+
+def test_mlp(infer, match):
+    """Its activation functions are leaves."""
+    model = eqx.filter_eval_shape(lambda: eqx.nn.MLP(3, 5, 7, 2, key=KEY))
+    found = infer(over_a_batch, model, shapes(4, 3))
+    static = {"activation|final_activation": STATIC}
+    match(found, {r"layers/\d/weight": (1,), r"layers/\d/bias": ADDED, **static})
+
+
+@pytest.mark.parametrize(
+    ("make", "table"),
+    [
+        (eqx.nn.GRUCell, {"weight_(ih|hh)": (1,), "bias(_n)?": ADDED}),
+        (eqx.nn.LSTMCell, {"weight_(ih|hh)": (1,), "bias": ADDED}),
+    ],
+)
+def test_recurrent_cell(infer, match, make, table):
+    """One step, and scanned over time on one sequence."""
+    cell = eqx.filter_eval_shape(lambda: make(3, 6, key=KEY))
+    zero = jnp.zeros(6)
+    state = (zero, zero) if make is eqx.nn.LSTMCell else zero
+
+    def scanned(cell, xs):
+        return jax.lax.scan(lambda h, x: (cell(x, h), None), state, xs)[0]
+
+    match(infer(lambda cell, x: cell(x, state), cell, shapes(3)), table)
+    match(infer(scanned, cell, shapes(5, 3)), table)
+    match(infer(over_a_batch_of(scanned), cell, shapes(2, 5, 3)), table)
+
+
+def over_a_batch_of(fn):
+    return lambda model, xs: jax.vmap(fn, in_axes=(None, 0))(model, xs)
+
+
+def test_attention(infer, match):
+    model = eqx.filter_eval_shape(
+        lambda: eqx.nn.MultiheadAttention(2, 8, use_query_bias=True, dropout_p=0.1, key=KEY)
+    )
+    x = shapes(5, 8)
+
+    def attend(model, x, key):
+        return model(x, x, x, key=key)
+
+    match(
+        infer(attend, model, x, KEY),
+        {
+            r"(query|key|value|output)_proj/weight": (1,),
+            r"query_proj/bias": ADDED,
+            r"dropout/(p|inference)": STATIC,
+        },
+    )
+
+
+@pytest.mark.parametrize("one", [False, True])
+def test_embedding(infer, one):
+    """A single token is a dynamic slice, many are a gather."""
+
+    class Model(eqx.Module):
+        embed: eqx.nn.Embedding
+        norm: eqx.nn.LayerNorm
+        out: eqx.nn.Linear
+
+        def __call__(self, token):
+            return self.out(self.norm(self.embed(token)))
+
+    def make():
+        norm, out = eqx.nn.LayerNorm(6), eqx.nn.Linear(6, 3, key=KEY)
+        return Model(eqx.nn.Embedding(11, 6, key=KEY), norm, out)
+
+    model = eqx.filter_eval_shape(make)
+    token = shapes(*(() if one else (4,)), dtype=jnp.int32)
+    assert infer(call if one else over_a_batch, model, token) == {
+        "embed/weight": GATHERED,
+        "norm/weight": MULTIPLIED,
+        "norm/bias": ADDED,
+        "out/weight": (1,),
+        "out/bias": ADDED,
+    }
+
+
+def test_spectral_norm(infer):
+    """Its state is an argument, so u and v look like data; sigma comes back to the weight."""
+    model, state = eqx.nn.make_with_state(
+        lambda: eqx.nn.SpectralNorm(eqx.nn.Linear(3, 5, key=KEY), "weight", key=KEY)
+    )()
+
+    def apply(model, state, x):
+        return model(x, state)[0]
+
+    with jax.numpy_rank_promotion("allow"):
+        found = infer(apply, eqx.filter(model, eqx.is_inexact_array), state, shapes(3))
+    assert found == {"layer/weight": (1,), "layer/bias": ADDED}
+
+
+def test_training_step():
+    """A filtered module's axes fit its gradients, whose functions are None."""
+    model = eqx.nn.MLP(3, 5, 7, 1, key=KEY)
+    x = jnp.ones((4, 3))
+    axes = optax_gc.infer_axes(over_a_batch, model, x)
+    grads = eqx.filter_grad(lambda model, x: jnp.sum(over_a_batch(model, x) ** 2))(model, x + 1.0)
+    tx = optax.chain(optax_gc.centralize(axes), optax.scale(-1.0))
+    updates, _ = tx.update(grads, tx.init(eqx.filter(model, eqx.is_inexact_array)))
+    for layer in updates.layers:
+        assert jnp.abs(layer.weight.mean(1)).max() < 1e-5

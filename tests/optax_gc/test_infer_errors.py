@@ -1,0 +1,79 @@
+"""One clear message for each thing that cannot be inferred."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import optax_gc
+
+
+def f32(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def test_ambiguous_weight():
+    """An autoencoder with tied weights: the encoder sums one axis, the decoder the other."""
+
+    def fn(params, x):
+        w = params["layer"]["w"]
+        return jnp.tanh(x @ w) @ w.T
+
+    with pytest.raises(ValueError, match="layer/w") as caught:
+        optax_gc.infer_axes(fn, {"layer": {"w": f32(6, 5)}}, f32(4, 6))
+    message = str(caught.value)
+    assert "layer/w of shape (6, 5) is ambiguous" in message
+    assert "dot_general over axes (0,) and dot_general over axes (1,)" in message
+
+
+def test_ambiguous_between_operations():
+    def fn(w, x, image):
+        y = jax.lax.conv(image, w, (1, 1), "SAME")
+        return y.sum() + jnp.einsum("bi,iohw->bohw", x, w).sum()
+
+    with pytest.raises(ValueError, match="the only leaf of shape") as caught:
+        optax_gc.infer_axes(fn, f32(6, 6, 3, 3), f32(4, 6), f32(2, 6, 8, 8))
+    assert "conv_general_dilated over axes (1, 2, 3)" in str(caught.value)
+    assert "dot_general over axes (0,)" in str(caught.value)
+
+
+def test_shapes_that_do_not_fit():
+    def model(params, x):
+        return x @ params
+
+    with pytest.raises(ValueError, match=r"could not trace model\(params, ...\)") as caught:
+        optax_gc.infer_axes(model, f32(6, 5), f32(4, 7))
+    message = str(caught.value)
+    assert "float32[4, 7]" in message
+    assert "jax.ShapeDtypeStruct" in message
+    assert "functools.partial" in message
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_values_that_are_needed():
+    def fn(w, x):
+        return x @ w if x.sum() > 0 else x
+
+    with pytest.raises(ValueError, match="TracerBoolConversionError") as caught:
+        optax_gc.infer_axes(fn, f32(6, 6), f32(4, 6))
+    assert isinstance(caught.value.__cause__, jax.errors.TracerBoolConversionError)
+
+
+def test_missing_arguments():
+    with pytest.raises(ValueError, match="missing 1 required positional argument: 'x'"):
+        optax_gc.infer_axes(lambda w, x: x @ w, f32(6, 6))
+
+
+def test_nothing_runs():
+    """Not even what would take all the memory there is."""
+    huge = f32(10**6, 10**6)
+    assert optax_gc.infer_axes(lambda w, x: x @ w, huge, huge) == optax_gc.FanIn(
+        (0,), "dot_general"
+    )
+
+
+def test_empty_leaves_and_trees():
+    found = optax_gc.infer_axes(lambda w, x: x @ w, np.zeros((0, 5), np.float32), f32(4, 0))
+    assert found.axes == (0,)
+    assert optax_gc.infer_axes(lambda params: None, {}) == {}
+    assert optax_gc.infer_axes(lambda params: None, {"w": f32(3)})["w"].note == "never used"

@@ -1,0 +1,128 @@
+"""Every leaf of Haiku's layers and of two of its whole networks."""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import pytest
+
+ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
+IMAGE = jax.ShapeDtypeStruct((2, 8, 8, 6), jnp.float32)
+
+
+@pytest.fixture(autouse=True)
+def lenient_ranks():
+    """Haiku adds biases by broadcasting them between ranks."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def read(infer, make, *args, **kwargs):
+    model = hk.transform_with_state(lambda *args: make()(*args, **kwargs))
+    key = jax.random.key(0)
+    params, state = jax.eval_shape(model.init, key, *args)
+    return infer(model.apply, params, state, key, *args)
+
+
+LAYERS = {
+    "linear": (lambda: hk.Linear(5), IMAGE, (0,)),
+    "conv 1-D": (lambda: hk.Conv1D(5, 3), jax.ShapeDtypeStruct((2, 8, 6), jnp.float32), (0, 1)),
+    "conv 2-D": (lambda: hk.Conv2D(5, 3), IMAGE, (0, 1, 2)),
+    "conv 2-D, channels first": (
+        lambda: hk.Conv2D(5, 3, data_format="NCHW"),
+        IMAGE,
+        (0, 1, 2),
+    ),
+    "conv 2-D, grouped": (lambda: hk.Conv2D(4, 3, feature_group_count=2), IMAGE, (0, 1, 2)),
+    "conv 2-D, depthwise": (lambda: hk.DepthwiseConv2D(2, 3), IMAGE, (0, 1, 2)),
+    "conv 2-D, transposed": (lambda: hk.Conv2DTranspose(5, 3), IMAGE, (0, 1, 3)),  # (h, w, out, in)
+    "conv 3-D": (
+        lambda: hk.Conv3D(5, 3),
+        jax.ShapeDtypeStruct((2, 4, 4, 4, 6), jnp.float32),
+        (0, 1, 2, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer(infer, match, name):
+    make, x, kernel = LAYERS[name]
+    match(read(infer, make, x), {r"\w+/w": kernel, r"\w+/b": ADDED})
+
+
+def test_embedding_and_attention(infer, match):
+    tokens = jax.ShapeDtypeStruct((2, 5), jnp.int32)
+
+    def make():
+        def model(tokens):
+            h = hk.Embed(11, 8)(tokens)
+            h = hk.LayerNorm(-1, True, True)(h)
+            return hk.MultiHeadAttention(2, 4, w_init=hk.initializers.Constant(1.0))(h, h, h)
+
+        return model
+
+    match(
+        read(infer, make, tokens),
+        {
+            "embed/embeddings": GATHERED,
+            "layer_norm/scale": MULTIPLIED,
+            "layer_norm/offset": ADDED,
+            r"multi_head_attention/(query|key|value|linear)/w": (0,),
+            r"multi_head_attention/(query|key|value|linear)/b": ADDED,
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("core", "table"),
+    [
+        (hk.LSTM, {"lstm/linear/w": (0,), "lstm/linear/b": ADDED}),  # (in + hidden, 4 * hidden)
+        (hk.GRU, {"gru/w_[ih]": (0,), "gru/b": ADDED}),
+        (hk.VanillaRNN, {r"vanilla_rnn/\w+/w": (0,), r"vanilla_rnn/\w+/b": ADDED}),
+    ],
+)
+def test_recurrent_core(infer, match, core, table):
+    """One step, and unrolled by scan from its initial state of zeros."""
+
+    def one():
+        return lambda x: (cell := core(6))(x[0], cell.initial_state(x.shape[1]))
+
+    def many():
+        return lambda x: hk.dynamic_unroll(cell := core(6), x, cell.initial_state(x.shape[1]))
+
+    x = jax.ShapeDtypeStruct((5, 2, 3), jnp.float32)
+    match(read(infer, one, x), table)
+    match(read(infer, many, x), table)
+
+
+def test_resnet50(infer, match):
+    image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    found = read(infer, lambda: hk.nets.ResNet50(10), image, is_training=True)
+    assert len(found) == 161  # 53 convolutions, their norms' scale and offset, and the readout
+    match(
+        found,
+        {
+            r"res_net50/~/initial_conv/w": (0, 1, 2),
+            r"res_net50/.*/~/(conv_\d|shortcut_conv)/w": (0, 1, 2),
+            r"res_net50/.*batchnorm(_\d)?/scale": MULTIPLIED,
+            r"res_net50/.*batchnorm(_\d)?/offset": ADDED,
+            r"res_net50/~/logits/w": (0,),
+            r"res_net50/~/logits/b": ADDED,
+        },
+    )
+
+
+def test_mobilenet(infer, match):
+    """Depthwise kernels are (h, w, 1, channels): a fan-in of h * w."""
+    image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    found = read(infer, lambda: hk.nets.MobileNetV1(num_classes=10), image, is_training=True)
+    assert len(found) == 83  # 27 convolutions, their norms' scale and offset, and the readout
+    match(
+        found,
+        {
+            r"mobile_net_v1/.*conv\w*/w": (0, 1, 2),
+            r"mobile_net_v1/.*/scale": MULTIPLIED,
+            r"mobile_net_v1/.*/offset": ADDED,
+            r"mobile_net_v1/logits/w": (0,),
+            r"mobile_net_v1/logits/b": ADDED,
+        },
+    )

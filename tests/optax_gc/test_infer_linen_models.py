@@ -1,0 +1,233 @@
+"""Every leaf of Linen's recurrent, attentive and lifted modules, against hand-written axes."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
+
+
+def shapes(*shape, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+IMAGE = shapes(2, 8, 8, 6)
+CELL = shapes(2, 6), shapes(2, 3)
+GATES = {
+    "lstm": (
+        nn.LSTMCell(6),
+        {r"i[ifgo]/kernel": (0,), r"h[ifgo]/kernel": (0,), r"h[ifgo]/bias": ADDED},
+    ),
+    "optimized lstm": (
+        nn.OptimizedLSTMCell(6),
+        {r"i[ifgo]/kernel": (0,), r"h[ifgo]/kernel": (0,), r"h[ifgo]/bias": ADDED},
+    ),
+    "gru": (
+        nn.GRUCell(6),
+        {r"i[rzn]/kernel": (0,), r"h[rzn]/kernel": (0,), r"(i[rzn]|hn)/bias": ADDED},
+    ),
+    "mgu": (
+        nn.MGUCell(6),
+        {r"i[fn]/kernel": (0,), r"h[fn]/kernel": (0,), r"(i[fn]|hn)/bias": ADDED},
+    ),
+    "simple": (nn.SimpleCell(6), {r"[ih]/kernel": (0,), r"i/bias": ADDED}),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_recurrent_cell(infer_linen, match, name):
+    cell, table = GATES[name]
+    h, x = CELL
+    carry = (h, h) if "lstm" in name else h
+    match(infer_linen(cell, carry, x), table)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_rnn(infer_linen, match, name):
+    """Scanned over time, with the carry that starts from zeros."""
+    cell, table = GATES[name]
+    found = infer_linen(nn.RNN(cell), shapes(2, 5, 3))
+    match(found, {f"cell/(?:{pattern})": axes for pattern, axes in table.items()})
+
+
+def test_bidirectional_rnn(infer_linen, match):
+    both = nn.Bidirectional(nn.RNN(nn.GRUCell(6)), nn.RNN(nn.GRUCell(6)))
+    match(
+        infer_linen(both, shapes(2, 5, 3)),
+        {r".*/kernel": (0,), r".*/bias": ADDED},
+    )
+
+
+def test_conv_lstm(infer_linen, match):
+    h = shapes(2, 8, 8, 4)
+    found = infer_linen(nn.ConvLSTMCell(4, (3, 3)), (h, h), IMAGE)
+    match(found, {r"(ih|hh)/kernel": (0, 1, 2), r"(ih|hh)/bias": ADDED})
+
+
+ATTENTION = {
+    "(query|key|value)/kernel": (0,),  # (d, heads, head_dim)
+    "(query|key|value)/bias": ADDED,
+    "out/kernel": (0, 1),  # (heads, head_dim, d)
+    "out/bias": ADDED,
+}
+
+
+def test_self_attention(infer_linen, match):
+    module = nn.MultiHeadDotProductAttention(num_heads=2, dropout_rate=0.1, deterministic=False)
+    match(infer_linen(module, shapes(2, 5, 8)), ATTENTION)
+
+
+def test_cross_attention_with_normalized_queries_and_keys(infer_linen, match):
+    module = nn.MultiHeadDotProductAttention(num_heads=2, normalize_qk=True)
+    match(
+        infer_linen(module, shapes(2, 5, 8), shapes(2, 7, 6)),
+        {**ATTENTION, "(query|key)_ln/scale": MULTIPLIED},
+    )
+
+
+class Pooled(nn.Module):
+    """A learned query that attends to the data."""
+
+    @nn.compact
+    def __call__(self, x):
+        probe = self.param("probe", nn.initializers.ones, (1, 1, 8))
+        probe = jnp.tile(probe, (x.shape[0], 1, 1))
+        return nn.MultiHeadDotProductAttention(num_heads=2)(nn.LayerNorm()(probe), x)
+
+
+def test_attention_pooling(infer_linen, match):
+    """No data reaches the query's kernel, yet it and its bias are what they are elsewhere."""
+    for batch, why in ((1, "only used as an input"), (2, MULTIPLIED)):
+        match(
+            infer_linen(Pooled(), shapes(batch, 5, 8)),
+            {
+                "probe": why,  # one that is copied counts as multiplied by the norm's scale
+                "LayerNorm_0/scale": MULTIPLIED,
+                "LayerNorm_0/bias": ADDED,
+                **{f"MultiHeadDotProductAttention_0/{k}": v for k, v in ATTENTION.items()},
+            },
+        )
+
+
+class Tied(nn.Module):
+    """Embeds tokens, and reads them out with the same table."""
+
+    attend: bool = True
+
+    @nn.compact
+    def __call__(self, tokens):
+        table = nn.Embed(11, 6)
+        position = self.param("position", nn.initializers.ones, (5, 6))
+        h = nn.LayerNorm()(table(tokens) + position[None])
+        h = nn.Dense(6)(h)
+        return table.attend(h) if self.attend else nn.Dense(11)(h)
+
+
+@pytest.mark.parametrize("attend", [False, True])
+def test_tied_embedding(infer_linen, attend):
+    found = infer_linen(Tied(attend), shapes(2, 5, dtype=jnp.int32))
+    assert found == {
+        "Embed_0/embedding": (1,) if attend else GATHERED,
+        "position": ADDED,
+        "LayerNorm_0/scale": MULTIPLIED,
+        "LayerNorm_0/bias": ADDED,
+        "Dense_0/kernel": (0,),
+        "Dense_0/bias": ADDED,
+    } | ({} if attend else {"Dense_1/kernel": (0,), "Dense_1/bias": ADDED})
+
+
+class Block(nn.Module):
+    """A transformer block, scannable."""
+
+    @nn.compact
+    def __call__(self, x, _):
+        x = x + nn.MultiHeadDotProductAttention(num_heads=2, name="attention")(nn.LayerNorm()(x))
+        h = nn.Dense(16)(nn.LayerNorm()(x))
+        return x + nn.Dense(8)(nn.gelu(h)), None
+
+
+class Transformer(nn.Module):
+    """Four blocks, scanned, between an embedding and a tied readout."""
+
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, tokens):
+        embed = nn.Embed(11, 8)
+        x = embed(tokens) + self.param("position", nn.initializers.ones, (1, 5, 8))
+        block = nn.remat(Block, prevent_cse=False) if self.remat else Block
+        layers = nn.scan(block, {"params": 0}, split_rngs={"params": True}, length=4)
+        x, _ = layers(name="layers")(x, None)
+        return embed.attend(nn.LayerNorm()(x))
+
+
+SCANNED = {
+    "Embed_0/embedding": (1,),
+    "position": ADDED,
+    "LayerNorm_0/scale": MULTIPLIED,
+    "LayerNorm_0/bias": ADDED,
+    r"layers/LayerNorm_[01]/scale": MULTIPLIED,
+    r"layers/LayerNorm_[01]/bias": ADDED,
+    r"layers/attention/(query|key|value)/kernel": (1,),  # (layer, d, heads, head_dim)
+    r"layers/attention/(query|key|value)/bias": ADDED,
+    r"layers/attention/out/kernel": (1, 2),  # (layer, heads, head_dim, d)
+    r"layers/attention/out/bias": ADDED,
+    r"layers/Dense_[01]/kernel": (1,),
+    r"layers/Dense_[01]/bias": ADDED,
+}
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_scanned_transformer(infer_linen, match, remat):
+    match(infer_linen(Transformer(remat), shapes(2, 5, dtype=jnp.int32)), SCANNED)
+
+
+def test_loss_of_a_scanned_transformer(infer, match):
+    """What is differentiated in training: a loss, in bfloat16, with weight decay inside."""
+    module = Transformer(remat=True)
+    tokens = shapes(2, 5, dtype=jnp.int32)
+    params = jax.eval_shape(module.init, jax.random.key(0), tokens)["params"]
+
+    @jax.jit
+    def loss(params, tokens):
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+        logits = module.apply({"params": params}, tokens).astype(jnp.float32)
+        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], -1)
+        decay = sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params))
+        return -picked.mean() + decay
+
+    match(infer(loss, params, tokens), SCANNED)
+
+
+def test_vmapped_layer(infer_linen):
+    """An ensemble: the members' axis is a batch axis."""
+
+    class Ensemble(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            member = functools.partial(nn.vmap, variable_axes={"params": 0}, in_axes=None)
+            member = functools.partial(member, split_rngs={"params": True}, axis_size=3)
+            h = member(nn.Conv)(4, (3, 3), name="conv")(x)
+            return nn.vmap(nn.Dense, {"params": 1}, split_rngs={"params": True})(5, name="dense")(h)
+
+    assert infer_linen(Ensemble(), IMAGE) == {
+        "conv/kernel": (1, 2, 3),  # (member, h, w, in, out)
+        "conv/bias": ADDED,
+        "dense/kernel": (0,),  # (in, member, out)
+        "dense/bias": ADDED,
+    }
+
+
+def test_shared_layer(infer_linen):
+    """One kernel used twice in the same way, once more through remat."""
+
+    class Shared(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            dense = nn.Dense(3)
+            return nn.remat(lambda module, x: module(x))(dense, nn.tanh(dense(x)))
+
+    assert infer_linen(Shared(), shapes(2, 3)) == {"Dense_0/kernel": (0,), "Dense_0/bias": ADDED}

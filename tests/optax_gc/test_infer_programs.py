@@ -1,0 +1,267 @@
+"""Programs within programs: loops, branches, shards, and the functions that JAX wraps."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+import optax_gc
+
+ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
+
+
+def f32(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+X = f32(4, 6)
+STACK = {"w": f32(3, 6, 6), "b": f32(3, 1, 6)}
+FOUND = {"w": (1,), "b": ADDED}
+
+
+def layer(params, x):
+    return jnp.tanh(x @ params["w"] + params["b"])
+
+
+@jax.custom_jvp
+def sine(x):
+    return jnp.sin(x)
+
+
+sine.defjvp(lambda primals, tangents: (sine(*primals), tangents[0] * jnp.cos(*primals)))
+
+
+@jax.custom_batching.custom_vmap
+def doubled(x):
+    return 2 * x
+
+
+doubled.def_vmap(lambda size, batched, x: (2 * x, batched[0]))
+
+WRAPPERS = {
+    "jit": jax.jit,
+    "remat": jax.checkpoint,
+    "remat with a policy": functools.partial(
+        jax.checkpoint, policy=jax.checkpoint_policies.dots_saveable
+    ),
+    "named": jax.named_call,
+    "jit in remat in jit": lambda fn: jax.jit(jax.checkpoint(jax.jit(fn))),
+    "custom_jvp inside": lambda fn: lambda params, x: fn(jax.tree.map(sine, params), x),
+    "custom_vmap inside": lambda fn: lambda params, x: fn(jax.tree.map(doubled, params), x),
+    "a loss and its auxiliaries": lambda fn: lambda params, x: (fn(params, x).sum(), {"aux": None}),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped(infer, name):
+    params = {"w": f32(6, 6), "b": f32(1, 6)}
+    assert infer(WRAPPERS[name](layer), params, X) == {"w": (0,), "b": ADDED}
+
+
+def test_scan_over_layers(infer):
+    def fn(params, x):
+        return jax.lax.scan(lambda x, p: (layer(p, x), x.mean()), x, params, unroll=2)
+
+    assert infer(fn, STACK, X) == FOUND
+    assert infer(jax.checkpoint(fn), STACK, X) == FOUND
+    assert infer(jax.grad(lambda p, x: fn(p, x)[0].sum()), STACK, X) == FOUND
+    reverse = lambda p, x: jax.lax.scan(lambda x, p: (layer(p, x), None), x, p, reverse=True)  # noqa: E731
+    assert infer(reverse, STACK, X) == FOUND
+
+
+def test_scan_with_constants_carried_weights_and_outputs(infer):
+    """A weight may be closed over, ride in the carry, or come out with the outputs."""
+
+    def fn(params, xs):
+        def step(carry, x):
+            h, w = carry
+            h = jnp.tanh(x @ params["closed"] + h @ w)
+            return (h, w * 0.5), (h, params["out"])
+
+        (h, w), (hs, outs) = jax.lax.scan(step, (jnp.zeros((4, 5)), params["carried"]), xs)
+        return jnp.einsum("tbi,tio->tbo", hs, outs).sum(0) + h @ w @ params["after"]
+
+    params = {"closed": f32(6, 5), "carried": f32(5, 5), "out": f32(5, 7), "after": f32(5, 7)}
+    assert infer(fn, params, f32(8, 4, 6)) == dict.fromkeys(params, (0,))
+
+
+def test_scan_of_scans(infer):
+    """Groups of layers: two axes in front."""
+
+    def inner(x, group):
+        return jax.lax.scan(lambda x, p: (layer(p, x), None), x, group)[0], None
+
+    params = {"w": f32(2, 3, 6, 6), "b": f32(2, 3, 1, 6)}
+    found = infer(lambda params, x: jax.lax.scan(inner, x, params)[0], params, X)
+    assert found == {"w": (2,), "b": ADDED}
+
+
+def test_a_carry_takes_several_steps_to_settle():
+    """The weight arrives in the place where it is consumed only on the third step."""
+
+    def fn(w, x):
+        def step(_, carry):
+            a, b, c, x = carry
+            return w, a, b, x @ c
+
+        zero = jnp.zeros((6, 6))
+        return jax.lax.fori_loop(0, 5, step, (zero, zero, zero, x))[-1]
+
+    assert optax_gc.infer_axes(fn, f32(6, 6), X) == optax_gc.FanIn((0,), "dot_general")
+
+
+def test_learned_initial_state(infer):
+    def fn(params, xs):
+        def step(h, x):
+            return jnp.tanh(x @ params["i"] + h @ params["h"]), None
+
+        return jax.lax.scan(step, jnp.broadcast_to(params["h0"], (4, 5)), xs)[0]
+
+    params = {"i": f32(6, 5), "h": f32(5, 5), "h0": f32(1, 5)}
+    found = infer(fn, params, f32(8, 4, 6))
+    assert found == {"i": (0,), "h": (0,), "h0": "only used as an input"}
+
+
+def test_while(infer):
+    """In the body, in the condition alone, and picked by the counter."""
+
+    def fn(params, x):
+        def more(state):
+            step, x = state
+            return (step < 3) & ((x @ params["test"]).sum() < 1.0)
+
+        def body(state):
+            step, x = state
+            return step + 1, layer(jax.tree.map(lambda leaf: leaf[step], params["stack"]), x)
+
+        return jax.lax.while_loop(more, body, (0, x))[1]
+
+    params = {"stack": STACK, "test": f32(6, 1)}
+    assert infer(fn, params, X) == {"stack/w": (1,), "stack/b": ADDED, "test": (0,)}
+
+
+def test_cond_and_switch(infer):
+    def fn(params, x):
+        x = jax.lax.cond(x.sum() > 0, layer, lambda params, x: x, params["a"], x)
+        w = jax.lax.cond(x.sum() > 0, lambda: params["b"], lambda: params["c"].T)
+        branches = [lambda x: x, lambda x: x @ params["d"], lambda x: x @ params["e"].T]
+        return jax.lax.switch(x.sum().astype(int), branches, x @ w)
+
+    params = {"a": {"w": f32(6, 6), "b": f32(1, 6)}, "b": f32(6, 5), "c": f32(5, 6)}
+    params |= {"d": f32(5, 5), "e": f32(5, 5)}
+    assert infer(fn, params, X) == {
+        "a/w": (0,),
+        "a/b": ADDED,
+        "b": (0,),
+        "c": (1,),
+        "d": (0,),
+        "e": (1,),
+    }
+
+
+def test_vmap_over_stacked_and_shared_weights(infer):
+    params = {"w": f32(6, 3, 5), "b": f32(5)}
+
+    def fn(params, x):
+        member = jax.vmap(lambda w, x: x @ w + params["b"], in_axes=(1, None))
+        return jax.vmap(lambda x: member(params["w"], x))(x)
+
+    assert infer(fn, params, X) == {"w": (0,), "b": ADDED}
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+def test_shard_map(infer, gathered):
+    """The body sees shards. The axes are those of the whole weight."""
+    mesh = jax.make_mesh((4,), ("m",), axis_types=(jax.sharding.AxisType.Auto,))
+    P = PartitionSpec
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(P("m", None), P(None, "m"), P(None, None) if gathered else P(None, "m")),
+        out_specs=P(None, None),
+        check_vma=False,
+    )
+    def fn(row, column, x):
+        if gathered:
+            row = jax.lax.all_gather(row, "m", axis=0, tiled=True)
+            return x @ row @ jax.lax.all_gather(column, "m", axis=1, tiled=True)
+        hidden = jax.lax.psum(x @ row, "m")
+        return jax.lax.all_gather(hidden @ column, "m", axis=1, tiled=True)
+
+    params = {"row": f32(8, 12), "column": f32(12, 16)}
+    found = infer(lambda params, x: fn(params["row"], params["column"], x), params, f32(4, 8))
+    assert found == {"row": (0,), "column": (0,)}
+
+
+def test_pmap(infer):
+    """Replicated weights, the data's leading axis split by device."""
+    n = jax.local_device_count()
+
+    def fn(params, x):
+        return jax.pmap(lambda x, w: jax.lax.pmean(x @ w, "i"), "i", in_axes=(0, None))(x, params)
+
+    assert infer(fn, f32(6, 5), f32(n, 4, 6)) == {"": (0,)}
+
+
+def test_noise_is_not_data(infer):
+    """The key is an argument; the mask drawn from it leaves the weight a weight."""
+
+    def fn(w, x, key):
+        keep = jax.random.bernoulli(key, 0.9, w.shape)
+        return x @ jnp.where(keep, w / 0.9, 0.0)
+
+    assert infer(fn, f32(6, 5), X, jax.random.key(0)) == {"": (0,)}
+    assert infer(fn, f32(6, 5), X, jax.random.PRNGKey(0)) == {"": (0,)}
+
+
+def test_static_arguments(infer):
+    """Flags, names, functions and None reach the function as they are."""
+
+    def fn(params, x, activation, bias=True, name="", scale=None):
+        assert isinstance(bias, bool)
+        assert isinstance(name, str)
+        y = activation(x @ params["w"])
+        return y + params["b"] if bias and scale is None else y
+
+    params = {"w": f32(6, 5), "b": f32(1, 5), "name": "dense", "rate": 0.5, "steps": 3}
+    static = dict.fromkeys(["name", "rate", "steps"], "not an array of floating-point numbers")
+    x = np.zeros((4, 6), np.float32)
+    assert infer(fn, params, x, jnp.tanh, name="a") == {"w": (0,), "b": ADDED, **static}
+    assert infer(fn, params, x, jnp.tanh, bias=False)["b"] == "never used"
+
+
+def test_integers_and_keys_among_the_parameters(infer):
+    params = {"w": f32(6, 5), "count": jnp.int32(0), "key": jax.random.key(0), "hole": None}
+    found = infer(lambda params, x: x @ params["w"] * params["count"], params, X)
+    other = "not an array of floating-point numbers"
+    assert found == {"w": (0,), "count": other, "key": other}
+
+
+def test_other_pytrees(infer):
+    """Tuples, lists, named tuples and a bare array."""
+    fn = lambda params, x: x @ params[0][0] + params[1]  # noqa: E731
+    assert infer(fn, ([f32(6, 5)], f32(1, 5)), X) == {"0/0": (0,), "1": ADDED}
+    assert optax_gc.infer_axes(lambda w, x: w @ x, f32(5, 6), f32(6)).axes == (1,)
+
+
+def test_complex_and_half_precision(infer):
+    for dtype in (jnp.complex64, jnp.bfloat16, jnp.float16):
+        w = jax.ShapeDtypeStruct((6, 5), dtype)
+        x = jax.ShapeDtypeStruct((4, 6), dtype)
+        assert infer(lambda w, x: jnp.real(x @ jnp.conj(w)), w, x) == {"": (0,)}
+
+
+def test_under_jit():
+    """Inference may happen while something else is traced."""
+
+    @jax.jit
+    def update(w, x):
+        axes = optax_gc.infer_axes(lambda w, x: x @ w, w, x)
+        tx = optax_gc.centralize(axes)
+        return tx.update(w, tx.init(w))[0]
+
+    assert jnp.abs(update(jnp.ones((6, 5)) + 1, jnp.ones((4, 6)))).max() == 0
