@@ -13,7 +13,7 @@ def folder() -> Path:
 
 def keep_compiled_programs() -> None:
     """Turns JAX's persistent compilation cache on, unless its own settings say where it is."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.read("jax_compilation_cache_dir") is None:
         jax.config.update("jax_compilation_cache_dir", str(folder() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

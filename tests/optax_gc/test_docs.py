@@ -10,7 +10,8 @@ import pytest
 import optax_gc
 
 _MODULES = [f"optax_gc.{module.name}" for module in pkgutil.iter_modules(optax_gc.__path__)]
-_DOCUMENTS = sorted((pathlib.Path(__file__).parents[2] / "docs").glob("*.md"))
+_ROOT = pathlib.Path(__file__).parents[2]
+_DOCUMENTS = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("name", _MODULES)

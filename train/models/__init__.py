@@ -71,6 +71,11 @@ def build(config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int
 
 
 def fan_in_axes(model: Model) -> Any:
-    """A pytree of `optax_gc.FanIn` shaped like the parameters."""
-    params, _ = jax.eval_shape(model.init, jax.random.key(0))
-    return jax.tree_util.tree_map_with_path(optax_gc.by_name, params)
+    """A pytree of `optax_gc.FanIn` shaped like the parameters, read off the traced network."""
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
+
+    def logits(params: Any, stats: Any, images: Any) -> jax.Array:
+        return model.apply(params, stats, images, True)[0]
+
+    return optax_gc.infer_axes(logits, params, stats, images)
