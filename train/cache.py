@@ -12,8 +12,8 @@ def folder() -> Path:
 
 
 def keep_compiled_programs() -> None:
-    """Turns JAX's persistent compilation cache on, unless its own settings say where it is."""
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    """Turns JAX's persistent compilation cache on, unless JAX_COMPILATION_CACHE_DIR says where it is."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(folder() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
