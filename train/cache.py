@@ -12,7 +12,7 @@ def folder() -> Path:
 
 
 def keep_compiled_programs() -> None:
-    """Turns JAX's persistent compilation cache on, unless JAX_COMPILATION_CACHE_DIR says where it is."""
+    """Turns JAX's persistent compilation cache on; JAX_COMPILATION_CACHE_DIR says if elsewhere."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(folder() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
