@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_gc._layouts import FanIn
-from optax_gc._plan import Axes, plan
+from optax_gc._plan import Axes, fan_in_size, plan
 
 
 def centralize(axes: Axes = None, *, conv_only: bool = False) -> optax.GradientTransformation:
@@ -76,5 +76,7 @@ def fan_in_mean(gradient: jax.Array, fan_in: FanIn) -> jax.Array:
 
 def _centre(gradient: jax.Array, fan_in: FanIn) -> jax.Array:
     gradient = jnp.asarray(gradient)
+    if fan_in_size(gradient, fan_in) * jax.lax.axis_size(fan_in.mesh_axes) == 1:
+        return gradient
     mean = fan_in_mean(gradient, fan_in)
     return (gradient.astype(mean.dtype) - mean).astype(gradient.dtype)

@@ -149,7 +149,7 @@ def whole_tensor(path: KeyPath, leaf: jax.Array) -> FanIn:
 
 _NO_FAN_IN = re.compile(
     r"b|bias(es)?|scales?|offsets?|gamma|beta"  # what is added or multiplied per feature
-    r"|(bias|b)_.*|.*_(bias|b|scale|offset)"
+    r"|(bias|b)_.*|.*_(bias|scale|offset)|.*(?<!lora)_b"
     r"|.*(embed|token|position).*|pos|cls"  # tables and tokens: looked up or added
 )
 _FIRST_AXIS_OUT = re.compile(r"weight(_.*)?|.*_weight")

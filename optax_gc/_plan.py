@@ -120,12 +120,15 @@ def _is_convolution(leaf: Any, fan_in: FanIn) -> bool:
 
 
 def _fit(axes: Axes, structure: Any, names: list[str], leaves: list[Any]) -> list[Any]:
-    """The `FanIn` of each leaf; `axes` may hold one where the updates hold a hole."""
+    """The `FanIn` of each leaf; where the updates have a hole, `axes` may hold anything."""
     try:
         fan_ins = structure.flatten_up_to(axes)
     except ValueError:
         raise ValueError(_misfit(axes, names, leaves)) from None
-    return [FanIn(()) if _is_hole(fan_in) else fan_in for fan_in in fan_ins]
+    return [
+        FanIn(()) if _why_untouchable(leaf) and not isinstance(fan_in, FanIn) else fan_in
+        for leaf, fan_in in zip(leaves, fan_ins, strict=True)
+    ]
 
 
 def _misfit(axes: Axes, names: list[str], leaves: list[Any]) -> str:

@@ -1,9 +1,10 @@
-"""Every example in the public docstrings and in the documents runs."""
+"""Every example in the public docstrings and in the documentation runs."""
 
 import doctest
 import importlib
 import pathlib
 import pkgutil
+import re
 
 import pytest
 
@@ -11,7 +12,14 @@ import optax_gc
 
 _MODULES = [f"optax_gc.{module.name}" for module in pkgutil.iter_modules(optax_gc.__path__)]
 _ROOT = pathlib.Path(__file__).parents[2]
-_DOCUMENTS = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+_PAGES = [_ROOT / "README.md", *sorted(_ROOT.glob("docs/*.md"))]
+
+
+class _MarkdownParser(doctest.DocTestParser):
+    """Takes the fence after an example for the end of its output."""
+
+    def parse(self, string, name="<string>"):
+        return super().parse(re.sub(r"^```.*$", "", string, flags=re.MULTILINE), name)
 
 
 @pytest.mark.parametrize("name", _MODULES)
@@ -20,9 +28,11 @@ def test_docstring_examples(name):
     assert failed == 0
 
 
-@pytest.mark.parametrize("path", _DOCUMENTS, ids=lambda path: path.name)
-def test_document_examples(path):
-    failed, _ = doctest.testfile(str(path), module_relative=False, encoding="utf-8")
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_examples_in_the_documentation(page):
+    failed, _ = doctest.testfile(
+        str(page), module_relative=False, parser=_MarkdownParser(), encoding="utf-8"
+    )
     assert failed == 0
 
 
