@@ -10,7 +10,6 @@ import numpy as np
 from optax_gc._layouts import FanIn
 from optax_gc._plan import path_name
 from optax_gc._provenance import Use, Value, View, whole
-from optax_gc._trace import interpret
 
 
 def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> Any:
@@ -77,6 +76,8 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
         for index, leaf in enumerate(leaves)
         if _is_array(leaf)
     ]
+    from optax_gc._trace import interpret  # imports jax.extend, which takes longer than all of us
+
     jaxpr = _trace(fn, params, args, kwargs)
     data = [Value(data=True)] * (len(jaxpr.jaxpr.invars) - len(values))
     outputs = interpret(jaxpr, values + data, constants=Value(data=not data))

@@ -57,7 +57,7 @@ def _consume(eqn: JaxprEqn, value: Value, summed: Iterable[int], other: Value) -
         elif axes & left:
             part = min(axes & left)
             uses |= farewell([view], f"lost at {name}, which sums a part of axis {part}")
-        elif view.weight in {twin.weight for twin in other.views}:
+        elif (view.weight, view.picked) in {(twin.weight, twin.picked) for twin in other.views}:
             uses |= farewell([view], "reduced")  # its norm, its Gram matrix
         elif not other.data and (view.picked or view.copied or one_output):
             uses |= farewell([view], "used as an input")

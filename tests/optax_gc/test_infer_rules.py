@@ -188,6 +188,18 @@ def test_tied_by_one_hot(infer):
         axes(lambda table, tokens: fn(table, tokens) @ table.T, f32(11, 6), tokens)
 
 
+@pytest.mark.parametrize(
+    "between", [lambda x: x, jnp.tanh, lambda x: x - x.mean(-1, keepdims=True)]
+)
+def test_tied_by_index(infer, between):
+    """Rows picked by the data are an input; nothing but arithmetic may lie before the read-out."""
+
+    def fn(table, tokens):
+        return between(table[tokens]) @ table.T
+
+    assert axes(fn, f32(11, 6), jax.ShapeDtypeStruct((4,), jnp.int32)) == (1,)
+
+
 def test_weights_multiplied_with_each_other(infer):
     """Each along what is contracted; `x @ a @ b` and `x @ (a @ b)` differ in `a`."""
 
