@@ -7,8 +7,8 @@ The updates run on the weights of a ResNet-50 and of a 12-block transformer: pla
 is a yardstick of speed and not of the result), SGD after `optax_gc.centralize` over those same
 axes, and, where torch is installed, PyTorch's loop of the right arithmetic on the transposed
 weights. XLA:CPU sums over leading axes, Flax's fan-in, somewhat slower than over trailing ones; on
-the same axes the two libraries compile to the same arithmetic. The training step is a ResNet-18's
-on CIFAR-sized images.
+the same axes the two libraries compile to the same arithmetic. The training step is the trainer's,
+of `configs/cifar100_gc.py`, on random images.
 
 Variants run in turn, A B A B; a ratio is the median over rounds of times measured one after the
 other, with its quartiles. Compilation is left out. "Bytes" are those XLA counts for the compiled
@@ -47,7 +47,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +55,11 @@ import rich.console
 import rich.table
 
 import optax_gc
+from configs import cifar100_gc
+from train import models, optimizers
+from train.data.batches import Batch
+from train.state import create
+from train.step import make_train_step
 
 Tree = Any
 
@@ -274,59 +278,23 @@ def _largest_mean(centred: Tree) -> float:
 # A whole training step
 
 
-class ResNet18(nn.Module):
-    """ResNet-18 with a stem for small images."""
-
-    classes: int = 100
-
-    @nn.compact
-    def __call__(self, x, train: bool):
-        conv = functools.partial(nn.Conv, use_bias=False, padding="SAME")
-        norm = functools.partial(nn.BatchNorm, use_running_average=not train)
-        x = nn.relu(norm()(conv(64, (3, 3))(x)))
-        for stage in range(4):
-            width = 64 * 2**stage
-            for stride in (1 if stage == 0 else 2, 1):
-                y = nn.relu(norm()(conv(width, (3, 3), stride)(x)))
-                y = norm()(conv(width, (3, 3))(y))
-                if x.shape != y.shape:
-                    x = norm()(conv(width, (1, 1), stride)(x))
-                x = nn.relu(x + y)
-        return nn.Dense(self.classes)(x.mean((1, 2)))
-
-
-def resnet18_step(gc: bool, batch: int) -> Callable[[], None]:
-    """A compiled training step that updates its own state at each call."""
-    model = ResNet18()
+def resnet18_step(gc: bool, batch_size: int) -> Callable[[], None]:
+    """The trainer's step on `configs/cifar100_gc.py`; it updates its own state at each call."""
+    config = cifar100_gc.get_config()
+    config.gc.mode = "all" if gc else "none"
+    config.data.batch_size = batch_size
+    model = models.build(config, num_classes=100, image_shape=(32, 32, 3))
+    tx = optimizers.build(config, optax.constant_schedule(0.1), models.fan_in_axes(model))
     rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.standard_normal((batch, 32, 32, 3), np.float32))
-    labels = jnp.asarray(rng.integers(0, model.classes, batch))
-    tx = optax.chain(
-        optax.add_decayed_weights(5e-4),
-        optax_gc.centralize() if gc else optax.identity(),
-        optax.sgd(0.1, momentum=0.9),
+    batch = Batch(
+        images=jnp.asarray(rng.integers(0, 256, (batch_size, 32, 32, 3), np.uint8)),
+        labels=jnp.asarray(rng.integers(0, 100, batch_size, np.int32)),
+        mask=jnp.ones(batch_size, bool),
     )
-
-    def init():
-        variables = model.init(jax.random.key(0), images, train=True)
-        return variables["params"], variables["batch_stats"], tx.init(variables["params"])
-
-    def loss(params, stats, images, labels):
-        logits, changed = model.apply(
-            {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"]
-        )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), changed["batch_stats"]
-
-    def step(state, images, labels):
-        params, stats, opt_state = state
-        gradients, stats = jax.grad(loss, has_aux=True)(params, stats, images, labels)
-        updates, opt_state = tx.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), stats, opt_state
-
-    state = jax.jit(init)()
-    compiled = jax.jit(step, donate_argnums=0).lower(state, images, labels).compile()
-    return _repeat(compiled, state, images, labels)
+    state = jax.jit(lambda: create(model, tx, seed=0))()
+    train_step = make_train_step(config, model, tx)
+    compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
+    return _repeat(compiled, state, batch)
 
 
 def step_costs(rounds: int, batch: int) -> list[dict[str, Any]]:
