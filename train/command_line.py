@@ -14,6 +14,8 @@ MISTAKE = 2
 """Exit status for what a person can mend."""
 PREEMPTED = 75
 """Exit status of a run that a signal stopped and that has saved: run the same command again."""
+INTERRUPTED = 130
+"""Exit status of a run that SIGINT stopped before its training had begun."""
 
 
 class Cluster(NamedTuple):
@@ -84,6 +86,9 @@ def run(command: Callable[[list[str]], int]) -> None:
     except Preempted as reason:
         print(f"{reason}; run the same command again to go on", file=sys.stderr)
         status = PREEMPTED
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        status = INTERRUPTED
     sys.exit(status)
 
 

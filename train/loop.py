@@ -97,7 +97,7 @@ def _train(
 
 def _figures(run: Experiment, now: TrainState) -> dict[str, float]:
     figures = now.sums.means() | {
-        "learning_rate": float(run.learning_rate(int(now.step) - 1)),
+        "learning_rate": float(run.learning_rate(int(now.step) - 1 - int(now.health.skipped))),
         "gc_removed_fraction": float(removed_fraction(now.opt_state)),
     }
     if run.config.nan_policy == "skip":
