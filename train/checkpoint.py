@@ -162,7 +162,9 @@ def _explained(
         yield
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{what}: {reason[:300]}; {then}") from error
+        if len(reason) > 300:  # the storage puts the cause last
+            reason = f"{reason[:80]} ... {reason[-180:]}"
+        raise UserError(f"{what}: {reason}; {then}") from error
 
 
 def _structure(state: TrainState) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from logging import CRITICAL, getLogger
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +78,7 @@ def parse(argv: list[str], usage: str) -> Command:
 
 def run(command: Callable[[list[str]], int]) -> None:
     """Runs a command to its exit status; an error of ours is one line on stderr."""
-    logging.set_verbosity(logging.ERROR)  # what libraries tell of themselves is not for the user
+    _quiet_libraries()
     try:
         status = command(sys.argv)
     except UserError as error:
@@ -90,6 +91,20 @@ def run(command: Callable[[list[str]], int]) -> None:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         status = INTERRUPTED
     sys.exit(status)
+
+
+def _quiet_libraries() -> None:
+    """What they raise is for us to tell; what they log beside it is not for the user."""
+    logging.set_verbosity(logging.FATAL)
+    getLogger("asyncio").setLevel(CRITICAL)
+    show = sys.unraisablehook
+
+    def show_but_not_of_closed_loops(ignored) -> None:
+        # TensorStore's threads, when one of several writes has failed and Orbax waits for no other.
+        if str(ignored.exc_value) != "Event loop is closed":
+            show(ignored)
+
+    sys.unraisablehook = show_but_not_of_closed_loops
 
 
 def _config_file(argv: list[str]) -> Path:

@@ -89,10 +89,11 @@ def test_a_full_disk_and_then_one_that_is_read_only(uninterrupted, tmp_path):
         process = start(disk / "run", *SETTINGS)
         assert wait_until(has_checkpoint(disk / "run", 10), process)
         room = shutil.disk_usage(disk).free
-        (disk / "others").write_bytes(bytes(max(0, room - 300_000)))
+        with contextlib.suppress(OSError):  # the run may be quicker to fill it
+            (disk / "others").write_bytes(bytes(room - 300_000))
         _, error = end_of(process, status=2)
         assert_one_line(error, disk / "run")
-        assert "o space left" in error or "last good checkpoint" in error
+        assert "o space left" in error
         assert f"the last good checkpoint is {good_checkpoint(disk / 'run')}" in error
         (disk / "others").unlink()
 
