@@ -44,9 +44,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         print(f"already finished: test top-1 {summary['test_top1']:.4f}; see {work.summary}")
         return summary
     run = experiment.prepare(config)
-    if distributed.is_first():
-        work.claim()
-    distributed.wait_for_all("the work folder is ours")
+    distributed.first_does(work.claim)
     try:
         with (
             Preemption() as preemption,

@@ -50,14 +50,14 @@ def assert_one_line(error, folder):
     assert "run the same command again" in error
 
 
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the system has no prlimit")
 def test_a_limit_on_the_size_of_files_stops_a_run_that_goes_on_without_it(uninterrupted, tmp_path):
     process = start(tmp_path, *SETTINGS)
     assert wait_until(has_checkpoint(tmp_path, 10), process)
     kill(process)
-    limit = (CHECKPOINT_BYTES // 2, CHECKPOINT_BYTES // 2)
-    limited = start(
-        tmp_path, *SETTINGS, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    )
+    limited = start(tmp_path, *SETTINGS)
+    limit = CHECKPOINT_BYTES // 2
+    resource.prlimit(limited.pid, resource.RLIMIT_FSIZE, (limit, limit))
     _, error = end_of(limited, status=2)
     assert_one_line(error, tmp_path / "checkpoints")
     good = good_checkpoint(tmp_path)

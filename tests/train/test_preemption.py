@@ -115,10 +115,17 @@ class Pair:
                     kill(process)
 
 
-def test_two_processes_agree_on_the_step(tmp_path):
+def test_two_processes_agree_on_the_step_and_keep_others_out(tmp_path):
     Pair(tmp_path / "uninterrupted").end()
     pair = Pair(tmp_path / "run")
     assert wait_until(has_metrics(tmp_path / "run", 3), pair.processes[0])
+    for process in pair.processes:
+        process.send_signal(signal.SIGSTOP)  # else it might be over before the others are there
+    errors = [error for _, error in Pair(tmp_path / "run").end(status=2)]
+    assert errors[0].startswith("error: another run is working in ")
+    assert errors[1] == "error: process 0 has stopped; see what it says\n"
+    for process in pair.processes:
+        process.send_signal(signal.SIGCONT)
     pair.processes[1].send_signal(signal.SIGTERM)
     ends = pair.end(status=75)
     steps = {int(re.search(r"stopped after step (\d+)", error)[1]) for _, error in ends}
