@@ -1,8 +1,6 @@
 """Saving and restoring a run's state with Orbax, and finding damage that Orbax does not."""
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,32 +9,33 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from train import distributed, record
 from train.clock import Clock
 from train.errors import UserError
+from train.record import DamagedError
 from train.state import TrainState, sha256
-
-
-class _DamagedError(Exception):
-    """A checkpoint does not hold what was saved."""
 
 
 class Checkpoints:
     """The folder `checkpoints/` of a run; a context manager that waits for the last save.
 
-    Beside the state, each checkpoint holds a record: the run's clock, the state's structure and
-    the digest of its bytes, sealed by a digest of its own. A checkpoint that does not agree with
-    its record is damaged, whatever damaged it.
+    Beside the state, each checkpoint holds a record: the run's clock, the state's structure, the
+    digest of its bytes and those of the files. A checkpoint that does not agree with its record is
+    damaged, whatever damaged it; that is found before Orbax reads a byte of it, because Orbax
+    answers to some damage with pages of tracebacks on stderr, and late.
     """
 
     def __init__(self, folder: Path, keep: int):
         self._folder = folder.absolute()
+        self._record: dict[str, Any] = {}  # of the checkpoint that is being written
         with _explained(f"cannot use {self._folder}"):
             self._manager = ocp.CheckpointManager(
                 self._folder,
-                item_names=("state", "record"),
+                item_names=("state",),
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=preservation_policy.LatestN(keep),
                     cleanup_tmp_directories=True,
+                    async_options=ocp.AsyncOptions(post_finalization_callback=self._write_record),
                 ),
             )
 
@@ -57,16 +56,15 @@ class Checkpoints:
         Raises:
           UserError: this save, or the one before, could not be written.
         """
-        record = {
-            "clock": clock.saved(),
-            "structure": _structure(state),
-            "sha256": sha256(state),
-        }
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state._asdict()),
-            record=ocp.args.JsonSave(record | {"seal": _seal(record)}),
-        )
         with self._saving():
+            self._manager.wait_until_finished()
+            self._record = {
+                "step": step,
+                "clock": clock.saved(),
+                "structure": _structure(state),
+                "sha256": sha256(state),
+            }
+            items = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()))
             self._manager.save(step, args=items, force=True)
 
     def wait(self) -> None:
@@ -93,7 +91,7 @@ class Checkpoints:
         for step in sorted(self._manager.all_steps(read=True), reverse=True):
             try:
                 state, saved = self._read(step, like)
-            except _DamagedError as error:
+            except DamagedError as error:
                 damaged[step] = str(error)
                 say(f"checkpoint {step} is damaged ({error}); trying the one before")
                 continue
@@ -110,35 +108,38 @@ class Checkpoints:
         return like
 
     def _read(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        try:
-            record = self._manager.restore(
-                step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-            ).record
-            seal = record.pop("seal")
-        except Exception as error:  # whatever reading damaged bytes can raise
-            raise _DamagedError(f"its record: {type(error).__name__}") from error
-        if seal != _seal(record):
-            raise _DamagedError("its record has changed")
-        _check_structure(step, record["structure"], _structure(like))
+        saved = record.read(self._folder / str(step))
+        if saved["step"] != step:
+            raise DamagedError(f"it is of step {saved['step']}")
+        _check_structure(step, saved["structure"], _structure(like))
         shapes = jax.tree.map(ocp.tree.to_shape_dtype_struct, like._asdict())
         try:
             items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
             state = TrainState(**self._manager.restore(step, args=items).state)
-        except Exception as error:
-            raise _DamagedError(f"its state: {type(error).__name__}") from error
-        if sha256(state) != record["sha256"]:
-            raise _DamagedError("its state has changed")
-        return state, record["clock"]
+        except Exception as error:  # whatever reading damaged bytes can raise
+            raise DamagedError(f"its state: {type(error).__name__}") from error
+        if sha256(state) != saved["sha256"]:
+            raise DamagedError("its state has changed")
+        return state, saved["clock"]
+
+    def _write_record(self) -> None:
+        """Called by Orbax when all files are written and their folder has not its name yet."""
+        if distributed.is_first():
+            step = self._record["step"]
+            (folder,) = self._folder.glob(f"{step}.orbax-checkpoint-tmp*")
+            record.write(folder, self._record)
 
     def _set_aside(self, steps: list[int]) -> None:
         """Moves damaged checkpoints out of the way of new ones of the same step."""
-        if steps and jax.process_index() == 0:
-            attic = self._folder.with_name("damaged")
-            attic.mkdir(exist_ok=True)
-            for step in steps:
-                names = (f"{step}-{count}" for count in range(1, 1_000_000))
-                free = next(attic / name for name in names if not (attic / name).exists())
-                (self._folder / str(step)).rename(free)
+        attic = self._folder.with_name("damaged")
+        if steps and distributed.is_first():
+            with _explained(f"cannot move damaged checkpoints to {attic}"):
+                attic.mkdir(exist_ok=True)
+                for step in steps:
+                    names = (f"{step}-{count}" for count in range(1, 1_000_000))
+                    free = next(attic / name for name in names if not (attic / name).exists())
+                    (self._folder / str(step)).rename(free)
+        distributed.wait_for_all("damaged checkpoints are out of the way")
         self._manager.reload()
 
     @contextlib.contextmanager
@@ -161,7 +162,9 @@ def _explained(
         yield
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{what}: {reason[:300]}; {then}") from error
+        if len(reason) > 300:  # the storage puts the cause last
+            reason = f"{reason[:80]} ... {reason[-180:]}"
+        raise UserError(f"{what}: {reason}; {then}") from error
 
 
 def _structure(state: TrainState) -> dict[str, str]:
@@ -184,7 +187,3 @@ def _check_structure(step: int, theirs: dict[str, str], ours: dict[str, str]) ->
             f"checkpoint {step} was written by another version of the trainer: "
             f"{', '.join(differences[:3])}{more}; use that version, or another --workdir"
         )
-
-
-def _seal(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from logging import CRITICAL, getLogger
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ MISTAKE = 2
 """Exit status for what a person can mend."""
 PREEMPTED = 75
 """Exit status of a run that a signal stopped and that has saved: run the same command again."""
+INTERRUPTED = 130
+"""Exit status of a run that SIGINT stopped before its training had begun."""
 
 
 class Cluster(NamedTuple):
@@ -75,7 +78,7 @@ def parse(argv: list[str], usage: str) -> Command:
 
 def run(command: Callable[[list[str]], int]) -> None:
     """Runs a command to its exit status; an error of ours is one line on stderr."""
-    logging.set_verbosity(logging.ERROR)  # what libraries tell of themselves is not for the user
+    _quiet_libraries()
     try:
         status = command(sys.argv)
     except UserError as error:
@@ -84,7 +87,24 @@ def run(command: Callable[[list[str]], int]) -> None:
     except Preempted as reason:
         print(f"{reason}; run the same command again to go on", file=sys.stderr)
         status = PREEMPTED
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        status = INTERRUPTED
     sys.exit(status)
+
+
+def _quiet_libraries() -> None:
+    """What they raise is for us to tell; what they log beside it is not for the user."""
+    logging.set_verbosity(logging.FATAL)
+    getLogger("asyncio").setLevel(CRITICAL)
+    show = sys.unraisablehook
+
+    def show_but_not_of_closed_loops(ignored) -> None:
+        # TensorStore's threads, when one of several writes has failed and Orbax waits for no other.
+        if str(ignored.exc_value) != "Event loop is closed":
+            show(ignored)
+
+    sys.unraisablehook = show_but_not_of_closed_loops
 
 
 def _config_file(argv: list[str]) -> Path:

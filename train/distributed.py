@@ -1,6 +1,9 @@
 """Several processes as one run: GPUs of several machines, a TPU pod."""
 
+from collections.abc import Callable
+
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from train.command_line import Cluster
@@ -26,6 +29,26 @@ def join(cluster: Cluster) -> None:
 def is_first() -> bool:
     """Whether this is the process that writes."""
     return jax.process_index() == 0
+
+
+def first_does(action: Callable[[], None]) -> None:
+    """The first process does it, and the others wait until it is done.
+
+    Raises:
+      UserError: in every process, if the first one's action raises it.
+    """
+    error = None
+    if is_first():
+        try:
+            action()
+        except UserError as its_own:
+            error = its_own
+    if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(
+        np.array(error is not None)
+    ):
+        error = error or UserError("process 0 has stopped; see what it says")
+    if error:
+        raise error
 
 
 def wait_for_all(name: str) -> None:

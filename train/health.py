@@ -16,15 +16,16 @@ class Health(NamedTuple):
 
     first_bad_step: jax.Array  # int32, (): -1 while all is well
     bad: jax.Array  # bool, (1 + leaves,): in that step, of the loss and of each leaf's gradient
-    in_a_row: jax.Array  # int32, (): steps that were skipped just now, one after the other
-    skipped: jax.Array  # int32, (): in all
+    in_a_row: jax.Array  # int32, (): bad steps just now, one after the other
+    longest: jax.Array  # int32, (): the most that there were in a row
+    skipped: jax.Array  # int32, (): bad steps in all
 
 
 def healthy(params: Any) -> Health:
     """Before the first step."""
     count = 1 + len(jax.tree.leaves(params))
     zero = jnp.zeros((), jnp.int32)
-    return Health(zero - 1, jnp.zeros(count, bool), zero, zero)
+    return Health(zero - 1, jnp.zeros(count, bool), zero, zero, zero)
 
 
 def examine(health: Health, step: jax.Array, loss: jax.Array, grads: Any) -> Health:
@@ -32,10 +33,12 @@ def examine(health: Health, step: jax.Array, loss: jax.Array, grads: Any) -> Hea
     bad = jnp.stack([~jnp.isfinite(leaf).all() for leaf in (loss, *jax.tree.leaves(grads))])
     sick = bad.any()
     first = sick & (health.first_bad_step < 0)
+    in_a_row = jnp.where(sick, health.in_a_row + 1, 0)
     return Health(
         first_bad_step=jnp.where(first, step, health.first_bad_step),
         bad=jnp.where(first, bad, health.bad),
-        in_a_row=jnp.where(sick, health.in_a_row + 1, 0),
+        in_a_row=in_a_row,
+        longest=jnp.maximum(health.longest, in_a_row),
         skipped=health.skipped + sick,
     )
 
@@ -47,8 +50,7 @@ def stop_if_sick(health: Health, params: Any, config: ConfigDict, last_good: int
       UserError: with the first bad step, its first bad leaves, and the last good checkpoint.
     """
     limit = config.nan_limit if config.nan_policy == "skip" else 0
-    seen = int(health.skipped) if limit == 0 else int(health.in_a_row)
-    if seen <= limit:
+    if int(health.longest) <= limit:
         return
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     names = [

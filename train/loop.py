@@ -44,9 +44,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         print(f"already finished: test top-1 {summary['test_top1']:.4f}; see {work.summary}")
         return summary
     run = experiment.prepare(config)
-    if distributed.is_first():
-        work.claim()
-    distributed.wait_for_all("the work folder is ours")
+    distributed.first_does(work.claim)
     try:
         with (
             Preemption() as preemption,
@@ -97,7 +95,7 @@ def _train(
 
 def _figures(run: Experiment, now: TrainState) -> dict[str, float]:
     figures = now.sums.means() | {
-        "learning_rate": float(run.learning_rate(int(now.step) - 1)),
+        "learning_rate": float(run.learning_rate(int(now.step) - 1 - int(now.health.skipped))),
         "gc_removed_fraction": float(removed_fraction(now.opt_state)),
     }
     if run.config.nan_policy == "skip":

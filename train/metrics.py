@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import UserError
-from train.workdir import write_atomically
+from train.workdir import write_atomically, writing
 
 Line = dict[str, Any]
 
@@ -37,7 +37,7 @@ class MetricsFile:
         line = {"step": step, "split": split}
         line |= {name: _finite(value) for name, value in figures.items()}
         if self._writes:
-            with self._file.open("a") as stream:
+            with writing(self._file), self._file.open("a") as stream:
                 stream.write(_dump(line))
                 stream.flush()
                 os.fsync(stream.fileno())

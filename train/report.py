@@ -11,7 +11,7 @@ from train.metrics import MetricsFile
 from train.plan import Plan
 from train.progress import ProgressBar
 from train.state import TrainState, sha256
-from train.workdir import WorkDir, write_json
+from train.workdir import WorkDir, write_json, writing
 
 
 class Report:
@@ -76,6 +76,7 @@ class Report:
             "jax": jax.__version__,
         }
         if distributed.is_first():
-            plots.draw_curves(self._work.curves, self._metrics.lines, title)
+            with writing(self._work.curves):
+                plots.draw_curves(self._work.curves, self._metrics.lines, title)
             write_json(self._work.summary, summary)
         return summary

@@ -1,8 +1,10 @@
 """The folder of a run: which configuration owns it, who works in it, whether it is finished."""
 
+import contextlib
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +79,10 @@ class WorkDir:
     def _refuse_if_not_ours(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"--workdir {self.folder} is a file; give it a folder")
-        if not self.config.exists():
-            if self.folder.exists() and set(self.folder.iterdir()) - {_partial(self.config)}:
+        # One listing, because the first of several processes may be filling the folder.
+        files = set(self.folder.iterdir()) if self.folder.exists() else set()
+        if self.config not in files:
+            if files - {_partial(self.config)}:
                 raise UserError(
                     f"--workdir {self.folder} holds files and no config.json, so it is not a work "
                     "folder; give it a new or an empty one"
@@ -97,13 +101,34 @@ class WorkDir:
             )
 
 
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """What is done inside writes `file`.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {file}: {error.strerror or error}; make room or mend the folder, and "
+            "run the same command again"
+        ) from error
+
+
 def write_atomically(file: Path, text: str) -> None:
-    """Replaces `file` so that a reader finds the old or the new text, never a part of one."""
-    with _partial(file).open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    _partial(file).replace(file)
+    """Replaces `file` so that a reader finds the old or the new text, never a part of one.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with writing(file):
+        with _partial(file).open("w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _partial(file).replace(file)
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -1,54 +1,26 @@
 """Whole runs of the real command, on the digits."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.train.processes import (
+    contents,
+    end_of,
+    metrics,
+    run,
+    start,
+    summary,
+    wait_until,
+)
+
 SMALL = (
     "--config.num_steps=60",
     "--config.log_every_steps=20",
     "--config.checkpoint.every_steps=20",
 )
-
-
-def start(workdir, *overrides, devices=1, config="digits_gc"):
-    command = [sys.executable, "-m", "train", "--config", f"configs/{config}.py"]
-    return subprocess.Popen(
-        [*command, "--workdir", str(workdir), *overrides],
-        cwd=ROOT,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(workdir, *overrides, **options):
-    process = start(workdir, *overrides, **options)
-    out, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error
-    return out
-
-
-def summary(workdir):
-    return json.loads((workdir / "summary.json").read_text())
-
-
-def metrics(workdir, split=None):
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if split in (None, line["split"])]
-
-
-def contents(workdir):
-    return {file: file.read_bytes() for file in workdir.rglob("*") if file.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -92,39 +64,34 @@ def test_a_finished_run_says_so_and_changes_nothing(finished):
 def test_another_configuration_is_refused_and_shown(finished):
     workdir, _ = finished
     before = contents(workdir)
-    process = start(workdir, *SMALL, "--config.seed=7", "--config.gc.mode=conv")
-    _, error = process.communicate()
-    assert process.returncode == 2
+    error = run(workdir, *SMALL, "--config.seed=7", "--config.gc.mode=conv", status=2)
     assert "gc.mode: 'all' there, 'conv' now; seed: 0 there, 7 now" in error
     assert contents(workdir) == before
 
 
 def test_a_folder_of_someone_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    process = start(tmp_path, *SMALL)
-    _, error = process.communicate()
-    assert process.returncode == 2
-    assert "not a work folder" in error
+    assert "not a work folder" in run(tmp_path, *SMALL, status=2)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(finished, tmp_path):
+def test_a_second_run_in_the_same_folder_is_refused_and_the_first_unharmed(finished, tmp_path):
     workdir, _ = finished
-    process = start(tmp_path / "run", *SMALL)
-    while not (tmp_path / "run" / "checkpoints" / "20").exists():
-        assert process.poll() is None, "killed too late: the run was over"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (tmp_path / "run" / "summary.json").exists()
-    assert "resuming after step" in run(tmp_path / "run", *SMALL)
+    first = start(tmp_path / "run", *SMALL)
+    assert wait_until((tmp_path / "run" / "config.json").exists, first)
+    first.send_signal(signal.SIGSTOP)  # else it might be over before the second is there
+    error = run(tmp_path / "run", *SMALL, status=2)
+    first.send_signal(signal.SIGCONT)
+    assert error.startswith("error: another run is working in ")
+    assert error.count("\n") == 1
+    end_of(first)
     assert metrics(tmp_path / "run") == metrics(workdir)
     assert summary(tmp_path / "run")["params_sha256"] == summary(workdir)["params_sha256"]
 
 
 def test_the_seed_decides_the_result(finished, tmp_path):
     workdir, _ = finished
-    run(tmp_path / "same", *SMALL)
+    run(tmp_path / "same", *SMALL, compile_anew=True)
     run(tmp_path / "other", *SMALL, "--config.seed=1")
     assert summary(tmp_path / "same")["params_sha256"] == summary(workdir)["params_sha256"]
     assert metrics(tmp_path / "same") == metrics(workdir)
