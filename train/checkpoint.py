@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train.clock import Clock
-from train.errors import UserError
+from train.errors import UserError, reason
 from train.state import TrainState, sha256
 
 
@@ -160,8 +160,7 @@ def _explained(
     try:
         yield
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{what}: {reason[:300]}; {then}") from error
+        raise UserError(f"{what}: {reason(error)}; {then}") from error
 
 
 def _structure(state: TrainState) -> dict[str, str]:
