@@ -62,7 +62,7 @@ def read(file: Path) -> list[Line]:
     """
     try:
         *whole_lines, _ = file.read_bytes().split(b"\n")  # what a kill tore has no line end
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise UserError(

@@ -94,6 +94,8 @@ class WorkDir:
                     "folder; give it a new or an empty one"
                 )
             return
+        if self.checkpoints.exists() and not self.checkpoints.is_dir():
+            raise UserError(f"{self.checkpoints} is not a folder; use another --workdir")
         theirs = _read_json(self.config)
         differences = [
             f"{name}: {short(theirs.get(name))} there, {short(self._fields.get(name))} now"

@@ -61,7 +61,7 @@ MISTAKES = {
     "a word for a bool": ((*DIGITS, "--config.data.flip=maybe"), "flip=maybe", "of type bool"),
     "a value for a no-flag": ((*DIGITS, "--noconfig.data.flip=1"), "does not take an argument"),
     "an open bracket": ((*DIGITS, "--config.data.mean=(1,"), "mean=(1,", "of type tuple"),
-    "a thousand brackets": ((*DIGITS, "--config.data.mean=" + "-" * 100_000 + "1"), "mean="),
+    "a thousand brackets": ((*DIGITS, "--config.data.mean=" + "(" * 5000), "mean=("),
     "a cluster without its flag": ((*DIGITS, "--process_id=0"), "go with --distributed"),
     "a coordinator without the flag": ((*DIGITS, "--coordinator=a:1"), "go with --distributed"),
     "a coordinator without port": ((*CLUSTER, "--coordinator=host"), "must be HOST:PORT"),

@@ -46,7 +46,7 @@ FILES = {
     ),
     "a number for a text": (START + "  del c.precision\n  c.precision = 32\n  return c", "of type"),
     "None": (START + "  del c.seed\n  c.seed = None\n  return c", "config.seed=None"),
-    "too many digits": (START + "  c.seed = 10**5000\n  return c", "at most 2147483647"),
+    "too many digits": (START + "  c.seed = 10**400\n  return c", "at most 2147483647"),
     "a huge int for a float": (START + "  c.optimizer.learning_rate = 10**400\n  return c", ""),
     "a NUL": (START + "  c.data.dir = 'a\\0b'\n  return c", "config.data.dir='a\\x00b'"),
 }

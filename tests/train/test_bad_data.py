@@ -87,7 +87,7 @@ WRITTEN = {
             "image": None,
             "text": features.Text(),
         },
-        "no image classification: it needs the features 'image' and 'label', and has label, text",
+        "no image classification: it needs the features 'image' and 'label', and has",
     ),
     "labels that are numbers": ({"label": features.Scalar(np.int64)}, "no image classification"),
 }

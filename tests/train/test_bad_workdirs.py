@@ -79,7 +79,10 @@ FOLDERS = {
         lambda at: (ours(at), (at / "metrics.jsonl").mkdir()),
         "metrics.jsonl: Is a directory; mend it, or use another --workdir",
     ),
-    "checkpoints that are a file": (lambda at: ours(at, checkpoints=""), "checkpoints"),
+    "checkpoints that are a file": (
+        lambda at: ours(at, checkpoints=""),
+        "run/checkpoints is not a folder",
+    ),
 }
 
 
