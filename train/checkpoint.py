@@ -11,7 +11,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train import distributed, record
 from train.clock import Clock
-from train.errors import UserError
+from train.errors import UserError, reason
 from train.record import DamagedError
 from train.state import TrainState, sha256
 
@@ -161,10 +161,7 @@ def _explained(
     try:
         yield
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if len(reason) > 300:  # the storage puts the cause last
-            reason = f"{reason[:80]} ... {reason[-180:]}"
-        raise UserError(f"{what}: {reason}; {then}") from error
+        raise UserError(f"{what}: {reason(error)}; {then}") from error
 
 
 def _structure(state: TrainState) -> dict[str, str]:

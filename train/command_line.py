@@ -1,15 +1,20 @@
 """The flags that every command shares: the config, its overrides, the work folder, the cluster."""
 
+import os
+import re
+import runpy
 import sys
+import traceback
 from collections.abc import Callable
 from logging import CRITICAL, getLogger
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from train.errors import Preempted, UserError
+from train.config import flatten, no_such_field
+from train.errors import Preempted, UserError, cut, reason, short
 
 MISTAKE = 2
 """Exit status for what a person can mend."""
@@ -17,6 +22,8 @@ PREEMPTED = 75
 """Exit status of a run that a signal stopped and that has saved: run the same command again."""
 INTERRUPTED = 130
 """Exit status of a run that SIGINT stopped before its training had begun."""
+
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
 class Cluster(NamedTuple):
@@ -49,28 +56,31 @@ def parse(argv: list[str], usage: str) -> Command:
     if {"--help", "-h"} & set(argv[1:]):
         print(usage)
         raise SystemExit(0)
+    (file, argument), argv = _take_config(argv)
+    config = _load(file, argument)
+    fields = flatten(config)
+    for override in filter(None, map(_OVERRIDE.match, argv)):
+        if override[1] not in fields:
+            raise no_such_field(override[1], fields)
     values = flags.FlagValues()
-    flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
     distributed = flags.DEFINE_bool("distributed", False, "", flag_values=values)
     coordinator = flags.DEFINE_string("coordinator", None, "", flag_values=values)
     num_processes = flags.DEFINE_integer("num_processes", None, "", 1, flag_values=values)
     process_id = flags.DEFINE_integer("process_id", None, "", 0, flag_values=values)
-    file = _config_file(argv)
-    sys.modules.pop("config_config", None)  # else a second file inherits the first one's names
     try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)
-    except Exception as error:  # a config file is Python: it can raise anything
-        raise UserError(f"{file}: {_reason(error)}") from error
+    except Exception as error:  # absl's and ml_collections', of many types
+        raise UserError(_flag_mistake(error, fields)) from error
     if rest[1:]:
-        raise UserError(f"unknown argument {rest[1]!r}; see --help")
-    if not isinstance(flag.value, ConfigDict):
-        raise UserError(f"{file}: get_config() must return an ml_collections.ConfigDict")
+        raise UserError(f"unknown argument {short(rest[1])}; see --help")
+    if workdir.value == "":
+        raise UserError("--workdir is empty; give it a folder, or leave it out for runs/NAME")
     cluster = Cluster(coordinator.value, num_processes.value, process_id.value)
-    if any(value is not None for value in cluster) and not distributed.value:
-        raise UserError("--coordinator, --num_processes and --process_id go with --distributed")
+    _check_cluster(cluster, distributed.value)
     return Command(
-        config=flag.value,
+        config=config,
         workdir=Path(workdir.value or Path("runs", file.stem)),
         cluster=cluster if distributed.value else None,
     )
@@ -84,8 +94,8 @@ def run(command: Callable[[list[str]], int]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = MISTAKE
-    except Preempted as reason:
-        print(f"{reason}; run the same command again to go on", file=sys.stderr)
+    except Preempted as stop:
+        print(f"{stop}; run the same command again to go on", file=sys.stderr)
         status = PREEMPTED
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
@@ -107,21 +117,65 @@ def _quiet_libraries() -> None:
     sys.unraisablehook = show_but_not_of_closed_loops
 
 
-def _config_file(argv: list[str]) -> Path:
-    for index, argument in enumerate(argv):
+def _take_config(argv: list[str]) -> tuple[tuple[Path, list[str]], list[str]]:
+    """The config's file and `get_config`'s arguments, from FILE or FILE:ARGUMENT; all the rest."""
+    found, rest, arguments = [], [], iter(argv)
+    for argument in arguments:
         flag, equals, value = argument.partition("=")
         if flag in ("--config", "-config"):
-            value = value if equals else "".join(argv[index + 1 : index + 2])
-            file = Path(value.split(":")[0])
-            if not file.is_file():
-                raise UserError(f"--config {value!r} is not a file; see the folder configs/")
-            return file
-    raise UserError("--config is missing; for example --config configs/digits_gc.py")
+            found.append(value if equals else next(arguments, ""))
+        else:
+            rest.append(argument)
+    if not found:
+        raise UserError("--config is missing; for example --config configs/digits_gc.py")
+    if len(found) > 1:
+        raise UserError(f"--config is there {len(found)} times; give it one file")
+    name, *argument_of_config = found[0].split(":", 1)
+    if not os.path.isfile(name):
+        raise UserError(f"--config {short(found[0])} is not a file; see the folder configs/")
+    return (Path(name), argument_of_config), rest
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
-    text = str(error).strip("'\"").split("Traceback (most recent call last)")
-    last_line = text[-1].strip().splitlines()[-1] if len(text) > 1 else text[0]
-    return last_line or type(error).__name__
+def _load(file: Path, argument: list[str]) -> ConfigDict:
+    try:
+        get_config = runpy.run_path(str(file)).get("get_config", _no_config)
+        config = get_config(*argument)
+        if isinstance(config, ConfigDict):
+            flatten(config)
+    except (Exception, SystemExit) as error:  # a config file is Python: it can raise anything
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+        where = f"{file}, line {lines[-1]}" if lines else str(file)
+        raise UserError(f"{where}: {reason(error)}; mend the config file") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"{file}: get_config() must return an ml_collections.ConfigDict, not "
+            f"{type(config).__name__}; start from train.config.default()"
+        )
+    return config
+
+
+def _no_config(*_) -> None:
+    raise NameError("there is no function get_config()")
+
+
+def _flag_mistake(error: Exception, fields: dict[str, Any]) -> str:
+    text = cut(str(error)) or type(error).__name__
+    name = text.removeprefix("flag --config.").partition("=")[0]
+    if name in fields:
+        return f"{text}; it must be of type {type(fields[name]).__name__}"
+    return f"{text}; see --help"
+
+
+def _check_cluster(cluster: Cluster, distributed: bool) -> None:
+    coordinator, num_processes, process_id = cluster
+    if not distributed and any(value is not None for value in cluster):
+        raise UserError("--coordinator, --num_processes and --process_id go with --distributed")
+    host, _, port = ("localhost:1234" if coordinator is None else coordinator).rpartition(":")
+    if not (host and re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 2**16):
+        raise UserError(f"--coordinator={short(coordinator)} must be HOST:PORT, as localhost:1234")
+    if num_processes is not None and process_id is not None and process_id >= num_processes:
+        raise UserError(
+            f"--process_id={process_id} must be below --num_processes={num_processes}; the first "
+            "process is 0"
+        )

@@ -1,11 +1,12 @@
 """The default configuration, and the check that every run's configuration passes first."""
 
-import math
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.errors import UserError
+from train.errors import UserError, cut, short
 
 
 def default() -> ConfigDict:
@@ -81,7 +82,10 @@ _MORE_THAN_ZERO = (
     "schedule.step_factor",
 )
 _BELOW_ONE = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "schedule.warmup")
-_MAX_SEED = 2**31 - 1
+
+# What the devices count and compute with: int32 and float32, whose zero begins below _TINY.
+MAX_INT = 2**31 - 1
+_TINY, _HUGE, _ALMOST_ONE = 2.0**-126, 2.0**127, 1 - 2.0**-24
 
 
 def validate(config: ConfigDict) -> None:
@@ -92,7 +96,7 @@ def validate(config: ConfigDict) -> None:
     """
     given, known = flatten(config), flatten(default())
     if unknown := sorted(given.keys() - known.keys()):
-        raise UserError(f"config.{unknown[0]} is not a field; allowed: {', '.join(sorted(known))}")
+        raise no_such_field(unknown[0], known)
     if missing := sorted(known.keys() - given.keys()):
         raise UserError(f"config.{missing[0]} is missing; start the config from config.default()")
     for name, value in given.items():
@@ -101,21 +105,19 @@ def validate(config: ConfigDict) -> None:
         if given[name] not in choices:
             raise _bad(name, given[name], f"one of {', '.join(choices)}")
     for name, least in _AT_LEAST.items():
-        if not (given[name] >= least and math.isfinite(given[name])):
-            raise _bad(name, given[name], f"at least {least}")
+        if not (given[name] >= least and _is_number(given[name])):
+            raise _bad(name, given[name], f"at least {least} and at most {_most(known[name])}")
     for name in _MORE_THAN_ZERO:
-        if not (given[name] > 0 and math.isfinite(given[name])):
-            raise _bad(name, given[name], "a number above 0")
+        if not (given[name] > 0 and _is_number(given[name])):
+            raise _bad(name, given[name], f"a number above 0, from {_TINY:.2g} to {_HUGE:.2g}")
     for name in _BELOW_ONE:
-        if not 0 <= given[name] < 1:
-            raise _bad(name, given[name], "at least 0 and below 1")
-    if given["seed"] > _MAX_SEED:
-        raise _bad("seed", given["seed"], f"at most {_MAX_SEED}")
+        if not (0 <= given[name] <= _ALMOST_ONE and _is_number(given[name])):
+            raise _bad(name, given[name], "at least 0 and below 1, in float32")
     if not given["num_epochs"] and not given["num_steps"]:
         raise UserError("config.num_epochs and config.num_steps are both 0: set one of them")
     for name in ("data.mean", "data.std"):
         if not given[name] or not all(_is_number(value) for value in given[name]):
-            raise _bad(name, given[name], "one finite number per channel")
+            raise _bad(name, given[name], "one finite number per channel, in float32")
     if any(value <= 0 for value in given["data.std"]):
         raise _bad("data.std", given["data.std"], "one number above 0 per channel")
 
@@ -131,6 +133,13 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
     return fields
 
 
+def no_such_field(name: str, known: Iterable[str]) -> UserError:
+    """The mistake of a name that is not among those of a flattened config."""
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(sorted(known))}"
+    return UserError(f"config.{cut(name, 100)} is not a field; {hint}")
+
+
 def _check_type(name: str, value: Any, example: Any) -> None:
     if isinstance(example, bool) or isinstance(value, bool):
         fits = isinstance(example, bool) and isinstance(value, bool)
@@ -142,11 +151,22 @@ def _check_type(name: str, value: Any, example: Any) -> None:
         fits = isinstance(value, type(example))
     if not fits:
         raise _bad(name, value, f"of type {type(example).__name__}")
+    if isinstance(value, str) and not value.isprintable():
+        raise _bad(name, value, "printable text")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Whether a device can hold it: NaN, what overflows and what would become 0 are none."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return abs(value) <= MAX_INT
+    return isinstance(value, float) and (value == 0 or _TINY <= abs(value) <= _HUGE)
+
+
+def _most(example: float) -> str:
+    return str(MAX_INT) if isinstance(example, int) else f"{_HUGE:.2g}"
 
 
 def _bad(name: str, value: Any, allowed: str) -> UserError:
-    return UserError(f"config.{name}={value!r} is not allowed; it must be {allowed}")
+    return UserError(f"config.{name}={short(value)} is not allowed; it must be {allowed}")

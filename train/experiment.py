@@ -63,7 +63,8 @@ class Experiment(NamedTuple):
 
     def test_batches(self) -> Iterator[batches.Batch]:
         """The test split, each example once."""
-        batch_size = self.placement.round_up(self.config.eval.batch_size)
+        batch_size = min(self.config.eval.batch_size, len(self.dataset.test.labels))
+        batch_size = self.placement.round_up(batch_size)
         return batches.test_batches(self.dataset.test, batch_size, self.placement.batch)
 
 

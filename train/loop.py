@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from train import config as configs
-from train import distributed, experiment
+from train import distributed, experiment, metrics
 from train.checkpoint import Checkpoints
 from train.clock import Clock
 from train.errors import Preempted
@@ -43,6 +43,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     if summary := work.finished():
         print(f"already finished: test top-1 {summary['test_top1']:.4f}; see {work.summary}")
         return summary
+    metrics.read(work.metrics)  # a damaged one is refused before anything is compiled
     run = experiment.prepare(config)
     distributed.first_does(work.claim)
     try:
@@ -66,7 +67,7 @@ def _train(
     with Report(work, run.plan, clock, done) as report:
         report.say(_opening(run, now, time.monotonic() - compile_start))
         while True:
-            if done in run.plan.test and not report.tested(done):
+            if run.plan.tests(done) and not report.tested(done):
                 report.test(done, **evaluate(eval_step, now, run.test_batches()))
             if done == run.plan.total_steps:
                 break
@@ -80,9 +81,9 @@ def _train(
                         break
                 jax.block_until_ready(now)
             stop_if_sick(now.health, now.params, run.config, checkpoints.last_good())
-            if done in run.plan.log:
+            if run.plan.logs(done):
                 report.train(done, **_figures(run, now))
-            if done in run.plan.save or leaving:
+            if run.plan.saves(done) or leaving:
                 checkpoints.save(done, now, clock)
             if leaving:
                 checkpoints.wait()

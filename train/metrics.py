@@ -11,6 +11,11 @@ from train.workdir import write_atomically, writing
 
 Line = dict[str, Any]
 
+_FIGURES = {
+    "train": {"epoch", "loss", "top1", "top5", "learning_rate", "gc_removed_fraction"},
+    "test": {"epoch", "loss", "top1", "top5"},
+}
+
 
 class MetricsFile:
     """Lines of a run so far; a line has `step`, `split` and figures."""
@@ -24,11 +29,11 @@ class MetricsFile:
           writes: whether this process is the one of several that writes.
 
         Raises:
-          UserError: a line before `first_step` is damaged.
+          UserError: a line is damaged.
         """
         self._file = file
         self._writes = writes
-        self.lines = [line for line in _read(file) if line["step"] <= first_step]
+        self.lines = [line for line in read(file) if line["step"] <= first_step]
         if writes:
             write_atomically(file, "".join(map(_dump, self.lines)))
 
@@ -49,21 +54,36 @@ class MetricsFile:
         return [line for line in self.lines if line["split"] == split]
 
 
-def _read(file: Path) -> list[Line]:
-    if not file.exists():
+def read(file: Path) -> list[Line]:
+    """The whole lines of `metrics.jsonl`; none if there is no such file.
+
+    Raises:
+      UserError: one is damaged.
+    """
+    try:
+        *whole_lines, _ = file.read_bytes().split(b"\n")  # what a kill tore has no line end
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    *whole_lines, _ = file.read_bytes().split(b"\n")  # what a kill tore has no line end
+    except OSError as error:
+        raise UserError(
+            f"cannot read {file}: {error.strerror}; mend it, or use another --workdir"
+        ) from None
     return [_load(file, number, line) for number, line in enumerate(whole_lines, 1)]
 
 
 def _load(file: Path, number: int, text: bytes) -> Line:
     try:
         line = json.loads(text)
-        return {"step": int(line["step"]), "split": str(line["split"]), **line}
-    except (ValueError, TypeError, KeyError):
+        sound = isinstance(line["step"], int) and _FIGURES[line["split"]] <= line.keys()
+        figures = [line[name] for name in line.keys() - {"split"}]
+        sound = sound and all(isinstance(value, int | float | None) for value in figures)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
         raise UserError(
             f"line {number} of {file} is damaged; remove that line, or use another --workdir"
-        ) from None
+        )
+    return line
 
 
 def _dump(line: Line) -> str:

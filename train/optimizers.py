@@ -12,6 +12,8 @@ from optax_gc import diagnostics
 from train.errors import UserError
 from train.plan import Plan
 
+_MAX_DROPS = 1000  # each is compiled in, and float32 has none so small that it matters
+
 
 def build(
     config: ConfigDict, learning_rate: optax.Schedule, axes: Any
@@ -45,7 +47,11 @@ def build(
 
 
 def learning_rate(config: ConfigDict, plan: Plan) -> optax.Schedule:
-    """The rate of each step, as `config.schedule` describes it."""
+    """The rate of each step, as `config.schedule` describes it.
+
+    Raises:
+      UserError: it would be lowered too often.
+    """
     peak, schedule = config.optimizer.learning_rate, config.schedule
     warmup = int(schedule.warmup * plan.total_steps)
     match schedule.name:
@@ -53,6 +59,12 @@ def learning_rate(config: ConfigDict, plan: Plan) -> optax.Schedule:
             after = optax.constant_schedule(peak)
         case "step":
             every = schedule.step_epochs * plan.steps_per_epoch
+            if plan.total_steps > _MAX_DROPS * every:
+                raise UserError(
+                    f"config.schedule.step_epochs={schedule.step_epochs} changes the rate more "
+                    f"than {_MAX_DROPS} times in {plan.epoch(plan.total_steps):g} epochs; make it "
+                    "longer"
+                )
             drops = range(1, int(plan.total_steps / every) + 1)
             factors = {round(every * drop) - warmup: schedule.step_factor for drop in drops}
             after = optax.piecewise_constant_schedule(peak, factors)

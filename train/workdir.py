@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train.config import flatten
-from train.errors import UserError
+from train.errors import UserError, short
 
 _ELSEWHERE = ("data.dir",)  # where the data lies does not change what is computed
 
@@ -32,7 +32,8 @@ class WorkDir:
         self.summary = folder / "summary.json"
         self._fields = json.loads(json.dumps(flatten(config)))
         self._lock: int | None = None
-        self._refuse_if_not_ours()
+        with self._explained("read"):
+            self._refuse_if_not_ours()
 
     def finished(self) -> dict[str, Any] | None:
         """The summary, if the run has come to its end.
@@ -53,28 +54,35 @@ class WorkDir:
         Raises:
           UserError: another run works in it, or it cannot be written.
         """
-        try:
+        with self._explained("write to"):
             self.folder.mkdir(parents=True, exist_ok=True)
             # On the folder itself: a lock that leaves no file, and that a kill cannot leave behind.
             self._lock = os.open(self.folder, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another run is working in {self.folder}; wait for it, or use another "
+                    "--workdir"
+                ) from None
             self._refuse_if_not_ours()
             write_json(self.config, self._fields)
-        except BlockingIOError:
-            raise UserError(
-                f"another run is working in {self.folder}; wait for it, or use another --workdir"
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"cannot write to the work folder {self.folder}: {error.strerror}; "
-                "choose another with --workdir"
-            ) from None
 
     def release(self) -> None:
         """Lets other runs in."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    @contextlib.contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot {doing} the work folder {self.folder}: {error.strerror}; "
+                "choose another with --workdir"
+            ) from None
 
     def _refuse_if_not_ours(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
@@ -88,9 +96,11 @@ class WorkDir:
                     "folder; give it a new or an empty one"
                 )
             return
+        if self.checkpoints.exists() and not self.checkpoints.is_dir():
+            raise UserError(f"{self.checkpoints} is not a folder; use another --workdir")
         theirs = _read_json(self.config)
         differences = [
-            f"{name}: {theirs.get(name)!r} there, {self._fields.get(name)!r} now"
+            f"{name}: {short(theirs.get(name))} there, {short(self._fields.get(name))} now"
             for name in sorted(theirs.keys() | self._fields.keys())
             if name not in _ELSEWHERE and theirs.get(name) != self._fields.get(name)
         ]
@@ -143,7 +153,7 @@ def _partial(file: Path) -> Path:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_bytes())
-    except (ValueError, OSError):
+    except (ValueError, RecursionError, OSError):
         value = None
     if not isinstance(value, dict):
         raise UserError(f"{file} is damaged; use another --workdir")

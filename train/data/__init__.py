@@ -19,11 +19,16 @@ def load(config: ConfigDict) -> Dataset:
         from train.data import tfds_images  # a second to import, and only needed here
 
         dataset = tfds_images.load(config.data.name, config.data.dir)
-    channels = dataset.image_shape[-1]
+    height, width, channels = dataset.image_shape
     for field in ("mean", "std"):
         if len(config.data[field]) != channels:
             raise UserError(
                 f"config.data.{field} has {len(config.data[field])} numbers; the images of "
                 f"{config.data.name} have {channels} channel(s), each needs one"
             )
+    if config.data.pad > min(height, width):
+        raise UserError(
+            f"config.data.pad={config.data.pad} is more than an image of {config.data.name}, which "
+            f"is {height}x{width}; a crop could miss it; use at most {min(height, width)}"
+        )
     return dataset

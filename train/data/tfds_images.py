@@ -2,14 +2,17 @@
 
 import importlib.util
 import os
+import re
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from train.data.dataset import Dataset, Split
-from train.errors import UserError
+from train.errors import UserError, reason, short
 
+_NAME = re.compile(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
+_MAX_NAME = 200  # a folder is called so
 _TEST_SPLITS = ("test", "validation")  # the first that the set has
 
 
@@ -24,13 +27,13 @@ def load(name: str, data_dir: str) -> Dataset:
       The decoded data set.
 
     Raises:
-      UserError: TFDS does not know the name, the set is not prepared, or is no classification of
-        images of one size.
+      UserError: TFDS does not know the name, the set is not prepared, is damaged, or is no
+        classification of images of one size.
     """
     folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "")) or None
     builder = _prepared_builder(name, folder)
     test_split = _check_splits(name, builder.info.splits)
-    _check_features(name, builder.info.features)
+    _check_features(name, builder.info.features, builder.info.splits["train"].num_examples)
     return Dataset(
         train=_read(builder, name, "train"),
         test=_read(builder, name, test_split),
@@ -39,39 +42,66 @@ def load(name: str, data_dir: str) -> Dataset:
 
 
 def _prepared_builder(name: str, folder: str | None) -> Any:
+    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
+        raise UserError(
+            f"config.data.name={short(name)} cannot be a data set; it must be 'digits', or a TFDS "
+            "name such as 'cifar100' or 'imdb_reviews/plain_text'"
+        )
+    if folder and os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(
+            f"the data folder {folder} is a file; point --config.data.dir or TFDS_DATA_DIR to the "
+            "folder in which TFDS's data sets lie"
+        )
     try:
         builder = tfds.builder(name, data_dir=folder, file_format="array_record")
+        prepared = bool(builder.info.splits)
     except tfds.core.registered.DatasetNotFoundError:
         raise UserError(
-            f"config.data.name={name!r} is neither 'digits' nor a TFDS data set; "
-            "the names are at https://www.tensorflow.org/datasets/catalog"
+            f"config.data.name={name!r} is neither 'digits' nor a TFDS data set, and no set of "
+            f"that name is prepared in {folder or 'the data folder'}; see "
+            "https://www.tensorflow.org/datasets/catalog for the names, or set --config.data.dir "
+            "or TFDS_DATA_DIR"
         ) from None
-    except (ValueError, AssertionError, ImportError) as error:
-        raise UserError(f"TFDS cannot open {name!r}: {error}") from error
-    if builder.info.splits:
+    except Exception as error:  # whatever damaged files make TFDS raise
+        raise UserError(
+            f"TFDS cannot open {name} in {folder or 'its data folder'}: {reason(error)}; "
+            f"{_prepare_it(name, folder)}"
+        ) from error
+    if prepared:
         return builder
     if importlib.util.find_spec("tensorflow") is None:
-        where = f" --data_dir={folder}" if folder else ""
         raise UserError(
-            f"{name} is not prepared in {builder.data_dir}; prepare it once with: "
-            f"pip install tensorflow && tfds build {name} --file_format=array_record{where} "
-            "(or point --config.data.dir or TFDS_DATA_DIR to a folder that has it)"
+            f"{name} is not prepared in {builder.data_dir}; {_prepare_it(name, folder)}"
         )
     builder.download_and_prepare(file_format="array_record")
     return builder
+
+
+def _prepare_it(name: str, folder: str | None) -> str:
+    where = f" --data_dir={folder}" if folder else ""
+    return (
+        "prepare it once with: pip install tensorflow && "
+        f"tfds build {name} --file_format=array_record{where} "
+        "(or point --config.data.dir or TFDS_DATA_DIR to a folder that has it)"
+    )
 
 
 def _check_splits(name: str, splits: Any) -> str:
     test_split = next((split for split in _TEST_SPLITS if split in splits), None)
     if "train" not in splits or test_split is None:
         raise UserError(
-            f"{name} has the splits {', '.join(splits) or 'none'}; "
-            f"training needs 'train' and one of {', '.join(_TEST_SPLITS)}"
+            f"{name} has the splits {', '.join(splits) or 'none'}; training needs 'train' and one "
+            f"of {', '.join(_TEST_SPLITS)}; choose another --config.data.name"
         )
+    for split in ("train", test_split):
+        if not splits[split].num_examples:
+            raise UserError(
+                f"the split {split!r} of {name} is empty; choose another --config.data.name"
+            )
     return test_split
 
 
-def _check_features(name: str, features: Any) -> None:
+def _check_features(name: str, features: Any, num_examples: int) -> None:
     by_name = dict(features.items())
     image, label = by_name.get("image"), by_name.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(
@@ -79,27 +109,50 @@ def _check_features(name: str, features: Any) -> None:
     ):
         raise UserError(
             f"{name} is no image classification: it needs the features 'image' and 'label', "
-            f"and has {', '.join(features)}"
+            f"and has {', '.join(features)}; choose another --config.data.name"
         )
-    if None in image.shape or image.np_dtype != np.uint8:
+    if not all(image.shape) or image.np_dtype != np.uint8:
         raise UserError(
             f"{name} has images of shape {image.shape} and type {np.dtype(image.np_dtype).name}; "
-            "a data set in memory needs uint8 images of one size"
+            "a data set in memory needs uint8 images of one size; choose another --config.data.name"
+        )
+    if not 0 < (label.num_classes or 0) <= num_examples:
+        raise UserError(
+            f"{name} has {label.num_classes or 'no'} classes and {num_examples} examples to train "
+            "on; a classification needs an example of each class; choose another --config.data.name"
         )
 
 
 def _read(builder: Any, name: str, split: str) -> Split:
-    source = builder.as_data_source(split=split)
-    if not len(source):
-        raise UserError(f"the split {split!r} of {name} is empty")
     features = builder.info.features
-    images: np.ndarray = np.empty((len(source), *features["image"].shape), np.uint8)
-    labels: np.ndarray = np.empty(len(source), np.int32)
-    for index, example in enumerate(source):
-        images[index], labels[index] = example["image"], example["label"]
-    if labels.min() < 0 or labels.max() >= features["label"].num_classes:
-        raise UserError(
-            f"{name} has labels from {labels.min()} to {labels.max()} "
-            f"but {features['label'].num_classes} classes"
-        )
+    shape, num_classes = features["image"].shape, features["label"].num_classes
+    where = f"the split {split!r} of {name} in {builder.data_dir}"
+    mend = "prepare the set again, or choose another --config.data.name"
+    try:
+        source = builder.as_data_source(split=split)
+        images: np.ndarray = np.empty((len(source), *shape), np.uint8)
+        labels: np.ndarray = np.empty(len(source), np.int32)
+    except MemoryError:
+        raise UserError(f"{where} does not fit in memory; choose a smaller one") from None
+    except Exception as error:  # whatever damaged files make TFDS raise
+        raise UserError(f"cannot open {where}: {reason(error)}; {mend}") from error
+    for index in range(len(source)):
+        try:
+            example = source[index]
+            image, label = example["image"], int(example["label"])
+        except Exception as error:  # as above
+            raise UserError(
+                f"record {index} of {where} is damaged: {reason(error)}; {mend}"
+            ) from error
+        if image.shape != shape:
+            raise UserError(
+                f"record {index} of {where} has an image of shape {image.shape}, and the set says "
+                f"{shape}; {mend}"
+            )
+        if not 0 <= label < num_classes:
+            raise UserError(
+                f"record {index} of {where} has the label {label}, and the set has {num_classes} "
+                f"classes: labels must be from 0 to {num_classes - 1}; {mend}"
+            )
+        images[index], labels[index] = image, label
     return Split(images, labels)

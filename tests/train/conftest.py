@@ -1,0 +1,48 @@
+"""How a mistake is made in-process, which saves the seconds that a process takes to start."""
+
+import sys
+
+import pytest
+
+from train.__main__ import main
+from train.command_line import run
+
+
+@pytest.fixture
+def status_of(tmp_path, monkeypatch):
+    """Runs a command line in an empty folder without data sets; returns its exit status."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+
+    def status_of(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            run(main)
+        return exit_.value.code
+
+    return status_of
+
+
+@pytest.fixture
+def refusal(status_of, tmp_path, capfd):
+    """Runs a command line that must end in one line on stderr and change no file: returns it."""
+
+    def refusal(*arguments):
+        before = contents(tmp_path)
+        status = status_of(*arguments)
+        out, error = capfd.readouterr()
+        assert (status, out) == (2, ""), error
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert error.endswith("\n")
+        assert contents(tmp_path) == before
+        return error
+
+    return refusal
+
+
+def contents(folder):
+    return {
+        path: path.read_bytes() if path.is_file() else path.lstat().st_mode
+        for path in folder.rglob("*")
+    }
