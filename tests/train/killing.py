@@ -46,7 +46,9 @@ def uninterrupted(folder):
 def campaign(folder, kills, rng, say=lambda line: None):
     """Starts runs and kills them until `kills` kills are done and every run has come to its end."""
     expected, start_seconds = uninterrupted(folder)
-    done, spoilt, runs = [], [], 0
+    done: list[str] = []
+    spoilt: list[str] = []
+    runs = 0
     while len(done) < kills:
         workdir = folder / str(runs)
         runs += 1
