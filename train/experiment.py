@@ -48,7 +48,12 @@ class Experiment(NamedTuple):
     def compile_eval_step(self) -> step.EvalStep:
         """The evaluation of one batch; compiled when it is first called."""
         eval_step = step.make_eval_step(self.config, self.model)
-        return jax.jit(eval_step, out_shardings=self.placement.replicated)
+        replicated, batch = self.placement
+        return jax.jit(
+            eval_step,
+            in_shardings=(replicated, replicated, replicated, batch),
+            out_shardings=replicated,
+        )
 
     def train_batches(self, first_step: int, last_step: int) -> Iterator[batches.Batch]:
         """The batches of the steps from `first_step` up to, and without, `last_step`."""

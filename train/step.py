@@ -15,7 +15,7 @@ from train.models import Model
 from train.state import Sums, TrainState
 
 TrainStep = Callable[[TrainState, Batch], TrainState]
-EvalStep = Callable[[Any, Any, Batch], Sums]
+EvalStep = Callable[[Any, Any, Sums, Batch], Sums]
 
 
 def make_train_step(
@@ -58,11 +58,15 @@ def make_train_step(
 
 
 def make_eval_step(config: ConfigDict, model: Model) -> EvalStep:
-    """Scores one batch with the running statistics; masked examples count for nothing."""
+    """Scores one batch with the running statistics; masked examples count for nothing.
 
-    def eval_step(params: Any, stats: Any, batch: Batch) -> Sums:
+    Sums are passed from batch to batch, so that batches follow one another: devices that run two
+    programs at once can wait for each other's reductions for ever.
+    """
+
+    def eval_step(params: Any, stats: Any, sums: Sums, batch: Batch) -> Sums:
         logits, _ = model.apply(params, stats, normalize(batch.images, config), False)
-        return _score(logits, batch)
+        return jax.tree.map(jnp.add, sums, _score(logits, batch))
 
     return eval_step
 

@@ -46,7 +46,7 @@ def uninterrupted(folder):
 def campaign(folder, kills, rng, say=lambda line: None):
     """Starts runs and kills them until `kills` kills are done and every run has come to its end."""
     expected, start_seconds = uninterrupted(folder)
-    done: list[str] = []
+    done: list[Kill] = []
     spoilt: list[str] = []
     runs = 0
     while len(done) < kills:
