@@ -1,8 +1,9 @@
 """`python -m benchmarks.checkpoint_cost [--model=resnet20]`: what does a checkpoint an epoch cost?
 
-Trains on made-up 32x32 images, once with a checkpoint after every epoch and once without, in turn;
-compares the images per second of the training loop, with all waiting for checkpoints counted in.
-Beside the wall clock stands the processor time, which others on the same machine disturb less.
+Trains on made-up 32x32 images, in turn an epoch with a checkpoint and one without, and compares
+neighbours. All that a checkpoint costs falls into its own epoch: the save is started before the
+first step and waited for after the last. Beside the wall clock stands the processor time, which
+others on the same machine disturb less.
 """
 
 import argparse
@@ -23,73 +24,71 @@ from train.clock import Clock
 from train.data.dataset import Dataset, Split
 
 
-def prepare(model, images, epochs):
-    rng = np.random.default_rng(0)
+class Training:
+    """A run on made-up images that never ends."""
 
-    def split(count):
-        pixels = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
-        return Split(pixels, rng.integers(0, 100, count).astype(np.int32))
+    def __init__(self, model, images):
+        rng = np.random.default_rng(0)
 
-    data.load = lambda config: Dataset(split(images), split(500), num_classes=100)
-    config = cifar100_resnet20_gc.get_config()
-    config.model.name, config.num_epochs = model, epochs
-    return experiment.prepare(config)
+        def split(count):
+            pixels = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+            return Split(pixels, rng.integers(0, 100, count).astype(np.int32))
 
+        data.load = lambda config: Dataset(split(images), split(500), num_classes=100)
+        config = cifar100_resnet20_gc.get_config()
+        config.model.name = model
+        self._run = experiment.prepare(config)
+        self.state = self._run.first_state()
+        self._step = self._run.compile_train_step(self.state)
+        self._done = 0
 
-def seconds(run, train_step, folder, every_epoch):
-    """Of the training loop: by the wall clock, of the processors, and in `save`."""
-    state, clock, steps = run.first_state(), Clock(), run.plan.total_steps
-    jax.block_until_ready(train_step(run.first_state(), next(run.train_batches(0, 1))))
-    saving, done = 0.0, 0
-    with tempfile.TemporaryDirectory(dir=folder) as name, Checkpoints(Path(name), 2) as checkpoints:
-        began, cpu_began = time.monotonic(), time.process_time()
-        for stop in sorted(run.plan.test):
-            for batch in run.train_batches(done, stop):
-                state = train_step(state, batch)
-            jax.block_until_ready(state)
-            done = stop
-            if every_epoch:
-                save_began = time.monotonic()
-                checkpoints.save(done, state, clock)
-                saving += time.monotonic() - save_began
-        checkpoints.wait()
-        assert done == steps
-        return time.monotonic() - began, time.process_time() - cpu_began, saving
+    def epoch(self, checkpoints=None):
+        """Seconds of an epoch: by the wall clock, of the processors, and until `save` returned."""
+        first, last = self._done, self._done + self._run.plan.total_steps
+        began, cpu_began, save_ended = time.monotonic(), time.process_time(), time.monotonic()
+        if checkpoints:
+            checkpoints.save(first, self.state, Clock())
+            save_ended = time.monotonic()
+        for batch in self._run.train_batches(first, last):
+            self.state = self._step(self.state, batch)
+        jax.block_until_ready(self.state)
+        if checkpoints:
+            checkpoints.wait()
+        self._done = last
+        return time.monotonic() - began, time.process_time() - cpu_began, save_ended - began
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="resnet20")
-    parser.add_argument("--images", type=int, default=1280, help="in an epoch")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--images", type=int, default=10_240, help="in an epoch")
+    parser.add_argument("--pairs", type=int, default=4, help="of epochs, with and without")
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to be measured")
     parser.add_argument("--out", type=Path, default=Path("results/checkpoint_cost.json"))
     arguments = parser.parse_args()
-    run = prepare(arguments.model, arguments.images, arguments.epochs)
-    state = run.first_state()
-    train_step = run.compile_train_step(state)
+    training = Training(arguments.model, arguments.images)
+    training.epoch()
     ratios, cpu_ratios, epoch_seconds, save_seconds = [], [], [], []
-    for pair in range(arguments.pairs):
-        times, cpu_times = {}, {}
-        for every_epoch in (True, False) if pair % 2 else (False, True):
-            times[every_epoch], cpu_times[every_epoch], saving = seconds(
-                run, train_step, arguments.folder, every_epoch
+    with (
+        tempfile.TemporaryDirectory(dir=arguments.folder) as folder,
+        Checkpoints(Path(folder), keep=2) as checkpoints,
+    ):
+        for pair in range(arguments.pairs):
+            times = {}
+            for saves in (True, False) if pair % 2 else (False, True):
+                times[saves] = training.epoch(checkpoints if saves else None)
+            ratios.append(times[False][0] / times[True][0])
+            cpu_ratios.append(times[False][1] / times[True][1])
+            epoch_seconds.append(times[False][0])
+            save_seconds.append(times[True][2])
+            print(
+                f"pair {pair + 1}: {times[False][0]:.2f} s without, {times[True][0]:.2f} s with: "
+                f"{ratios[-1]:.3f} of the images/s, {cpu_ratios[-1]:.3f} by processor time",
+                flush=True,
             )
-            if every_epoch:
-                save_seconds.append(saving / arguments.epochs)
-        ratios.append(times[False] / times[True])
-        cpu_ratios.append(cpu_times[False] / cpu_times[True])
-        epoch_seconds.append(times[False] / arguments.epochs)
-        print(
-            f"pair {pair + 1}: {times[False]:.2f} s without, {times[True]:.2f} s with checkpoints: "
-            f"{ratios[-1]:.3f} of the images/s, "
-            f"{cpu_ratios[-1]:.3f} by processor time",
-            flush=True,
-        )
     figures = {
         "model": arguments.model,
-        "state_megabytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 1e6,
+        "state_megabytes": sum(leaf.nbytes for leaf in jax.tree.leaves(training.state)) / 1e6,
         "images_per_epoch": arguments.images,
         "epoch_seconds": statistics.median(epoch_seconds),
         "blocked_in_save_seconds": statistics.median(save_seconds),
