@@ -56,6 +56,8 @@ class Report:
     def finish(self, state: TrainState, title: str) -> dict[str, Any]:
         """Draws the curves and, last of all, writes the summary."""
         train_lines, test_line = self._metrics.of("train"), self._metrics.of("test")[-1]
+        measured = (line["gc_removed_fraction"] for line in train_lines)
+        removed = [value for value in measured if value is not None]
         self._clock.tick()
         summary = {
             "test_top1": test_line["top1"],
@@ -67,9 +69,7 @@ class Report:
             "images_per_second": self._clock.images_per_second(),
             "train_seconds": self._clock.train_seconds,
             "wall_seconds": self._clock.wall_seconds,
-            "gc_removed_fraction": float(
-                np.mean([line["gc_removed_fraction"] for line in train_lines])
-            ),
+            "gc_removed_fraction": float(np.mean(removed)) if removed else None,
             "num_params": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
             "params_sha256": sha256(state.params),
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

@@ -150,7 +150,11 @@ TRAINED = {
         "data.pad": "0",
     },
     "a rate that explodes": {"optimizer.learning_rate": "1e38", "schedule.name": "constant"},
-    "a decay that explodes": {"optimizer.weight_decay": "1e38", "nan_policy": "skip"},
+    "a decay that explodes": {
+        "optimizer.weight_decay": "1e38",
+        "nan_policy": "skip",
+        "log_every_steps": "1",
+    },
     "deviations that vanish": {"data.std": "(1e-37,)", "nan_policy": "skip", "nan_limit": "1"},
     "half the bits": {"precision": "bfloat16", "optimizer.name": "adagrad", "gc.mode": "conv"},
 }
