@@ -64,6 +64,7 @@ def campaign(folder, kills, rng, say=lambda line: None):
 
 def _start_and_kill(workdir, rng, start_seconds):
     """The kill, or None if the run was over first."""
+    began = time.time()
     process = start(workdir, *SETTINGS)
     moment = rng.choices(list(MOMENTS), MOMENTS.values())[0]
     _wait_for(moment, workdir, process, rng, start_seconds)
@@ -71,7 +72,7 @@ def _start_and_kill(workdir, rng, start_seconds):
         end_of(process)
         return None
     kill(process)
-    return Kill(moment, tore=writes_checkpoint(workdir))
+    return Kill(moment, tore=writes_checkpoint(workdir, since=began))
 
 
 def _wait_for(moment, workdir, process, rng, start_seconds):

@@ -70,10 +70,10 @@ def has_checkpoint(workdir, step):
     return lambda: (workdir / "checkpoints" / str(step)).exists()
 
 
-def writes_checkpoint(workdir):
-    """Whether Orbax is writing a checkpoint in this moment."""
-    with contextlib.suppress(FileNotFoundError):
-        return any("tmp" in name for name in os.listdir(workdir / "checkpoints"))
+def writes_checkpoint(workdir, since=0.0):
+    """Whether there is a checkpoint half written, and written to after a time of `time.time()`."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(workdir / "checkpoints") as entries:
+        return any("tmp" in entry.name and entry.stat().st_ctime > since for entry in entries)
     return False
 
 
