@@ -1,5 +1,7 @@
 """`python -m train --config configs/digits_gc.py`: trains, evaluates, reports."""
 
+import signal
+
 from train import command_line
 
 USAGE = """\
@@ -36,4 +38,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Until the training takes signals over there is nothing to finish: SIGINT ends the process.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     command_line.run(main)

@@ -20,8 +20,6 @@ MISTAKE = 2
 """Exit status for what a person can mend."""
 PREEMPTED = 75
 """Exit status of a run that a signal stopped and that has saved: run the same command again."""
-INTERRUPTED = 130
-"""Exit status of a run that SIGINT stopped before its training had begun."""
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
@@ -97,9 +95,6 @@ def run(command: Callable[[list[str]], int]) -> None:
     except Preempted as stop:
         print(f"{stop}; run the same command again to go on", file=sys.stderr)
         status = PREEMPTED
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        status = INTERRUPTED
     sys.exit(status)
 
 

@@ -29,8 +29,10 @@ class MetricsFile:
           writes: whether this process is the one of several that writes.
 
         Raises:
-          UserError: a line is damaged.
+          UserError: a line is damaged, or the file of a run that has begun is gone.
         """
+        if first_step and not file.exists():
+            raise UserError(f"{file} is gone; bring it back, or use another --workdir")
         self._file = file
         self._writes = writes
         self.lines = [line for line in read(file) if line["step"] <= first_step]

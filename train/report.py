@@ -63,7 +63,7 @@ class Report:
             "test_top1": test_line["top1"],
             "test_top5": test_line["top5"],
             "test_loss": test_line["loss"],
-            "train_loss": train_lines[-1]["loss"],
+            "train_loss": train_lines[-1]["loss"] if train_lines else None,
             "steps": int(state.step),
             "epochs": self._plan.epoch(int(state.step)),
             "images_per_second": self._clock.images_per_second(),

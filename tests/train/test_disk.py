@@ -125,9 +125,17 @@ def test_a_line_of_metrics_that_does_not_fit(tmp_path, monkeypatch):
         file.append(2, "train", loss=1.0)
 
 
+def test_the_metrics_of_a_run_that_has_begun_must_be_there(tmp_path):
+    with pytest.raises(UserError, match=r"metrics.jsonl is gone; bring it back"):
+        MetricsFile(tmp_path / "metrics.jsonl", 20, writes=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_torn_line_is_written_anew_after_a_resume(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    MetricsFile(file, 0, writes=True).append(1, "train", loss=1.0)
+    figures = dict.fromkeys(("epoch", "loss", "top1", "top5", "learning_rate"), 0.5)
+    figures["gc_removed_fraction"] = 0.5
+    MetricsFile(file, 0, writes=True).append(1, "train", **figures)
     whole = file.read_text()
     file.write_text(whole + whole.replace("1", "2", 1)[:-9])
     MetricsFile(file, 1, writes=True)

@@ -79,8 +79,8 @@ def test_a_signal_before_the_training_leaves_no_traceback(tmp_path):
     time.sleep(2)  # it is importing, or at the latest compiling
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
-    assert process.returncode in (130, 75)
-    assert error.count("\n") == 1
+    assert process.returncode in (-signal.SIGINT, 75)
+    assert error.count("\n") == (process.returncode == 75)
 
 
 class Pair:
