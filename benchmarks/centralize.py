@@ -33,15 +33,11 @@ table shows what a second mean would buy on gradients whose means are a million 
 """
 
 import argparse
-import datetime
 import functools
-import importlib.metadata
 import importlib.util
 import json
 import math
-import os
 import pathlib
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -55,6 +51,7 @@ import rich.console
 import rich.table
 
 import optax_gc
+from benchmarks.machine import machine
 from configs import cifar100_gc
 from train import models, optimizers
 from train.data.batches import Batch
@@ -305,26 +302,6 @@ def step_costs(rounds: int, batch: int) -> list[dict[str, Any]]:
 
 
 # Reporting
-
-
-def machine() -> dict[str, Any]:
-    device = jax.devices()[0]
-    packages = ("jax", "jaxlib", "optax", "flax", "numpy", "torch")
-    installed = [name for name in packages if importlib.util.find_spec(name)]
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "platform": device.platform,
-        "chip": _cpu_model() if device.platform == "cpu" else device.device_kind,
-        "cores": os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count(),
-        "versions": {"python": platform.python_version(), "optax_gc": optax_gc.__version__}
-        | {name: importlib.metadata.version(name) for name in installed},
-    }
-
-
-def _cpu_model() -> str:
-    with open("/proc/cpuinfo") as lines:
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 _COLUMNS = {

@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from benchmarks.machine import machine
 from configs import cifar100_resnet20_gc
 from train import data, experiment
 from train.checkpoint import Checkpoints
@@ -64,7 +65,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=10_240, help="in an epoch")
     parser.add_argument("--pairs", type=int, default=4, help="of epochs, with and without")
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to be measured")
-    parser.add_argument("--out", type=Path, default=Path("results/checkpoint_cost.json"))
+    parser.add_argument("--json", type=Path, default=Path("results/checkpoint_cost.json"))
     arguments = parser.parse_args()
     training = Training(arguments.model, arguments.images)
     training.epoch()
@@ -86,7 +87,7 @@ def main() -> int:
                 f"{ratios[-1]:.3f} of the images/s, {cpu_ratios[-1]:.3f} by processor time",
                 flush=True,
             )
-    figures = {
+    figures = machine() | {
         "model": arguments.model,
         "state_megabytes": sum(leaf.nbytes for leaf in jax.tree.leaves(training.state)) / 1e6,
         "images_per_epoch": arguments.images,
@@ -95,7 +96,6 @@ def main() -> int:
         "ratios": ratios,
         "median_ratio": statistics.median(ratios),
         "median_cpu_ratio": statistics.median(cpu_ratios),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     }
     print(
         f"{figures['model']}: {figures['state_megabytes']:.1f} MB of state, an epoch of "
@@ -103,8 +103,8 @@ def main() -> int:
         f"{figures['blocked_in_save_seconds']:.3f} s; median {figures['median_ratio']:.3f}, "
         f"by processor time {figures['median_cpu_ratio']:.3f}"
     )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(figures, indent=2) + "\n")
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.kill [--kills=200] [--seed=0] [--out=FILE]`: does a run survive SIGKILL?
+"""`python -m benchmarks.kill [--kills=200] [--seed=0] [--json=FILE]`: does a run survive SIGKILL?
 
 Digits runs of 60 steps with a checkpoint every 5 are killed at random moments and started again.
 Every run must end with the parameters and the metrics.jsonl, to the bit, of one that nobody
@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.machine import machine
 from tests.train.killing import MOMENTS, campaign
 
 
@@ -20,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("results/kill.json"))
+    parser.add_argument("--json", type=Path, default=Path("results/kill.json"))
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +39,7 @@ def main() -> int:
     for moment, row in rows.items():
         print(f"{moment:14} {row['kills']:5}   {row['tore_a_checkpoint']:5}")
     print(f"\n{done.runs} runs, {len(done.kills)} kills, {len(done.spoilt)} runs spoilt")
-    figures = {
+    figures = machine() | {
         "kills": len(done.kills),
         "runs": done.runs,
         "spoilt": len(done.spoilt),
@@ -46,8 +47,8 @@ def main() -> int:
         "minutes": round((time.monotonic() - began) / 60, 1),
         "moments": rows,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(figures, indent=2) + "\n")
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 1 if done.spoilt else 0
 
 
