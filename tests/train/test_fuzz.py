@@ -106,6 +106,7 @@ def prepare(argv):
 @hypothesis.example({"num_steps": "2147483647", "log_every_steps": "1", "schedule.name": "step"})
 @hypothesis.example({"schedule.name": "step", "schedule.step_epochs": "1e-37"})
 @hypothesis.example({"schedule.name": "cosine", "schedule.warmup": "0.9999999", "num_steps": "1"})
+@hypothesis.example({"data.name": "0"})
 @hypothesis.example({"data.name": "${data.name}", "data.dir": "/dev/null"})
 def test_any_override_prepares_a_run_or_is_one_line(fields):
     start = time.monotonic()

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from train.data.dataset import Dataset, Split
 from train.errors import UserError, reason, short
 
-_NAME = re.compile(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
+_NAME = re.compile(r"[a-zA-Z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
 _MAX_NAME = 200  # a folder is called so
 _TEST_SPLITS = ("test", "validation")  # the first that the set has
 
