@@ -26,4 +26,4 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf .venv .venv-* runs
+	rm -rf .venv .venv-*

@@ -121,11 +121,13 @@ def _trace(fn: Callable[..., Any], params: Any, args: Any, kwargs: Any):
             lambda leaf: f"{leaf.dtype}{list(leaf.shape)}" if _is_array(leaf) else leaf, args
         )
         reason = str(error).partition("\n")[0].rstrip(".")
+        name = getattr(fn, "__name__", f"a {type(fn).__name__}")
         raise ValueError(
-            f"infer_axes could not trace {getattr(fn, '__name__', fn)}(params, ...) with the "
-            f"arguments {shapes} {kwargs or ''}: {type(error).__name__}: {reason}. Call it with "
-            "what the model is called with, example inputs or jax.ShapeDtypeStructs of their "
-            "shapes and dtypes; bind arguments that must stay static with functools.partial"
+            f"infer_axes could not trace {name} called on params and the arguments "
+            f"{shapes} {kwargs or ''}: {type(error).__name__}: {reason}. It must be a function of "
+            "params, so split an NNX module first; call it with what the model is called with, "
+            "example inputs or jax.ShapeDtypeStructs of their shapes and dtypes; bind arguments "
+            "that must stay static with functools.partial"
         ) from error
 
 

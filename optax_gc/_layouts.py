@@ -196,7 +196,8 @@ def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
         return first_axis_out(path, leaf)
     if _NO_FAN_IN.fullmatch(name.lower()):
         return FanIn((), note=name)
-    return last_axis_out(path, leaf)
+    fan_in = last_axis_out(path, leaf)
+    return dataclasses.replace(fan_in, note=fan_in.note or "by its shape: the name is unknown")
 
 
 def _if_matrix(leaf: jax.Array, axes: Iterable[int]) -> FanIn:

@@ -124,11 +124,24 @@ def _fit(axes: Axes, structure: Any, names: list[str], leaves: list[Any]) -> lis
     try:
         fan_ins = structure.flatten_up_to(axes)
     except ValueError:
+        if not any(isinstance(leaf, FanIn) for leaf in jax.tree.leaves(axes)):
+            raise TypeError(
+                "axes must be None, a rule such as optax_gc.last_axis_out, or a pytree of "
+                f"optax_gc.FanIn shaped like the updates, got {axes!r}"
+            ) from None
         raise ValueError(_misfit(axes, names, leaves)) from None
+    fan_ins = [_unboxed(fan_in) for fan_in in fan_ins]
     return [
         FanIn(()) if _why_untouchable(leaf) and not isinstance(fan_in, FanIn) else fan_in
         for leaf, fan_in in zip(leaves, fan_ins, strict=True)
     ]
+
+
+def _unboxed(fan_in: Any) -> Any:
+    """What is in a box of one: `nnx.Optimizer` boxes parameters at `init`, and not updates."""
+    leaves = jax.tree.leaves(fan_in)
+    boxed = len(leaves) == 1 and not isinstance(fan_in, tuple | list | dict)
+    return leaves[0] if boxed else fan_in
 
 
 def _misfit(axes: Axes, names: list[str], leaves: list[Any]) -> str:

@@ -14,7 +14,7 @@ Run again with the same folder, it resumes. A config file is Python, and is run.
   --config.gc.mode=none               the same training without gradient centralization
   --config.optimizer.name=adam        another optimizer
   --config.data.dir=DIR               where TFDS's data sets lie (or set TFDS_DATA_DIR)
-  --config.num_steps=100              stop after so many steps
+  --config.num_steps=100              a run of so many steps
 
   --distributed                       one of several processes of a run, on a TPU pod, under Slurm
                                       or Kubernetes; elsewhere also --coordinator=HOST:PORT,

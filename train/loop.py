@@ -42,6 +42,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     work = WorkDir(folder, config)
     if summary := work.finished():
         print(f"already finished: test top-1 {summary['test_top1']:.4f}; see {work.summary}")
+        print("for another run, use another --workdir")
         return summary
     metrics.read(work.metrics)  # a damaged one is refused before anything is compiled
     run = experiment.prepare(config)
@@ -67,6 +68,7 @@ def _train(
     with Report(work, run.plan, clock, done) as report:
         report.say(_opening(run, now, time.monotonic() - compile_start))
         while True:
+            # Here and not after the step: a run stopped between the two owes its test.
             if run.plan.tests(done) and not report.tested(done):
                 report.test(done, **evaluate(eval_step, now, run.test_batches()))
             if done == run.plan.total_steps:
@@ -85,7 +87,7 @@ def _train(
                 report.train(done, **_figures(run, now))
             if run.plan.saves(done) or leaving:
                 checkpoints.save(done, now, clock)
-            if leaving:
+            if leaving and done < run.plan.total_steps:
                 checkpoints.wait()
                 raise Preempted(f"stopped after step {done}, which is saved")
         checkpoints.wait()
@@ -118,6 +120,6 @@ def _opening(run: Experiment, now: TrainState, compile_seconds: float) -> str:
         f"{examples[0]:,} images to train on, {examples[1]:,} to test; {num_params:,} parameters\n"
         f"{run.plan.total_steps:,} steps of {run.config.data.batch_size} on "
         f"{run.placement.num_devices} {jax.default_backend()} device(s), "
-        f"compiled in {compile_seconds:.1f} s\n"
+        f"the step compiled in {compile_seconds:.1f} s\n"
         + (f"resuming after step {done:,}" if done else "starting at step 0")
     )

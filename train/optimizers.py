@@ -101,7 +101,7 @@ class _Measured(NamedTuple):
 
 
 def _centralize(config: ConfigDict, axes: Any) -> optax.GradientTransformation:
-    """GC, which on every `log_every_steps`-th step also measures how much it removes."""
+    """GC, which in the first step of each log line also measures how much it removes."""
     if config.gc.mode == "none":
         return optax.identity()
     conv_only = config.gc.mode == "conv"
@@ -115,11 +115,13 @@ def _centralize(config: ConfigDict, axes: Any) -> optax.GradientTransformation:
         return diagnostics.removed_fraction(updates, axes, conv_only=conv_only).total
 
     def update_fn(updates, state, params=None):
-        step = state.step + 1
         removed = jax.lax.cond(
-            step % config.log_every_steps == 0, measure, lambda _: state.removed_fraction, updates
+            state.step % config.log_every_steps == 0,
+            measure,
+            lambda _: state.removed_fraction,
+            updates,
         )
         centred, _ = inner.update(updates, inner.init(updates), params)
-        return centred, _Measured(step, removed)
+        return centred, _Measured(state.step + 1, removed)
 
     return optax.GradientTransformation(init_fn, update_fn)

@@ -328,3 +328,24 @@ def test_containers_of_another_type_are_named_as_such():
 def test_a_lone_array_is_called_the_only_leaf():
     with pytest.raises(ValueError, match=r"out of range for the only leaf of shape \(3, 4\)"):
         _update(_normal(3, 4), FanIn((2,)))
+
+
+def test_inferred_axes_fit_what_nnx_optimizer_passes():
+    """Boxed parameters at init, bare gradients at update."""
+    net = nnx.Linear(6, 4, rngs=nnx.Rngs(0))
+    graph, params = nnx.split(net)
+    x = jnp.ones((2, 6))
+    axes = optax_gc.infer_axes(lambda params, x: nnx.merge(graph, params)(x), params, x)
+    tx = optax.chain(optax_gc.centralize(axes), optax.sgd(0.1))
+    optimizer = nnx.Optimizer(net, tx, wrt=nnx.Param)
+    before = net.kernel[...]
+    optimizer.update(net, nnx.grad(lambda net: jnp.sum(net(x * jnp.arange(6.0)[None]) ** 2))(net))
+    moved = net.kernel[...] - before
+    assert jnp.abs(moved).max() > 0.1
+    chex.assert_trees_all_close(moved.mean(0), jnp.zeros(4), atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [(0, 1), "last_axis_out"])
+def test_axes_of_no_kind_that_there_is(axes):
+    with pytest.raises(TypeError, match="axes must be None, a rule such as"):
+        optax_gc.centralize(axes).init({"kernel": jnp.ones((2, 3))})

@@ -41,7 +41,7 @@ def test_shapes_that_do_not_fit():
     def model(params, x):
         return x @ params
 
-    with pytest.raises(ValueError, match=r"could not trace model\(params, ...\)") as caught:
+    with pytest.raises(ValueError, match=r"could not trace model called on params") as caught:
         optax_gc.infer_axes(model, f32(6, 5), f32(4, 7))
     message = str(caught.value)
     assert "float32[4, 7]" in message
