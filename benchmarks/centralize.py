@@ -22,8 +22,8 @@ against `optax.centralize`, on the ResNet-50's gradients and the transformer's:
 - the mean in two levels: 1.04 and 0.96, within the noise, and no more exact;
 - the mean kept from fusing with the subtraction: 0.99 and 0.97, within the noise;
 - the residual's mean subtracted once more: 1.6 and 1.4, and a second all-reduce where the fan-in is
-  sharded; nor is it always exact, for XLA computes the first difference in two places, and not
-  always with the same rounding;
+  sharded; nor is it always exact (2e-2 is left on the ResNet-50's gradients below), perhaps because
+  XLA rounds the first difference in two ways where it computes it twice;
 - one element of the fan-in subtracted first: 1.5 and 1.2, and a second all-reduce too;
 - a compensated sum in one pass over the bytes: 4.4 and 2.1, for XLA does not vectorize it.
 
