@@ -47,6 +47,7 @@ def default() -> ConfigDict:
             "eval": {"every_epochs": 1, "batch_size": 500},
             "checkpoint": {"every_steps": 0, "keep": 2},  # 0: after every evaluation
             "log_every_steps": 50,
+            "steps_per_dispatch": 0,  # at most; 0: as many as take about a second
             "nan_policy": "stop",  # or skip steps that are not finite ...
             "nan_limit": 10,  # ... but stop after more than so many in a row
         }
@@ -73,6 +74,7 @@ _AT_LEAST = {
     "checkpoint.every_steps": 0,
     "checkpoint.keep": 1,
     "log_every_steps": 1,
+    "steps_per_dispatch": 0,
     "nan_limit": 1,
 }
 _MORE_THAN_ZERO = (

@@ -1,6 +1,5 @@
 """A run before its first step: everything that follows from the configuration."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +7,10 @@ import optax
 from ml_collections import ConfigDict
 
 from train import data, mesh, models, optimizers, plan, state, step
-from train.data import batches
 from train.data.dataset import Dataset
 from train.mesh import Placement
 from train.models import Model
+from train.on_device import OnDevice
 from train.plan import Plan
 from train.state import TrainState
 
@@ -36,41 +35,17 @@ class Experiment(NamedTuple):
         )
         return create()
 
-    def compile_train_step(self, like: TrainState) -> step.TrainStep:
-        """The whole step as one program, which overwrites the state that it is given."""
-        batch = batches.shapes(
-            self.config.data.batch_size, self.dataset.image_shape, self.placement.batch
+    def compile(self, like: TrainState) -> OnDevice:
+        """Puts the data on the devices and compiles the whole step for a state like `like`."""
+        return OnDevice(
+            self.config,
+            self.dataset,
+            self.placement,
+            step.make_train_step(self.config, self.model, self.tx),
+            step.make_eval_step(self.config, self.model),
+            self.learning_rate,
+            like,
         )
-        train_step = step.make_train_step(self.config, self.model, self.tx)
-        jitted = jax.jit(train_step, donate_argnums=0, out_shardings=self.placement.replicated)
-        return jitted.lower(like, batch).compile()
-
-    def compile_eval_step(self) -> step.EvalStep:
-        """The evaluation of one batch; compiled when it is first called."""
-        eval_step = step.make_eval_step(self.config, self.model)
-        replicated, batch = self.placement
-        return jax.jit(
-            eval_step,
-            in_shardings=(replicated, replicated, replicated, batch),
-            out_shardings=replicated,
-        )
-
-    def train_batches(self, first_step: int, last_step: int) -> Iterator[batches.Batch]:
-        """The batches of the steps from `first_step` up to, and without, `last_step`."""
-        return batches.train_batches(
-            self.dataset.train,
-            self.config.seed,
-            self.config.data.batch_size,
-            first_step,
-            last_step,
-            self.placement.batch,
-        )
-
-    def test_batches(self) -> Iterator[batches.Batch]:
-        """The test split, each example once."""
-        batch_size = min(self.config.eval.batch_size, len(self.dataset.test.labels))
-        batch_size = self.placement.round_up(batch_size)
-        return batches.test_batches(self.dataset.test, batch_size, self.placement.batch)
 
 
 def prepare(config: ConfigDict) -> Experiment:

@@ -43,8 +43,23 @@ def examine(health: Health, step: jax.Array, loss: jax.Array, grads: Any) -> Hea
     )
 
 
-def stop_if_sick(health: Health, params: Any, config: ConfigDict, last_good: int | None) -> None:
+def names(params: Any) -> list[str]:
+    """What `Health.bad` is about, in its order."""
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    keys = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    return ["the loss", *keys]
+
+
+def stop_if_sick(
+    health: Health, names: list[str], config: ConfigDict, last_good: int | None
+) -> None:
     """Ends a run whose numbers are not finite, as `config.nan_policy` says.
+
+    Args:
+      health: on the host.
+      names: see `names`.
+      config: the run's.
+      last_good: the step of the newest checkpoint, if there is one.
 
     Raises:
       UserError: with the first bad step, its first bad leaves, and the last good checkpoint.
@@ -52,11 +67,6 @@ def stop_if_sick(health: Health, params: Any, config: ConfigDict, last_good: int
     limit = config.nan_limit if config.nan_policy == "skip" else 0
     if int(health.longest) <= limit:
         return
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    names = [
-        "the loss",
-        *(jax.tree_util.keystr(path, simple=True, separator="/") for path in paths),
-    ]
     bad = [name for name, is_bad in zip(names, health.bad.tolist(), strict=True) if is_bad]
     more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
     saved = "nothing was saved" if last_good is None else f"the last good checkpoint is {last_good}"

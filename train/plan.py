@@ -45,11 +45,14 @@ class Plan(NamedTuple):
             return self.tests(step)
         return step == self.total_steps or _is_multiple(self.save_every, step)
 
-    def next_stop(self, step: int) -> int:
-        """The first step after `step` after which there is something to do."""
-        next_log = _next_multiple(self.log_every, step)
+    def next_pause(self, step: int) -> int:
+        """The first step after `step` after which the training waits: for a test or a save."""
         next_save = _next_multiple(self.save_every, step) if self.save_every else self.total_steps
-        return min(next_log, next_save, self._next_test(step), self.total_steps)
+        return min(next_save, self._next_test(step), self.total_steps)
+
+    def next_stop(self, step: int) -> int:
+        """The first step after `step` after which there is something to do, if only to log."""
+        return min(_next_multiple(self.log_every, step), self.next_pause(step))
 
     def _next_test(self, step: int) -> int:
         """The first step after `step` that completes a number of epochs to test after."""

@@ -20,6 +20,7 @@ class Preemption:
 
     def __init__(self) -> None:
         self._requested = False
+        self._asked = 0
         self._several = jax.process_count() > 1
         self._before: dict[int, object] = {}
 
@@ -33,10 +34,11 @@ class Preemption:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
 
-    def requested(self, step: int) -> bool:
-        """Whether to stop now that `step` steps are done; to be asked after every step."""
+    def requested(self) -> bool:
+        """Whether to stop now; to be asked after every dispatch, equally often in all processes."""
         if self._several:
-            return multihost_utils.reached_preemption_sync_point(step)
+            self._asked += 1  # JAX's service compares numbers that have no gaps
+            return multihost_utils.reached_preemption_sync_point(self._asked)
         return self._requested
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:

@@ -58,11 +58,7 @@ def make_train_step(
 
 
 def make_eval_step(config: ConfigDict, model: Model) -> EvalStep:
-    """Scores one batch with the running statistics; masked examples count for nothing.
-
-    Sums are passed from batch to batch, so that batches follow one another: devices that run two
-    programs at once can wait for each other's reductions for ever.
-    """
+    """Scores one batch with the running statistics; masked examples count for nothing."""
 
     def eval_step(params: Any, stats: Any, sums: Sums, batch: Batch) -> Sums:
         logits, _ = model.apply(params, stats, normalize(batch.images, config), False)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from train.config import flatten
 from train.errors import UserError, short
 
-_ELSEWHERE = ("data.dir",)  # where the data lies does not change what is computed
+_NOT_COMPUTED = ("data.dir", "steps_per_dispatch")  # neither changes the result
 
 
 class WorkDir:
@@ -102,7 +102,7 @@ class WorkDir:
         differences = [
             f"{name}: {short(theirs.get(name))} there, {short(self._fields.get(name))} now"
             for name in sorted(theirs.keys() | self._fields.keys())
-            if name not in _ELSEWHERE and theirs.get(name) != self._fields.get(name)
+            if name not in _NOT_COMPUTED and theirs.get(name) != self._fields.get(name)
         ]
         if differences:
             raise UserError(

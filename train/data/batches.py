@@ -1,13 +1,12 @@
-"""From arrays on the host to batches on the mesh."""
+"""From a data set on the devices to the batch of one step, inside a compiled program."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from train.data.dataset import Split
-from train.data.order import batch_ids
 
 
 class Batch(NamedTuple):
@@ -18,43 +17,24 @@ class Batch(NamedTuple):
     mask: jax.Array  # bool, (batch,): False where evaluation had to pad
 
 
-def shapes(batch_size: int, image_shape: tuple[int, int, int], sharding) -> Batch:
-    """A batch's abstract value, to compile with."""
+def to_devices(split: Split, sharding: NamedSharding) -> Split:
+    """The split's arrays on the devices; of several processes, each fills its own."""
 
-    def array(dtype, *shape):
-        return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
+    def put(array: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return Batch(array(np.uint8, *image_shape), array(np.int32), array(np.bool_))
-
-
-def train_batches(
-    split: Split, seed: int, batch_size: int, first_step: int, last_step: int, sharding
-) -> Iterator[Batch]:
-    """The batches of the steps `first_step` (included) to `last_step` (not included)."""
-    mask = np.ones(batch_size, np.bool_)
-    for step in range(first_step, last_step):
-        yield _spread(split, batch_ids(seed, step, batch_size, len(split.labels)), mask, sharding)
+    return Split(put(split.images), put(split.labels))
 
 
-def test_batches(split: Split, batch_size: int, sharding) -> Iterator[Batch]:
-    """Every example exactly once, in order; the last batch is padded and the padding masked."""
-    for start in range(0, len(split.labels), batch_size):
-        ids = np.arange(start, start + batch_size)
-        mask = ids < len(split.labels)
-        yield _spread(split, np.where(mask, ids, start), mask, sharding)
+def take(split: Split, ids: jax.Array, mask: jax.Array, sharding: NamedSharding) -> Batch:
+    """The examples `ids`, gathered by each device for its own rows.
 
-
-def _spread(split: Split, ids: np.ndarray, mask: np.ndarray, sharding) -> Batch:
-    """Gives each device its rows; a process reads only those of its own devices."""
-    rows = (
-        lambda index: split.images[ids[index[0]]],
-        lambda index: split.labels[ids[index[0]]],
-        lambda index: mask[index[0]],
-    )
-    shapes = ((len(ids), *split.images.shape[1:]), (len(ids),), (len(ids),))
-    return Batch(
-        *(
-            jax.make_array_from_callback(shape, sharding, read)
-            for shape, read in zip(shapes, rows, strict=True)
-        )
-    )
+    Args:
+      split: arrays on every device.
+      ids: int32, (batch,), all in range.
+      mask: bool, (batch,).
+      sharding: of the batch's first axis.
+    """
+    ids, mask = jax.lax.with_sharding_constraint((ids, mask), sharding)
+    rows = [array.at[ids].get(mode="promise_in_bounds") for array in split]
+    return Batch(*rows, mask)

@@ -1,29 +1,24 @@
-"""The order of examples: a pure function of seed and epoch, with no state to save."""
+"""The order of examples: a pure function of seed and epoch, with no state to save.
 
-import functools
+Epochs follow one another without a gap, so a batch may end one and begin the next: every example
+is seen exactly once per epoch and none is dropped.
+"""
 
-import numpy as np
+import jax
+import jax.numpy as jnp
+
+_ORDER = 2**32 - 1  # no step has this number, so the order's keys are not those of a step
 
 
-@functools.lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-    """The examples of one epoch, each once: int64, (num_examples,)."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_examples)
+def epoch_order(seed: int, epoch: jax.Array, num_examples: int) -> jax.Array:
+    """The examples of one epoch, each once: int32, (num_examples,)."""
+    key = jax.random.fold_in(jax.random.key(seed), _ORDER)
+    return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
 
 
-def batch_ids(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
-    """The examples of one step: int64, (batch_size,).
-
-    Epochs follow one another without a gap, so a batch may end one and begin the next: every
-    example is seen exactly once per epoch and none is dropped.
-    """
-    places = step * batch_size + np.arange(batch_size)
-    epochs, places = np.divmod(places, num_examples)
-    ids = np.empty(batch_size, np.int64)
-    for epoch in np.unique(epochs):
-        here = epochs == epoch
-        ids[here] = epoch_order(seed, int(epoch), num_examples)[places[here]]
-    return ids
+def two_epochs(seed: int, epoch: jax.Array, num_examples: int) -> jax.Array:
+    """The examples of an epoch and of the next one: int32, (2 * num_examples,)."""
+    return jnp.concatenate([epoch_order(seed, epoch + more, num_examples) for more in (0, 1)])
 
 
 def epoch_end(epoch: int, batch_size: int, num_examples: int) -> int:

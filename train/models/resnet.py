@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from train.models.conv import conv
+from train.models.relu import relu
+
 _HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -41,7 +44,7 @@ class ResNet(nnx.Module):
         self.head = nnx.Linear(features, num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        x = nnx.relu(self.stem(images, train))
+        x = relu(self.stem(images, train))
         for block in self.blocks:
             x = block(x, train)
         return self.head(jnp.mean(x, (1, 2)))
@@ -58,9 +61,10 @@ class BasicBlock(nnx.Module):
         self.shortcut = _shortcut(features, width, stride, dtype, rngs)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = nnx.relu(self.conv1(x, train))
+        y = relu(self.conv1(x, train))
         y = self.conv2(y, train)
-        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x, train)))
+        shortcut = x if self.shortcut is None else self.shortcut(x, train)
+        return relu(y + shortcut)
 
 
 class Bottleneck(nnx.Module):
@@ -76,10 +80,11 @@ class Bottleneck(nnx.Module):
         self.shortcut = _shortcut(features, wide, stride, dtype, rngs)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = nnx.relu(self.conv1(x, train))
-        y = nnx.relu(self.conv2(y, train))
+        y = relu(self.conv1(x, train))
+        y = relu(self.conv2(y, train))
         y = self.conv3(y, train)
-        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x, train)))
+        shortcut = x if self.shortcut is None else self.shortcut(x, train)
+        return relu(y + shortcut)
 
 
 class ConvNorm(nnx.Module):
@@ -94,16 +99,8 @@ class ConvNorm(nnx.Module):
         dtype: Any,
         rngs: nnx.Rngs,
     ):
-        self.conv = nnx.Conv(
-            features,
-            width,
-            window,
-            stride,
-            padding=[(size // 2, size // 2) for size in window],
-            use_bias=False,
-            kernel_init=_HE_NORMAL,
-            dtype=dtype,
-            rngs=rngs,
+        self.conv = conv(
+            features, width, window, stride, kernel_init=_HE_NORMAL, dtype=dtype, rngs=rngs
         )
         self.norm = nnx.BatchNorm(width, momentum=0.9, dtype=dtype, rngs=rngs)
 

@@ -1,0 +1,128 @@
+"""Training on a data set that lies on the devices: the host only says from where to where."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
+
+from train import compiler, figures
+from train.compiler import Cost
+from train.data.batches import take, to_devices
+from train.data.dataset import Dataset, Split
+from train.data.order import two_epochs
+from train.figures import Figures
+from train.mesh import Placement
+from train.state import Sums, TrainState
+from train.step import EvalStep, TrainStep
+
+TrainSteps = Callable[[TrainState, Split, jax.Array], tuple[TrainState, Figures]]
+
+
+def make_train_steps(
+    train_step: TrainStep,
+    learning_rate: optax.Schedule,
+    config: ConfigDict,
+    num_examples: int,
+    sharding: NamedSharding,
+) -> TrainSteps:
+    """Several steps as one pure function: order, gather, and all that a step does.
+
+    The function's last argument is int32, (3,): an epoch, the number of its examples that are
+    done, and how many steps to make; they must end within the next epoch. How many is not compiled
+    in, so all numbers of steps are one program and give the same bits.
+    """
+    batch_size = config.data.batch_size
+
+    def train_steps(state: TrainState, split: Split, where: jax.Array):
+        epoch, place, count = where
+        order = two_epochs(config.seed, epoch, num_examples)
+        mask = jnp.ones(batch_size, bool)
+
+        def step(index: jax.Array, state: TrainState) -> TrainState:
+            start = place + index * batch_size
+            ids = jax.lax.dynamic_slice_in_dim(order, start, batch_size)
+            return train_step(state, take(split, ids, mask, sharding))
+
+        state = jax.lax.fori_loop(0, count, step, state)
+        return state, figures.of(state, learning_rate)
+
+    return train_steps
+
+
+def make_evaluate(
+    eval_step: EvalStep, batch_size: int, num_examples: int, sharding: NamedSharding
+) -> Callable[[TrainState, Split], Sums]:
+    """A whole split as one pure function, every example counted exactly once."""
+
+    def evaluate(state: TrainState, split: Split) -> Sums:
+        def one_batch(index: jax.Array, sums: Sums) -> Sums:
+            ids = index * batch_size + jnp.arange(batch_size)
+            mask = ids < num_examples
+            batch = take(split, jnp.where(mask, ids, 0), mask, sharding)
+            return eval_step(state.params, state.stats, sums, batch)
+
+        return jax.lax.fori_loop(0, -(-num_examples // batch_size), one_batch, Sums.zeros())
+
+    return evaluate
+
+
+class OnDevice:
+    """The compiled programs of a run whose data set lies on the devices, and that data set.
+
+    Attributes:
+      cost: what the compiler says of one step.
+    """
+
+    cost: Cost
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        dataset: Dataset,
+        placement: Placement,
+        train_step: TrainStep,
+        eval_step: EvalStep,
+        learning_rate: optax.Schedule,
+        like: TrainState,
+    ):
+        self._batch_size = config.data.batch_size
+        self._num_train, num_test = len(dataset.train.labels), len(dataset.test.labels)
+        self._replicated = placement.replicated
+        self._train_split = to_devices(dataset.train, placement.replicated)
+        self._test_split = to_devices(dataset.test, placement.replicated)
+        train_steps = make_train_steps(
+            train_step, learning_rate, config, self._num_train, placement.batch
+        )
+        self._train_steps, self.cost = compiler.compiled(
+            jax.jit(train_steps, donate_argnums=0, out_shardings=placement.replicated),
+            like,
+            self._train_split,
+            self._where(0, 0),
+        )
+        eval_batch = placement.round_up(min(config.eval.batch_size, num_test))
+        evaluate = make_evaluate(eval_step, eval_batch, num_test, placement.batch)
+        self._evaluate = jax.jit(
+            evaluate, out_shardings=placement.replicated, compiler_options=compiler.options()
+        )
+
+    def reach(self, step: int) -> int:
+        """The last step that `train` can go to from `step`."""
+        epoch = step * self._batch_size // self._num_train
+        return (epoch + 2) * self._num_train // self._batch_size
+
+    def train(self, state: TrainState, first: int, last: int) -> tuple[TrainState, Figures]:
+        """Dispatches the steps after `first` up to `last`; overwrites `state`."""
+        return self._train_steps(state, self._train_split, self._where(first, last))
+
+    def evaluate(self, state: TrainState) -> Sums:
+        """The sums over the test split."""
+        return self._evaluate(state, self._test_split)
+
+    def _where(self, first: int, last: int) -> jax.Array:
+        epoch, place = divmod(first * self._batch_size, self._num_train)
+        where = np.array([epoch, place, last - first], np.int32)
+        return jax.make_array_from_callback(where.shape, self._replicated, lambda _: where)

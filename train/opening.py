@@ -1,0 +1,31 @@
+"""What a run says of itself before its first step."""
+
+import jax
+from ml_collections import ConfigDict
+
+from train.compiler import Cost
+from train.experiment import Experiment
+from train.state import TrainState
+
+
+def title(config: ConfigDict) -> str:
+    """One line: the model, the data, the optimizer, with or without GC."""
+    gc = "without GC" if config.gc.mode == "none" else f"GC {config.gc.mode}"
+    return f"{config.model.name} on {config.data.name}, {config.optimizer.name}, {gc}"
+
+
+def opening(run: Experiment, now: TrainState, cost: Cost) -> str:
+    """Some lines: sizes, devices, what the compiler says of the step, where the run begins."""
+    num_train, num_test = len(run.dataset.train.labels), len(run.dataset.test.labels)
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(now.params))
+    done = int(now.step)
+    begin = f"resuming after step {done:,}" if done else "starting at step 0"
+    return (
+        f"{title(run.config)}\n"
+        f"{num_train:,} images to train on, {num_test:,} to test; {num_params:,} parameters\n"
+        f"{run.plan.total_steps:,} steps of {run.config.data.batch_size} on "
+        f"{run.placement.num_devices} {jax.default_backend()} device(s)\n"
+        f"compiled in {cost.compile_seconds:.1f} s; a step takes {cost.flops / 1e9:,.1f} GFLOP, "
+        f"{cost.bytes_per_device / 2**20:,.0f} MiB a device with the data\n"
+        f"{begin}"
+    )
