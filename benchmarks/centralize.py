@@ -53,7 +53,7 @@ import rich.table
 import optax_gc
 from benchmarks.machine import machine
 from configs import cifar100_gc
-from train import models, optimizers
+from train import compiler, models, optimizers
 from train.data.batches import Batch
 from train.state import create
 from train.step import make_train_step
@@ -290,7 +290,8 @@ def resnet18_step(gc: bool, batch_size: int) -> Callable[[], None]:
     )
     state = jax.jit(lambda: create(model, tx, seed=0))()
     train_step = make_train_step(config, model, tx)
-    compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
+    step = jax.jit(train_step, donate_argnums=0)
+    compiled = step.lower(state, batch).compile(compiler_options=compiler.options())
     return _repeat(compiled, state, batch)
 
 

@@ -40,7 +40,7 @@ class Training:
         config.model.name = model
         self._run = experiment.prepare(config)
         self.state = self._run.first_state()
-        self._step = self._run.compile_train_step(self.state)
+        self._programs = self._run.compile(self.state)
         self._done = 0
 
     def epoch(self, checkpoints=None):
@@ -50,12 +50,13 @@ class Training:
         if checkpoints:
             checkpoints.save(first, self.state, Clock())
             save_ended = time.monotonic()
-        for batch in self._run.train_batches(first, last):
-            self.state = self._step(self.state, batch)
+        while self._done < last:
+            step = min(last, self._programs.reach(self._done))
+            self.state, _ = self._programs.train(self.state, self._done, step)
+            self._done = step
         jax.block_until_ready(self.state)
         if checkpoints:
             checkpoints.wait()
-        self._done = last
         return time.monotonic() - began, time.process_time() - cpu_began, save_ended - began
 
 

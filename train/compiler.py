@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-_OPTIONS = {
+_OPTIONS: dict[str, dict[str, str | bool]] = {
     "cpu": {
         # XLA removes optimization barriers before it fuses; `train.models.relu` says why not here.
         "xla_disable_hlo_passes": "cse_barrier_expander",
@@ -41,6 +41,6 @@ def compiled(jitted: Any, *args: Any) -> tuple[Any, Cost]:
     return program, Cost(seconds, flops, size)
 
 
-def options() -> dict[str, str]:
+def options() -> dict[str, str | bool]:
     """The compiler's options for the devices of this process."""
     return _OPTIONS.get(jax.default_backend(), {})

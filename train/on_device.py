@@ -11,15 +11,15 @@ from ml_collections import ConfigDict
 
 from train import compiler, figures
 from train.compiler import Cost
-from train.data.batches import take, to_devices
-from train.data.dataset import Dataset, Split
+from train.data.batches import Examples, take, to_devices
+from train.data.dataset import Dataset
 from train.data.order import two_epochs
 from train.figures import Figures
 from train.mesh import Placement
 from train.state import Sums, TrainState
 from train.step import EvalStep, TrainStep
 
-TrainSteps = Callable[[TrainState, Split, jax.Array], tuple[TrainState, Figures]]
+TrainSteps = Callable[[TrainState, Examples, jax.Array], tuple[TrainState, Figures]]
 
 
 def make_train_steps(
@@ -37,7 +37,7 @@ def make_train_steps(
     """
     batch_size = config.data.batch_size
 
-    def train_steps(state: TrainState, split: Split, where: jax.Array):
+    def train_steps(state: TrainState, examples: Examples, where: jax.Array):
         epoch, place, count = where
         order = two_epochs(config.seed, epoch, num_examples)
         mask = jnp.ones(batch_size, bool)
@@ -45,7 +45,7 @@ def make_train_steps(
         def step(index: jax.Array, state: TrainState) -> TrainState:
             start = place + index * batch_size
             ids = jax.lax.dynamic_slice_in_dim(order, start, batch_size)
-            return train_step(state, take(split, ids, mask, sharding))
+            return train_step(state, take(examples, ids, mask, sharding))
 
         state = jax.lax.fori_loop(0, count, step, state)
         return state, figures.of(state, learning_rate)
@@ -55,14 +55,14 @@ def make_train_steps(
 
 def make_evaluate(
     eval_step: EvalStep, batch_size: int, num_examples: int, sharding: NamedSharding
-) -> Callable[[TrainState, Split], Sums]:
+) -> Callable[[TrainState, Examples], Sums]:
     """A whole split as one pure function, every example counted exactly once."""
 
-    def evaluate(state: TrainState, split: Split) -> Sums:
+    def evaluate(state: TrainState, examples: Examples) -> Sums:
         def one_batch(index: jax.Array, sums: Sums) -> Sums:
             ids = index * batch_size + jnp.arange(batch_size)
             mask = ids < num_examples
-            batch = take(split, jnp.where(mask, ids, 0), mask, sharding)
+            batch = take(examples, jnp.where(mask, ids, 0), mask, sharding)
             return eval_step(state.params, state.stats, sums, batch)
 
         return jax.lax.fori_loop(0, -(-num_examples // batch_size), one_batch, Sums.zeros())

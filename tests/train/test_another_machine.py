@@ -2,13 +2,10 @@
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 
 from tests.train.processes import kill, metrics, run, start, wait_until
-from train import config as configs
-from train import experiment
 
 STEPS = 40
 DEVICES = (8, 1, 8, 2, 8, 4, 8)  # from eight to each other number, and back
@@ -57,23 +54,3 @@ def test_the_losses_are_those_of_a_run_on_one_device(relay, tmp_path):
     np.testing.assert_allclose(
         [line["loss"] for line in is_], [line["loss"] for line in should], atol=1e-4
     )
-
-
-def rows(batches):
-    return [jax.device_get((batch.images, batch.labels)) for batch in batches]
-
-
-@pytest.mark.parametrize("epoch", [0, 3])
-def test_restored_at_any_step_of_an_epoch_the_rest_comes_in_the_same_order(epoch):
-    config = configs.default()
-    config.data.batch_size = 96  # 1,437 is no multiple: the last batch begins the next epoch
-    here = experiment.prepare(config)
-    steps = round(here.plan.steps_per_epoch)
-    first, last = epoch * steps, (epoch + 1) * steps
-    uninterrupted = rows(here.train_batches(first, last))
-    again = experiment.prepare(config)
-    for step in range(first, last):
-        tail = uninterrupted[step - first :]
-        for is_, should in zip(rows(again.train_batches(step, last)), tail, strict=True):
-            np.testing.assert_array_equal(is_[0], should[0])
-            np.testing.assert_array_equal(is_[1], should[1])

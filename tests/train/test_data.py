@@ -1,20 +1,17 @@
-"""Sources, the order of examples, batches, and what happens to pixels on the device."""
+"""Sources, and what happens to pixels on the device."""
 
 import os
 from pathlib import Path
 
-import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 
 from train import config as trainer_config
-from train import data, mesh
-from train.data import batches, digits, order
+from train import data
+from train.data import digits
 from train.data.augment import augment, normalize
-from train.data.dataset import Split
 from train.errors import UserError
 
 has_cifar100 = pytest.mark.skipif(
@@ -60,42 +57,6 @@ def test_a_set_with_other_channels_than_the_config_is_refused():
     config.data.mean = (0.5, 0.5, 0.5)
     with pytest.raises(UserError, match=r"data\.mean has 3 numbers"):
         data.load(config)
-
-
-@hypothesis.given(
-    num_examples=st.integers(1, 200),
-    batch_size=st.integers(1, 200),
-    seed=st.integers(0, 2**31 - 1),
-)
-@hypothesis.settings(deadline=None, max_examples=50)
-def test_every_epoch_holds_every_example_once(num_examples, batch_size, seed):
-    epochs = 3
-    steps = order.epoch_end(epochs, batch_size, num_examples)
-    ids = np.concatenate(
-        [order.batch_ids(seed, step, batch_size, num_examples) for step in range(steps)]
-    )
-    assert len(ids) >= epochs * num_examples > len(ids) - batch_size
-    for epoch in range(epochs):
-        of_epoch = ids[epoch * num_examples : (epoch + 1) * num_examples]
-        assert sorted(of_epoch) == list(range(num_examples))
-
-
-def test_the_order_depends_on_seed_and_epoch():
-    orders = [tuple(order.epoch_order(seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1)]
-    assert len(set(orders)) == 4
-
-
-def test_evaluation_covers_every_example_once_and_masks_the_rest():
-    split = Split(np.arange(23, dtype=np.uint8)[:, None, None, None], np.arange(23, dtype=np.int32))
-    placement = mesh.place(trainer_config.default())
-    seen = []
-    for batch in batches.test_batches(split, 8, placement.batch):
-        assert batch.images.shape == (8, 1, 1, 1)
-        assert batch.images.sharding == placement.batch
-        labels = np.asarray(batch.labels)[np.asarray(batch.mask)]
-        np.testing.assert_array_equal(np.asarray(batch.images).ravel()[: len(labels)], labels)
-        seen += list(labels)
-    assert seen == list(range(23))
 
 
 def test_normalize_gives_each_channel_its_mean_and_deviation():

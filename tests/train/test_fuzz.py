@@ -121,8 +121,6 @@ def test_any_override_prepares_a_run_or_is_one_line(fields):
     assert run.plan.next_stop(total - 1) == total
     rates = [float(run.learning_rate(step)) for step in (0, total // 2, total - 1)]
     assert np.isfinite(rates).all(), fields
-    batch = next(iter(run.test_batches()))
-    assert len(batch.images) <= run.placement.round_up(len(run.dataset.test.labels))
 
 
 # Runs that begin, or stop because their numbers do.
@@ -203,4 +201,5 @@ def test_a_plan_is_what_it_would_be_if_it_were_written_out(
     assert {step for step in range(total + 1) if made.logs(step)} == log
     assert {step for step in range(total + 1) if made.saves(step)} == save
     for step in range(total):
+        assert made.next_pause(step) == min(stop for stop in test | save if stop > step)
         assert made.next_stop(step) == min(stop for stop in log | test | save if stop > step)

@@ -17,24 +17,31 @@ class Batch(NamedTuple):
     mask: jax.Array  # bool, (batch,): False where evaluation had to pad
 
 
-def to_devices(split: Split, sharding: NamedSharding) -> Split:
+class Examples(NamedTuple):
+    """A split on the devices, whole on each."""
+
+    images: jax.Array  # uint8, (examples, height, width, channels)
+    labels: jax.Array  # int32, (examples,)
+
+
+def to_devices(split: Split, sharding: NamedSharding) -> Examples:
     """The split's arrays on the devices; of several processes, each fills its own."""
 
     def put(array: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return Split(put(split.images), put(split.labels))
+    return Examples(put(split.images), put(split.labels))
 
 
-def take(split: Split, ids: jax.Array, mask: jax.Array, sharding: NamedSharding) -> Batch:
-    """The examples `ids`, gathered by each device for its own rows.
+def take(examples: Examples, ids: jax.Array, mask: jax.Array, sharding: NamedSharding) -> Batch:
+    """Those of `ids`, gathered by each device for its own rows.
 
     Args:
-      split: arrays on every device.
+      examples: of which to take.
       ids: int32, (batch,), all in range.
       mask: bool, (batch,).
       sharding: of the batch's first axis.
     """
     ids, mask = jax.lax.with_sharding_constraint((ids, mask), sharding)
-    rows = [array.at[ids].get(mode="promise_in_bounds") for array in split]
-    return Batch(*rows, mask)
+    images, labels = (array.at[ids].get(mode="promise_in_bounds") for array in examples)
+    return Batch(images, labels, mask)
