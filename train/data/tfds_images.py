@@ -3,11 +3,13 @@
 import importlib.util
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from train.data import decoded
 from train.data.dataset import Dataset, Split
 from train.errors import UserError, reason, short
 
@@ -35,8 +37,8 @@ def load(name: str, data_dir: str) -> Dataset:
     test_split = _check_splits(name, builder.info.splits)
     _check_features(name, builder.info.features, builder.info.splits["train"].num_examples)
     return Dataset(
-        train=_read(builder, name, "train"),
-        test=_read(builder, name, test_split),
+        train=_remembered(builder, name, "train"),
+        test=_remembered(builder, name, test_split),
         num_classes=builder.info.features["label"].num_classes,
     )
 
@@ -121,6 +123,18 @@ def _check_features(name: str, features: Any, num_examples: int) -> None:
             f"{name} has {label.num_classes or 'no'} classes and {num_examples} examples to train "
             "on; a classification needs an example of each class; choose another --config.data.name"
         )
+
+
+def _remembered(builder: Any, name: str, split: str) -> Split:
+    files = [Path(file) for file in builder.info.splits[split].filepaths]
+    what = f"{builder.info.full_name}, {split}, {builder.info.features['image'].shape}"
+    try:
+        return decoded.remembered(what, files, lambda: _read(builder, name, split))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename}, a part of {name}, is gone; prepare the set again, or choose "
+            "another --config.data.name"
+        ) from None
 
 
 def _read(builder: Any, name: str, split: str) -> Split:

@@ -1,0 +1,97 @@
+"""Images are decoded once, and never taken from what is not what was decoded."""
+
+import os
+
+import numpy as np
+import pytest
+
+from train import cache
+from train.data.dataset import Split
+from train.data.decoded import remembered
+
+SPLIT = Split(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([0, 1], np.int32))
+
+
+class Source:
+    """Files of a data set, and how often they were decoded."""
+
+    def __init__(self, folder):
+        self.files = [folder / "train-0", folder / "train-1"]
+        self.decoded = 0
+        for file in self.files:
+            file.write_bytes(b"records")
+
+    def load(self, name="digits:1.0.0, train"):
+        split = remembered(name, self.files, self.decode)
+        np.testing.assert_array_equal(split.images, SPLIT.images)
+        np.testing.assert_array_equal(split.labels, SPLIT.labels)
+        assert split.images.dtype == np.uint8
+        return self.decoded
+
+    def decode(self):
+        self.decoded += 1
+        return SPLIT
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Source(tmp_path)
+
+
+def kept():
+    """The files in the cache folder."""
+    return [file for file in (cache.folder() / "decoded").rglob("*") if file.is_file()]
+
+
+def test_the_second_time_nothing_is_decoded(source):
+    assert source.load() == source.load() == 1
+    assert {file.name for file in kept()} == {"images.npy", "labels.npy", "sha256"}
+
+
+def test_another_split_or_version_is_decoded(source):
+    source.load()
+    assert source.load("digits:1.0.1, train") == 2
+    assert source.load("digits:1.0.0, test") == 3
+
+
+@pytest.mark.parametrize("change", ["size", "time", "name"])
+def test_other_files_are_decoded(source, change):
+    source.load()
+    file = source.files[0]
+    if change == "size":
+        file.write_bytes(b"other records")
+    elif change == "time":
+        os.utime(file, ns=(0, 0))
+    else:
+        source.files[0] = file.rename(file.with_name("train-2"))
+    assert source.load() == 2
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "sha256"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
+def test_what_is_damaged_is_decoded_again(source, name, damage):
+    source.load()
+    (file,) = (file for file in kept() if file.name == name)
+    content = file.read_bytes()
+    middle = len(content) // 2
+    match damage:
+        case "flip":
+            flipped = bytes([content[middle] ^ 1])
+            file.write_bytes(content[:middle] + flipped + content[middle + 1 :])
+        case "cut":
+            file.write_bytes(content[:middle])
+        case "empty":
+            file.write_bytes(b"")
+        case "gone":
+            file.unlink()
+    assert source.load() == 2
+    assert source.load() == 2, "what was decoded again is kept"
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_done_without(source, capfd):
+    cache.folder().parent.mkdir()
+    cache.folder().write_text("a file where the folder should be")
+    assert source.load() == 1
+    assert source.load() == 2
+    assert capfd.readouterr().err.count("cannot keep decoded images in ") == 2
