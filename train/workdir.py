@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from train.config import flatten
 from train.errors import UserError, short
 
-_ELSEWHERE = ("data.dir",)  # where the data lies does not change what is computed
+# Where the data lies and how many processes decode it do not change what is computed.
+_ELSEWHERE = ("data.dir", "data.workers")
 
 
 class WorkDir:
