@@ -39,14 +39,12 @@ def streaming_process(root, workers=2):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
     try:
         children = [int(number) for number in process.stdout.readline().split()]
         yield process, children
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.communicate()
 
 

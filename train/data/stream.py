@@ -5,6 +5,7 @@ begins at any step, with no iterator to save and nothing to skip.
 """
 
 import dataclasses
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -115,7 +116,7 @@ class Batches(Iterator[HostBatch]):
         ).mp_prefetch(
             grain.MultiprocessingOptions(num_workers=num_workers), worker_init_fn=workers.begin
         )
-        self._iterator = iter(ahead)
+        self._iterator: Any = iter(ahead)
         with workers.deaf_to_signals():
             self._iterator.get_state()  # else the processes start one by one, each when its turn is
             self._iterator.start_prefetch()
@@ -123,6 +124,12 @@ class Batches(Iterator[HostBatch]):
     def __next__(self) -> HostBatch:
         try:
             example = next(self._iterator)
+        except UserError as error:
+            # The traceback that Grain has rebuilt is a cycle, with a batch in shared memory in it;
+            # a process that ends with such a batch is told off on stderr.
+            error.__traceback__ = None
+            gc.collect()
+            raise error from None
         except RuntimeError as error:  # Grain's, for a process that is no more
             raise UserError(
                 f"a process that decodes images has died ({reason(error)}); it may have been "
@@ -139,7 +146,9 @@ class Batches(Iterator[HostBatch]):
 
     def close(self) -> None:
         """Ends threads and processes; they finish the batches that they are at."""
-        self._iterator.close()
+        # Grain's iterators cannot be deleted as late as at the end of the interpreter.
+        iterator, self._iterator = self._iterator, (_ for _ in ())
+        iterator.close()
 
 
 def _configure_grain() -> None:
