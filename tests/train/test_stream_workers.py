@@ -81,13 +81,14 @@ def test_workers_leave_signals_to_their_parent(signum, root):
         wait_for_the_end_of(children)
 
 
-def test_the_death_of_a_worker_is_told_in_one_line(root):
+def test_the_death_of_a_worker_is_told(root):
     with streaming_process(root) as (process, children):
         os.kill(children[0], signal.SIGKILL)
         _, error = end_of(process, status=2)
         assert error.startswith("error: a process that decodes images has died")
-        assert "exit code -9" in error
-        assert error.count("\n") == 1
+        # Python's own resource tracker may add what the dead one left in shared memory.
+        assert "exit code -9" in error.splitlines()[0]
+        assert "Traceback" not in error
         wait_for_the_end_of(children)
 
 
