@@ -25,6 +25,9 @@ def default() -> ConfigDict:
                 "std": (0.5,),
                 "pad": 0,  # pixels of zeros around an image before a random crop
                 "flip": False,  # left to right, half of the time
+                "image_size": 0,  # 0: images as they are, kept on the device; else streamed ...
+                "crop_scale": (0.08, 1.0),  # ... as random crops of such a share of their area
+                "workers": 0,  # processes that decode what is streamed; 0: threads of this one
             },
             "model": {"name": "convnet"},
             "optimizer": {
@@ -68,6 +71,8 @@ _AT_LEAST = {
     "num_steps": 0,
     "data.batch_size": 1,
     "data.pad": 0,
+    "data.image_size": 0,
+    "data.workers": 0,
     "optimizer.weight_decay": 0,
     "eval.every_epochs": 1,
     "eval.batch_size": 1,
@@ -122,6 +127,24 @@ def validate(config: ConfigDict) -> None:
             raise _bad(name, given[name], "one finite number per channel, in float32")
     if any(value <= 0 for value in given["data.std"]):
         raise _bad("data.std", given["data.std"], "one number above 0 per channel")
+    _check_streaming(given)
+
+
+def _check_streaming(given: dict[str, Any]) -> None:
+    scale = given["data.crop_scale"]
+    if not (len(scale) == 2 and all(map(_is_number, scale)) and 0 < scale[0] <= scale[1] <= 1):
+        raise _bad("data.crop_scale", scale, "two numbers above 0 and up to 1, the lesser first")
+    if given["data.image_size"] and given["data.pad"]:
+        raise UserError(
+            f"config.data.pad={given['data.pad']} is for images that are kept on the device; "
+            f"with config.data.image_size={given['data.image_size']} crops follow "
+            "config.data.crop_scale; set config.data.pad to 0"
+        )
+    if given["data.name"] == "folder" and not given["data.image_size"]:
+        raise UserError(
+            "config.data.name='folder' is streamed; set config.data.image_size to the pixels that "
+            "a crop should have, such as 224"
+        )
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:

@@ -31,6 +31,9 @@ class Programs(Protocol):
     def evaluate(self, state: TrainState) -> Sums:
         """The sums over the test split."""
 
+    def close(self) -> None:
+        """Ends what reads ahead."""
+
 
 class Dispatcher:
     """Runs the steps between two pauses of a plan, several in one dispatch.

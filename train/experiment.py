@@ -1,6 +1,6 @@
 """A run before its first step: everything that follows from the configuration."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import optax
@@ -8,11 +8,16 @@ from ml_collections import ConfigDict
 
 from train import data, mesh, models, optimizers, plan, state, step
 from train.data.dataset import Dataset
+from train.dispatch import Programs
 from train.mesh import Placement
 from train.models import Model
 from train.on_device import OnDevice
 from train.plan import Plan
 from train.state import TrainState
+from train.streamed import Streamed
+
+if TYPE_CHECKING:
+    from train.data.stream import Stream
 
 
 class Experiment(NamedTuple):
@@ -20,7 +25,7 @@ class Experiment(NamedTuple):
 
     config: ConfigDict
     placement: Placement
-    dataset: Dataset
+    dataset: "Dataset | Stream"
     model: Model
     plan: Plan
     learning_rate: optax.Schedule
@@ -35,17 +40,12 @@ class Experiment(NamedTuple):
         )
         return create()
 
-    def compile(self, like: TrainState) -> OnDevice:
-        """Puts the data on the devices and compiles the whole step for a state like `like`."""
-        return OnDevice(
-            self.config,
-            self.dataset,
-            self.placement,
-            step.make_train_step(self.config, self.model, self.tx),
-            step.make_eval_step(self.config, self.model),
-            self.learning_rate,
-            like,
-        )
+    def compile(self, like: TrainState) -> Programs:
+        """Compiles the whole step for states like `like`; the data is at hand then."""
+        steps = step.make(self.config, self.model, self.tx, self.learning_rate)
+        if isinstance(self.dataset, Dataset):
+            return OnDevice(self.config, self.dataset, self.placement, steps, like)
+        return Streamed(self.config, self.dataset, self.placement, steps, like)
 
 
 def prepare(config: ConfigDict) -> Experiment:
@@ -57,7 +57,7 @@ def prepare(config: ConfigDict) -> Experiment:
     placement = mesh.place(config)
     dataset = data.load(config)
     model = models.build(config, dataset.num_classes, dataset.image_shape)
-    todo = plan.make(config, len(dataset.train.labels))
+    todo = plan.make(config, dataset.num_train)
     learning_rate = optimizers.learning_rate(config, todo)
     axes = models.fan_in_axes(model)
     tx = optimizers.build(config, learning_rate, axes)

@@ -1,5 +1,6 @@
 """`train()`: the story of a run."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,12 @@ def _train(
     """From the first state, or the last one saved, to the summary."""
     now = checkpoints.restore(run.first_state(), clock, print)
     done = int(now.step)
-    programs = run.compile(now)
-    dispatcher = Dispatcher(run.plan, programs, preemption, run.config.steps_per_dispatch)
     names = health.names(now.params)
-    with Report(work, run.plan, clock, done) as report:
+    with (
+        contextlib.closing(run.compile(now)) as programs,
+        Report(work, run.plan, clock, done) as report,
+    ):
+        dispatcher = Dispatcher(run.plan, programs, preemption, run.config.steps_per_dispatch)
         report.say(opening(run, now, programs.cost))
 
         def read(first: int, last: int, figures: Figures) -> None:

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from train import compiler, figures
+from train import compiler
 from train.compiler import Cost
 from train.data.batches import Examples, take, to_devices
 from train.data.dataset import Dataset
@@ -17,17 +16,13 @@ from train.data.order import two_epochs
 from train.figures import Figures
 from train.mesh import Placement
 from train.state import Sums, TrainState
-from train.step import EvalStep, TrainStep
+from train.step import EvalStep, Steps
 
 TrainSteps = Callable[[TrainState, Examples, jax.Array], tuple[TrainState, Figures]]
 
 
 def make_train_steps(
-    train_step: TrainStep,
-    learning_rate: optax.Schedule,
-    config: ConfigDict,
-    num_examples: int,
-    sharding: NamedSharding,
+    steps: Steps, config: ConfigDict, num_examples: int, sharding: NamedSharding
 ) -> TrainSteps:
     """Several steps as one pure function: order, gather, and all that a step does.
 
@@ -45,10 +40,10 @@ def make_train_steps(
         def step(index: jax.Array, state: TrainState) -> TrainState:
             start = place + index * batch_size
             ids = jax.lax.dynamic_slice_in_dim(order, start, batch_size)
-            return train_step(state, take(examples, ids, mask, sharding))
+            return steps.train(state, take(examples, ids, mask, sharding))
 
         state = jax.lax.fori_loop(0, count, step, state)
-        return state, figures.of(state, learning_rate)
+        return state, steps.figures(state)
 
     return train_steps
 
@@ -84,19 +79,16 @@ class OnDevice:
         config: ConfigDict,
         dataset: Dataset,
         placement: Placement,
-        train_step: TrainStep,
-        eval_step: EvalStep,
-        learning_rate: optax.Schedule,
+        steps: Steps,
         like: TrainState,
     ):
+        """Puts the data set on the devices, and compiles for states like `like`."""
         self._batch_size = config.data.batch_size
-        self._num_train, num_test = len(dataset.train.labels), len(dataset.test.labels)
+        self._num_train, num_test = dataset.num_train, dataset.num_test
         self._replicated = placement.replicated
         self._train_split = to_devices(dataset.train, placement.replicated)
         self._test_split = to_devices(dataset.test, placement.replicated)
-        train_steps = make_train_steps(
-            train_step, learning_rate, config, self._num_train, placement.batch
-        )
+        train_steps = make_train_steps(steps, config, self._num_train, placement.batch)
         self._train_steps, self.cost = compiler.compiled(
             jax.jit(train_steps, donate_argnums=0, out_shardings=placement.replicated),
             like,
@@ -104,10 +96,13 @@ class OnDevice:
             self._where(0, 0),
         )
         eval_batch = placement.round_up(min(config.eval.batch_size, num_test))
-        evaluate = make_evaluate(eval_step, eval_batch, num_test, placement.batch)
+        evaluate = make_evaluate(steps.evaluate, eval_batch, num_test, placement.batch)
         self._evaluate = jax.jit(
             evaluate, out_shardings=placement.replicated, compiler_options=compiler.options()
         )
+
+    def close(self) -> None:
+        """Has nothing to end."""
 
     def reach(self, step: int) -> int:
         """The last step that `train` can go to from `step`."""

@@ -16,7 +16,7 @@ def title(config: ConfigDict) -> str:
 
 def opening(run: Experiment, now: TrainState, cost: Cost) -> str:
     """Some lines: sizes, devices, what the compiler says of the step, where the run begins."""
-    num_train, num_test = len(run.dataset.train.labels), len(run.dataset.test.labels)
+    num_train, num_test = run.dataset.num_train, run.dataset.num_test
     num_params = sum(leaf.size for leaf in jax.tree.leaves(now.params))
     done = int(now.step)
     begin = f"resuming after step {done:,}" if done else "starting at step 0"

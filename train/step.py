@@ -1,21 +1,45 @@
 """The pure functions that a run compiles: one training step, one batch of evaluation."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from train import figures
 from train.data.augment import augment, normalize
 from train.data.batches import Batch
+from train.figures import Figures
 from train.health import examine
 from train.models import Model
 from train.state import Sums, TrainState
 
 TrainStep = Callable[[TrainState, Batch], TrainState]
 EvalStep = Callable[[Any, Any, Sums, Batch], Sums]
+
+
+class Steps(NamedTuple):
+    """The pure functions of a run, for `OnDevice` and `Streamed` to compile."""
+
+    train: TrainStep
+    figures: Callable[[TrainState], Figures]
+    evaluate: EvalStep
+
+
+def make(
+    config: ConfigDict,
+    model: Model,
+    tx: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+) -> Steps:
+    """All that a run computes with its data."""
+    return Steps(
+        train=make_train_step(config, model, tx),
+        figures=lambda state: figures.of(state, learning_rate),
+        evaluate=make_eval_step(config, model),
+    )
 
 
 def make_train_step(

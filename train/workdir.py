@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from train.config import flatten
 from train.errors import UserError, short
 
-_NOT_COMPUTED = ("data.dir", "steps_per_dispatch")  # neither changes the result
+# Where the data lies, who decodes it and how many steps are dispatched at once change no result.
+_NOT_COMPUTED = ("data.dir", "data.workers", "steps_per_dispatch")
 
 
 class WorkDir:

@@ -59,6 +59,13 @@ def test_the_pairs_of_configs_differ_in_gc_alone():
         ("data.mean", (), "one finite number per channel"),
         ("data.mean", ("a",), "one finite number per channel"),
         ("data.std", (0.0,), "above 0 per channel"),
+        ("data.image_size", -1, "at least 0"),
+        ("data.workers", -1, "at least 0"),
+        ("data.crop_scale", (0.5,), "two numbers above 0 and up to 1"),
+        ("data.crop_scale", (0.5, 0.4), "the lesser first"),
+        ("data.crop_scale", (0.0, 1.0), "two numbers above 0 and up to 1"),
+        ("data.crop_scale", (0.5, 1.5), "two numbers above 0 and up to 1"),
+        ("data.crop_scale", (0.5, "1"), "two numbers above 0 and up to 1"),
     ],
 )
 def test_a_bad_value_is_refused(field, value, allowed):
@@ -69,6 +76,16 @@ def test_a_bad_value_is_refused(field, value, allowed):
         trainer_config.validate(config)
     assert field in str(error.value)
     assert allowed in str(error.value)
+
+
+def test_what_is_streamed_is_not_padded_and_what_is_not_streamed_is_no_folder():
+    config = trainer_config.default()
+    config.data.image_size, config.data.pad = 224, 4
+    with pytest.raises(UserError, match=r"config\.data\.pad=4 .* set config\.data\.pad to 0"):
+        trainer_config.validate(config)
+    config.data.image_size, config.data.pad, config.data.name = 0, 0, "folder"
+    with pytest.raises(UserError, match=r"set config\.data\.image_size"):
+        trainer_config.validate(config)
 
 
 def test_no_length_is_refused():

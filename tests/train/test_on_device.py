@@ -6,7 +6,6 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from train.data.dataset import Split
 from train.data.order import epoch_end, epoch_order
 from train.on_device import make_evaluate, make_train_steps
 from train.state import Sums
+from train.step import Steps
 
 SEED = 3
 
@@ -39,11 +39,8 @@ class Recorder:
         one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         self.split = Examples(*map(jnp.asarray, numbered(num_examples)))
         self.seen = jnp.full((total_steps, batch_size), -1, jnp.int32)
-        self.loop = jax.jit(
-            make_train_steps(
-                self.record, optax.constant_schedule(0.0), config, num_examples, batch or one_device
-            )
-        )
+        steps = Steps(self.record, figures=lambda state: state.step, evaluate=None)
+        self.loop = jax.jit(make_train_steps(steps, config, num_examples, batch or one_device))
 
     @staticmethod
     def record(state, batch: Batch):
@@ -99,7 +96,7 @@ def test_the_reach_of_a_dispatch_is_within_two_epochs_and_ahead():
     config.data.batch_size = 96
     run_ = experiment.prepare(config)
     programs = run_.compile(run_.first_state())
-    num_train = len(run_.dataset.train.labels)
+    num_train = run_.dataset.num_train
     for step in range(200):
         last, epoch = programs.reach(step), step * 96 // num_train
         assert step < last

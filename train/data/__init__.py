@@ -1,34 +1,55 @@
 """Where examples come from, in which order, and how they reach the device."""
 
+from typing import TYPE_CHECKING
+
+import jax
 from ml_collections import ConfigDict
 
-from train.data import digits
 from train.data.dataset import Dataset
 from train.errors import UserError
 
+if TYPE_CHECKING:
+    from train.data.stream import Stream
 
-def load(config: ConfigDict) -> Dataset:
-    """Reads the data set that `config.data` names.
+
+def load(config: ConfigDict) -> "Dataset | Stream":
+    """Reads the data set that `config.data` names, or opens it if it is to be streamed.
 
     Raises:
       UserError: there is no such data set, or it does not fit the config.
     """
+    # Each source imports libraries that take a second, and a decoding process needs none of them.
+    if config.data.image_size:
+        from train.data import stream
+
+        return stream.open(config, jax.process_index(), jax.process_count())
     if config.data.name == "digits":
+        from train.data import digits
+
         dataset = digits.load()
     else:
-        from train.data import tfds_images  # a second to import, and only needed here
+        from train.data import tfds_images
 
         dataset = tfds_images.load(config.data.name, config.data.dir)
     height, width, channels = dataset.image_shape
-    for field in ("mean", "std"):
-        if len(config.data[field]) != channels:
-            raise UserError(
-                f"config.data.{field} has {len(config.data[field])} numbers; the images of "
-                f"{config.data.name} have {channels} channel(s), each needs one"
-            )
+    check_channels(config, channels)
     if config.data.pad > min(height, width):
         raise UserError(
             f"config.data.pad={config.data.pad} is more than an image of {config.data.name}, which "
             f"is {height}x{width}; a crop could miss it; use at most {min(height, width)}"
         )
     return dataset
+
+
+def check_channels(config: ConfigDict, channels: int) -> None:
+    """Whether mean and deviation are those of images of so many channels.
+
+    Raises:
+      UserError: they are not.
+    """
+    for field in ("mean", "std"):
+        if len(config.data[field]) != channels:
+            raise UserError(
+                f"config.data.{field} has {len(config.data[field])} numbers; the images of "
+                f"{config.data.name} have {channels} channel(s), each needs one"
+            )

@@ -17,6 +17,15 @@ class Batch(NamedTuple):
     mask: jax.Array  # bool, (batch,): False where evaluation had to pad
 
 
+def shapes(batch_size: int, image_shape: tuple[int, int, int], sharding: NamedSharding) -> Batch:
+    """A batch's abstract value, to compile with."""
+
+    def array(dtype, *shape):
+        return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
+
+    return Batch(array(np.uint8, *image_shape), array(np.int32), array(np.bool_))
+
+
 class Examples(NamedTuple):
     """A split on the devices, whole on each."""
 

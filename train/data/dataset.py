@@ -20,6 +20,14 @@ class Dataset(NamedTuple):
     num_classes: int
 
     @property
+    def num_train(self) -> int:
+        return len(self.train.labels)
+
+    @property
+    def num_test(self) -> int:
+        return len(self.test.labels)
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
         _, height, width, channels = self.train.images.shape

@@ -1,0 +1,119 @@
+"""TFDS's prepared image-classification sets: found, opened and checked without TensorFlow."""
+
+import importlib.util
+import os
+import re
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from train.errors import UserError, reason, short
+
+MEND = "prepare the set again, or choose another --config.data.name"
+_NAME = re.compile(r"[a-zA-Z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
+_MAX_NAME = 200  # a folder is called so
+_TEST_SPLITS = ("test", "validation")
+
+
+def open_prepared(name: str, data_dir: str) -> Any:
+    """The builder of an image-classification set that is prepared.
+
+    Args:
+      name: a TFDS name such as `cifar100` or `imdb_reviews/plain_text`.
+      data_dir: the TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
+
+    Raises:
+      UserError: TFDS does not know the name, the set is not prepared, its description is damaged,
+        or it is no image classification with something to train on and to test.
+    """
+    folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "")) or None
+    builder = _prepared_builder(name, folder)
+    _check_splits(name, builder.info.splits)
+    _check_features(name, builder.info.features, builder.info.splits["train"].num_examples)
+    return builder
+
+
+def test_splits(builder: Any) -> list[str]:
+    """The splits that can be tested on, the one to prefer first; there is at least one."""
+    return [split for split in _TEST_SPLITS if split in builder.info.splits]
+
+
+def where(builder: Any, name: str, split: str) -> str:
+    """A split, as an error calls it."""
+    return f"the split {split!r} of {name} in {builder.data_dir}"
+
+
+def _prepared_builder(name: str, folder: str | None) -> Any:
+    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
+        raise UserError(
+            f"config.data.name={short(name)} cannot be a data set; it must be 'digits', or a TFDS "
+            "name such as 'cifar100' or 'imdb_reviews/plain_text'"
+        )
+    if folder and os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(
+            f"the data folder {folder} is a file; point --config.data.dir or TFDS_DATA_DIR to the "
+            "folder in which TFDS's data sets lie"
+        )
+    try:
+        builder = tfds.builder(name, data_dir=folder, file_format="array_record")
+        prepared = bool(builder.info.splits)
+    except tfds.core.registered.DatasetNotFoundError:
+        raise UserError(
+            f"config.data.name={name!r} is neither 'digits' nor a TFDS data set, and no set of "
+            f"that name is prepared in {folder or 'the data folder'}; see "
+            "https://www.tensorflow.org/datasets/catalog for the names, or set --config.data.dir "
+            "or TFDS_DATA_DIR"
+        ) from None
+    except Exception as error:  # whatever damaged files make TFDS raise
+        raise UserError(
+            f"TFDS cannot open {name} in {folder or 'its data folder'}: {reason(error)}; "
+            f"{_prepare_it(name, folder)}"
+        ) from error
+    if prepared:
+        return builder
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"{name} is not prepared in {builder.data_dir}; {_prepare_it(name, folder)}"
+        )
+    builder.download_and_prepare(file_format="array_record")
+    return builder
+
+
+def _prepare_it(name: str, folder: str | None) -> str:
+    where = f" --data_dir={folder}" if folder else ""
+    return (
+        "prepare it once with: pip install tensorflow && "
+        f"tfds build {name} --file_format=array_record{where} "
+        "(or point --config.data.dir or TFDS_DATA_DIR to a folder that has it)"
+    )
+
+
+def _check_splits(name: str, splits: Any) -> None:
+    test_split = next((split for split in _TEST_SPLITS if split in splits), None)
+    if "train" not in splits or test_split is None:
+        raise UserError(
+            f"{name} has the splits {', '.join(splits) or 'none'}; training needs 'train' and one "
+            f"of {', '.join(_TEST_SPLITS)}; choose another --config.data.name"
+        )
+    for split in ("train", test_split):
+        if not splits[split].num_examples:
+            raise UserError(
+                f"the split {split!r} of {name} is empty; choose another --config.data.name"
+            )
+
+
+def _check_features(name: str, features: Any, num_examples: int) -> None:
+    by_name = dict(features.items())
+    image, label = by_name.get("image"), by_name.get("label")
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
+        raise UserError(
+            f"{name} is no image classification: it needs the features 'image' and 'label', "
+            f"and has {', '.join(features)}; choose another --config.data.name"
+        )
+    if not 0 < (label.num_classes or 0) <= num_examples:
+        raise UserError(
+            f"{name} has {label.num_classes or 'no'} classes and {num_examples} examples to train "
+            "on; a classification needs an example of each class; choose another --config.data.name"
+        )

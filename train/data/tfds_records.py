@@ -1,0 +1,71 @@
+"""Any TFDS image-classification set of images of any size, read record by record."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from train.data import tfds_builder
+from train.data.encoded import EncodedImage, bad_label, damaged
+from train.errors import UserError, reason
+
+
+class TfdsRecords:
+    """A split of a prepared set; its images are decoded where they are cropped, and not here.
+
+    Raises:
+      UserError: a file of the split is missing or damaged.
+    """
+
+    mend = tfds_builder.MEND
+
+    def __init__(self, builder: Any, name: str, split: str):
+        self.num_classes = builder.info.features["label"].num_classes
+        self.name = tfds_builder.where(builder, name, split)
+        try:
+            self._source = builder.as_data_source(
+                split=split, decoders={"image": tfds.decode.SkipDecoding()}
+            )
+        except Exception as error:  # whatever damaged files make TFDS raise
+            raise UserError(f"cannot open {self.name}: {reason(error)}; {self.mend}") from error
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> EncodedImage:
+        example = self._source[index]
+        return EncodedImage(example["image"], int(example["label"]))
+
+    def where(self, index: int) -> str:
+        return f"record {index} of {self.name}"
+
+
+def open_splits(name: str, data_dir: str) -> tuple[TfdsRecords, TfdsRecords]:
+    """The training split, and the first of `test` and `validation` that has labels.
+
+    The labels of a contest's test split may be secret: that of `imagenet2012` has none.
+
+    Raises:
+      UserError: as `tfds_builder.open_prepared`, or the images are not of 8 bits, or no split has
+        the labels to test with.
+    """
+    builder = tfds_builder.open_prepared(name, data_dir)
+    dtype = np.dtype(builder.info.features["image"].np_dtype)
+    if dtype != np.uint8:
+        raise UserError(
+            f"{name} has images of type {dtype.name}; only uint8 images are streamed; choose "
+            "another --config.data.name"
+        )
+    tests = [TfdsRecords(builder, name, split) for split in tfds_builder.test_splits(builder)]
+    labels = [_first_label(records) for records in tests]
+    for records, label in zip(tests, labels, strict=True):
+        if label >= 0:
+            return TfdsRecords(builder, name, "train"), records
+    raise bad_label(tests[0], 0, labels[0])
+
+
+def _first_label(records: TfdsRecords) -> int:
+    try:
+        return records[0].label if len(records) else -1
+    except Exception as error:  # whatever damaged files make TFDS raise
+        raise damaged(records, 0, error) from error

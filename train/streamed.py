@@ -1,0 +1,103 @@
+"""Training on batches that the host reads, decodes and sends while the devices compute."""
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from train import compiler
+from train.compiler import Cost
+from train.config import MAX_INT
+from train.data.batches import Batch, shapes
+from train.figures import Figures
+from train.mesh import Placement
+from train.state import Sums, TrainState
+from train.step import Steps
+
+if TYPE_CHECKING:
+    from train.data.stream import Batches, HostBatch, Stream
+
+
+def make_train_step(steps: Steps):
+    """A step and its figures as one pure function of state and batch."""
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
+        state = steps.train(state, batch)
+        return state, steps.figures(state)
+
+    return train_step
+
+
+class Streamed:
+    """The compiled programs of a run whose batches come from the host.
+
+    Attributes:
+      cost: what the compiler says of one step.
+    """
+
+    cost: Cost
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        stream: "Stream",
+        placement: Placement,
+        steps: Steps,
+        like: TrainState,
+    ):
+        """Begins to read after the steps of `like`, and compiles for states like it."""
+        self._stream = stream
+        self._batch = placement.batch
+        self._next_step = int(like.step)
+        self._batches: Batches = stream.train_batches(self._next_step)
+        self._eval_batch = placement.round_up(min(config.eval.batch_size, stream.num_test))
+        batch = shapes(config.data.batch_size, stream.image_shape, placement.batch)
+        self._train_step, self.cost = compiler.compiled(
+            jax.jit(make_train_step(steps), donate_argnums=0, out_shardings=placement.replicated),
+            like,
+            batch,
+        )
+        self._eval_step = jax.jit(
+            steps.evaluate,
+            out_shardings=placement.replicated,
+            compiler_options=compiler.options(),
+        )
+
+    def close(self) -> None:
+        """Ends the threads and processes that read ahead."""
+        self._batches.close()
+
+    def reach(self, step: int) -> int:
+        """The last step that `train` can go to: there is no end."""
+        del step
+        return MAX_INT
+
+    def train(self, state: TrainState, first: int, last: int) -> tuple[TrainState, Figures]:
+        """Dispatches the steps after `first` up to `last`; overwrites `state`."""
+        if first != self._next_step:
+            self._batches.close()
+            self._batches = self._stream.train_batches(first)
+        for _ in range(first, last):
+            state, figures = self._train_step(state, self._send(next(self._batches)))
+        self._next_step = last
+        return state, figures
+
+    def evaluate(self, state: TrainState) -> Sums:
+        """The sums over the test split.
+
+        They are passed from batch to batch, so that batches follow one another: devices that run
+        two programs at once can wait for each other's reductions for ever.
+        """
+        sums = Sums(*np.zeros(len(Sums._fields), np.float32))
+        with contextlib.closing(self._stream.test_batches(self._eval_batch)) as batches:
+            for batch in batches:
+                sums = self._eval_step(state.params, state.stats, sums, self._send(batch))
+        return sums
+
+    def _send(self, rows: "HostBatch") -> Batch:
+        """This process's rows of a batch as their part of the whole."""
+        return Batch(
+            *(jax.make_array_from_process_local_data(self._batch, array) for array in rows)
+        )
