@@ -9,6 +9,8 @@ from train.data import decoded, tfds_builder
 from train.data.dataset import Dataset, Split
 from train.errors import UserError, reason
 
+_DESCRIPTIONS = (".json", ".txt")  # of the classes, the shapes and the numbers of records
+
 
 def load(name: str, data_dir: str) -> Dataset:
     """Reads the training and the test split.
@@ -46,15 +48,12 @@ def _check_size(name: str, image: Any) -> None:
 
 
 def _remembered(builder: Any, name: str, split: str) -> Split:
-    files = [Path(file) for file in builder.info.splits[split].filepaths]
-    what = f"{builder.info.full_name}, {split}, {builder.info.features['image'].shape}"
-    try:
-        return decoded.remembered(what, files, lambda: _read(builder, name, split))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{error.filename}, a part of {name}, is gone; prepare the set again, or choose "
-            "another --config.data.name"
-        ) from None
+    records = [Path(file) for file in builder.info.splits[split].filepaths]
+    if not all(file.is_file() for file in records):
+        return _read(builder, name, split)  # which says what is wrong
+    described = [file for file in Path(builder.data_dir).iterdir() if file.suffix in _DESCRIPTIONS]
+    what = f"{builder.info.full_name}, {split}"
+    return decoded.remembered(what, records + described, lambda: _read(builder, name, split))
 
 
 def _read(builder: Any, name: str, split: str) -> Split:
