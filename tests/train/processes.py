@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,22 @@ def wait_until(condition, process, seconds=120.0):
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.002)
     return True
+
+
+def cluster(count):
+    """The flags of each of `count` processes that are one run."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return [
+        (
+            "--distributed",
+            f"--coordinator=localhost:{port}",
+            f"--num_processes={count}",
+            f"--process_id={index}",
+        )
+        for index in range(count)
+    ]
 
 
 def kill(process):

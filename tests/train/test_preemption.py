@@ -2,12 +2,12 @@
 
 import re
 import signal
-import socket
 import time
 
 import pytest
 
 from tests.train.processes import (
+    cluster,
     end_of,
     has_metrics,
     kill,
@@ -88,21 +88,7 @@ class Pair:
 
     def __init__(self, workdir):
         self.workdir = workdir
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        self.processes = [
-            start(
-                workdir,
-                *SETTINGS,
-                "--distributed",
-                f"--coordinator=localhost:{port}",
-                "--num_processes=2",
-                f"--process_id={index}",
-                devices=2,
-            )
-            for index in range(2)
-        ]
+        self.processes = [start(workdir, *SETTINGS, *flags, devices=2) for flags in cluster(2)]
 
     def end(self, status=0):
         try:
