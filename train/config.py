@@ -25,8 +25,15 @@ def default() -> ConfigDict:
                 "std": (0.5,),
                 "pad": 0,  # pixels of zeros around an image before a random crop
                 "flip": False,  # left to right, half of the time
+                "image_size": 0,  # 0: as they are, on the device; else streamed, so many pixels
+                "crop_scale": (0.08, 1.0),  # streamed: share of an image's area that a crop has
+                "workers": 0,
             },
-            "model": {"name": "convnet"},
+            "model": {
+                "name": "convnet",
+                "stem": "3x3",  # 7x7, for images of ImageNet's size: strides and a max pool
+                "remat": False,  # less memory, because each block is computed once more
+            },
             "optimizer": {
                 "name": "momentum",
                 "learning_rate": 0.1,
@@ -55,6 +62,7 @@ def default() -> ConfigDict:
 
 _CHOICES = {
     "precision": ("float32", "bfloat16"),
+    "model.stem": ("3x3", "7x7"),
     "optimizer.name": ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"),
     "schedule.name": ("constant", "step", "cosine"),
     "nan_policy": ("stop", "skip"),
