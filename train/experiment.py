@@ -38,12 +38,8 @@ class Experiment(NamedTuple):
 
     def compile_train_step(self, like: TrainState) -> step.TrainStep:
         """The whole step as one program, which overwrites the state that it is given."""
-        batch = batches.shapes(
-            self.config.data.batch_size, self.dataset.image_shape, self.placement.batch
-        )
-        train_step = step.make_train_step(self.config, self.model, self.tx)
-        jitted = jax.jit(train_step, donate_argnums=0, out_shardings=self.placement.replicated)
-        return jitted.lower(like, batch).compile()
+        lowered = lower_train_step(self.config, self.model, self.tx, self.placement, like)
+        return lowered.compile()
 
     def compile_eval_step(self) -> step.EvalStep:
         """The evaluation of one batch; compiled when it is first called."""
@@ -87,3 +83,25 @@ def prepare(config: ConfigDict) -> Experiment:
     axes = models.fan_in_axes(model)
     tx = optimizers.build(config, learning_rate, axes)
     return Experiment(config, placement, dataset, model, todo, learning_rate, axes, tx)
+
+
+def lower_train_step(
+    config: ConfigDict,
+    model: Model,
+    tx: optax.GradientTransformation,
+    placement: Placement,
+    like: TrainState,
+) -> jax.stages.Lowered:
+    """The step of a batch from the host, ready to be compiled for the devices of `placement`.
+
+    Args:
+      config: a validated config.
+      model: of the state.
+      tx: of the state.
+      placement: of the state and of the batch.
+      like: the state, or its shapes with shardings.
+    """
+    batch = batches.shapes(config.data.batch_size, model.image_shape, placement.batch)
+    train_step = step.make_train_step(config, model, tx)
+    jitted = jax.jit(train_step, donate_argnums=0, out_shardings=placement.replicated)
+    return jitted.lower(like, batch)

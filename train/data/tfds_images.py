@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from train.data.dataset import Dataset, Split
+from train.data.dataset import Dataset, Description, Split
 from train.errors import UserError, reason, short
 
 _NAME = re.compile(r"[a-zA-Z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
@@ -30,7 +30,7 @@ def load(name: str, data_dir: str) -> Dataset:
       UserError: TFDS does not know the name, the set is not prepared, is damaged, or is no
         classification of images of one size.
     """
-    folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "")) or None
+    folder = _folder(data_dir)
     builder = _prepared_builder(name, folder)
     test_split = _check_splits(name, builder.info.splits)
     _check_features(name, builder.info.features, builder.info.splits["train"].num_examples)
@@ -41,7 +41,48 @@ def load(name: str, data_dir: str) -> Dataset:
     )
 
 
+def describe(name: str, data_dir: str, image_size: int) -> Description:
+    """What TFDS knows of a set, prepared or not.
+
+    Args:
+      name: as in `load`.
+      data_dir: as in `load`.
+      image_size: height and width to which images are cropped; 0 for their own.
+
+    Raises:
+      UserError: TFDS does not know the name, or the set is no classification of images.
+    """
+    info = _builder(name, _folder(data_dir)).info
+    image, label = _image_and_label(name, info.features)
+    if not image_size:
+        _check_one_size(name, image)
+    if not label.num_classes:
+        raise UserError(
+            f"{name} has no classes that are known before it is prepared; choose another "
+            "--config.data.name"
+        )
+    size = (image_size, image_size) if image_size else image.shape[:2]
+    num_train = info.splits["train"].num_examples if "train" in info.splits else None
+    return Description(label.num_classes, (*size, image.shape[-1]), num_train)
+
+
+def _folder(data_dir: str) -> str | None:
+    return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "")) or None
+
+
 def _prepared_builder(name: str, folder: str | None) -> Any:
+    builder = _builder(name, folder)
+    if builder.info.splits:
+        return builder
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"{name} is not prepared in {builder.data_dir}; {_prepare_it(name, folder)}"
+        )
+    builder.download_and_prepare(file_format="array_record")
+    return builder
+
+
+def _builder(name: str, folder: str | None) -> Any:
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
         raise UserError(
             f"config.data.name={short(name)} cannot be a data set; it must be 'digits', or a TFDS "
@@ -54,7 +95,7 @@ def _prepared_builder(name: str, folder: str | None) -> Any:
         )
     try:
         builder = tfds.builder(name, data_dir=folder, file_format="array_record")
-        prepared = bool(builder.info.splits)
+        len(builder.info.splits)  # here and not later, because it reads files
     except tfds.core.registered.DatasetNotFoundError:
         raise UserError(
             f"config.data.name={name!r} is neither 'digits' nor a TFDS data set, and no set of "
@@ -67,13 +108,6 @@ def _prepared_builder(name: str, folder: str | None) -> Any:
             f"TFDS cannot open {name} in {folder or 'its data folder'}: {reason(error)}; "
             f"{_prepare_it(name, folder)}"
         ) from error
-    if prepared:
-        return builder
-    if importlib.util.find_spec("tensorflow") is None:
-        raise UserError(
-            f"{name} is not prepared in {builder.data_dir}; {_prepare_it(name, folder)}"
-        )
-    builder.download_and_prepare(file_format="array_record")
     return builder
 
 
@@ -102,6 +136,16 @@ def _check_splits(name: str, splits: Any) -> str:
 
 
 def _check_features(name: str, features: Any, num_examples: int) -> None:
+    image, label = _image_and_label(name, features)
+    _check_one_size(name, image)
+    if not 0 < (label.num_classes or 0) <= num_examples:
+        raise UserError(
+            f"{name} has {label.num_classes or 'no'} classes and {num_examples} examples to train "
+            "on; a classification needs an example of each class; choose another --config.data.name"
+        )
+
+
+def _image_and_label(name: str, features: Any) -> tuple[Any, Any]:
     by_name = dict(features.items())
     image, label = by_name.get("image"), by_name.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(
@@ -111,15 +155,14 @@ def _check_features(name: str, features: Any, num_examples: int) -> None:
             f"{name} is no image classification: it needs the features 'image' and 'label', "
             f"and has {', '.join(features)}; choose another --config.data.name"
         )
+    return image, label
+
+
+def _check_one_size(name: str, image: Any) -> None:
     if not all(image.shape) or image.np_dtype != np.uint8:
         raise UserError(
             f"{name} has images of shape {image.shape} and type {np.dtype(image.np_dtype).name}; "
             "a data set in memory needs uint8 images of one size; choose another --config.data.name"
-        )
-    if not 0 < (label.num_classes or 0) <= num_examples:
-        raise UserError(
-            f"{name} has {label.num_classes or 'no'} classes and {num_examples} examples to train "
-            "on; a classification needs an example of each class; choose another --config.data.name"
         )
 
 
