@@ -41,11 +41,44 @@ class Command(NamedTuple):
 
 
 def parse(argv: list[str], usage: str) -> Command:
-    """Reads the command line.
+    """Reads the command line of a run.
 
     Args:
       argv: the command line, program name first.
       usage: what `--help` prints.
+
+    Raises:
+      UserError: a flag, a field or a value is wrong, or the config file does not load.
+      SystemExit: after `--help`.
+    """
+    values = flags.FlagValues()
+    workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
+    distributed = flags.DEFINE_bool("distributed", False, "", flag_values=values)
+    coordinator = flags.DEFINE_string("coordinator", None, "", flag_values=values)
+    num_processes = flags.DEFINE_integer("num_processes", None, "", 1, flag_values=values)
+    process_id = flags.DEFINE_integer("process_id", None, "", 0, flag_values=values)
+    config, name = parse_config(argv, usage, values)
+    if workdir.value == "":
+        raise UserError("--workdir is empty; give it a folder, or leave it out for runs/NAME")
+    cluster = Cluster(coordinator.value, num_processes.value, process_id.value)
+    _check_cluster(cluster, distributed.value)
+    return Command(
+        config=config,
+        workdir=Path(workdir.value or Path("runs", name)),
+        cluster=cluster if distributed.value else None,
+    )
+
+
+def parse_config(argv: list[str], usage: str, values: flags.FlagValues) -> tuple[ConfigDict, str]:
+    """Reads the config, its overrides, and the flags that a command has beside them.
+
+    Args:
+      argv: the command line, program name first.
+      usage: what `--help` prints.
+      values: the command's own flags, defined; they get their values.
+
+    Returns:
+      The config, locked, with its overrides; the name of its file, without the ending.
 
     Raises:
       UserError: a flag, a field or a value is wrong, or the config file does not load.
@@ -60,12 +93,6 @@ def parse(argv: list[str], usage: str) -> Command:
     for override in filter(None, map(_OVERRIDE.match, argv)):
         if override[1] not in fields:
             raise no_such_field(override[1], fields)
-    values = flags.FlagValues()
-    workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
-    distributed = flags.DEFINE_bool("distributed", False, "", flag_values=values)
-    coordinator = flags.DEFINE_string("coordinator", None, "", flag_values=values)
-    num_processes = flags.DEFINE_integer("num_processes", None, "", 1, flag_values=values)
-    process_id = flags.DEFINE_integer("process_id", None, "", 0, flag_values=values)
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)
@@ -73,15 +100,7 @@ def parse(argv: list[str], usage: str) -> Command:
         raise UserError(_flag_mistake(error, fields)) from error
     if rest[1:]:
         raise UserError(f"unknown argument {short(rest[1])}; see --help")
-    if workdir.value == "":
-        raise UserError("--workdir is empty; give it a folder, or leave it out for runs/NAME")
-    cluster = Cluster(coordinator.value, num_processes.value, process_id.value)
-    _check_cluster(cluster, distributed.value)
-    return Command(
-        config=config,
-        workdir=Path(workdir.value or Path("runs", file.stem)),
-        cluster=cluster if distributed.value else None,
-    )
+    return config, file.stem
 
 
 def run(command: Callable[[list[str]], int]) -> None:

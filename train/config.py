@@ -29,7 +29,11 @@ def default() -> ConfigDict:
                 "crop_scale": (0.08, 1.0),  # ... as random crops of such a share of their area
                 "workers": 0,  # processes that decode what is streamed; 0: threads of this one
             },
-            "model": {"name": "convnet"},
+            "model": {
+                "name": "convnet",
+                "stem": "3x3",  # 7x7, for images of ImageNet's size: strides and a max pool
+                "remat": False,  # less memory, because each block is computed once more
+            },
             "optimizer": {
                 "name": "momentum",
                 "learning_rate": 0.1,
@@ -59,6 +63,7 @@ def default() -> ConfigDict:
 
 _CHOICES = {
     "precision": ("float32", "bfloat16"),
+    "model.stem": ("3x3", "7x7"),
     "optimizer.name": ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"),
     "schedule.name": ("constant", "step", "cosine"),
     "nan_policy": ("stop", "skip"),

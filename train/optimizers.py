@@ -101,7 +101,7 @@ class _Measured(NamedTuple):
 
 
 def _centralize(config: ConfigDict, axes: Any) -> optax.GradientTransformation:
-    """GC, which in the first step of each log line also measures how much it removes."""
+    """GC, which keeps how much it removed in the first step of each log line."""
     if config.gc.mode == "none":
         return optax.identity()
     conv_only = config.gc.mode == "conv"
@@ -111,16 +111,12 @@ def _centralize(config: ConfigDict, axes: Any) -> optax.GradientTransformation:
         inner.init(params)
         return _Measured(jnp.zeros((), jnp.int32), jnp.zeros(()))
 
-    def measure(updates):
-        return diagnostics.removed_fraction(updates, axes, conv_only=conv_only).total
-
     def update_fn(updates, state, params=None):
-        removed = jax.lax.cond(
-            state.step % config.log_every_steps == 0,
-            measure,
-            lambda _: state.removed_fraction,
-            updates,
-        )
+        # In every step, because the pass over the updates that yields their means yields this too;
+        # a branch that is taken now and then would have them written to memory first.
+        now = diagnostics.removed_fraction(updates, axes, conv_only=conv_only).total
+        due = state.step % config.log_every_steps == 0
+        removed = jnp.where(due, now, state.removed_fraction)
         centred, _ = inner.update(updates, inner.init(updates), params)
         return centred, _Measured(state.step + 1, removed)
 

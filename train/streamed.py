@@ -1,7 +1,7 @@
 """Training on batches that the host reads, decodes and sends while the devices compute."""
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from train.data.stream import Batches, HostBatch, Stream
 
 
-def make_train_step(steps: Steps):
-    """A step and its figures as one pure function of state and batch."""
+def jit_train_step(steps: Steps, placement: Placement) -> Any:
+    """A step and its figures, jitted: of the state, which it overwrites, and a batch."""
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
         state = steps.train(state, batch)
         return state, steps.figures(state)
 
-    return train_step
+    return jax.jit(train_step, donate_argnums=0, out_shardings=placement.replicated)
 
 
 class Streamed:
@@ -55,9 +55,7 @@ class Streamed:
         self._eval_batch = placement.round_up(min(config.eval.batch_size, stream.num_test))
         batch = shapes(config.data.batch_size, stream.image_shape, placement.batch)
         self._train_step, self.cost = compiler.compiled(
-            jax.jit(make_train_step(steps), donate_argnums=0, out_shardings=placement.replicated),
-            like,
-            batch,
+            jit_train_step(steps, placement), like, batch
         )
         self._eval_step = jax.jit(
             steps.evaluate,

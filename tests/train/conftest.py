@@ -14,10 +14,10 @@ def status_of(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
 
-    def status_of(*arguments):
+    def status_of(*arguments, command=main):
         monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
-            run(main)
+            run(command)
         return exit_.value.code
 
     return status_of
@@ -27,9 +27,9 @@ def status_of(tmp_path, monkeypatch):
 def refusal(status_of, tmp_path, capfd):
     """Runs a command line that must end in one line on stderr and change no file: returns it."""
 
-    def refusal(*arguments):
+    def refusal(*arguments, command=main):
         before = contents(tmp_path)
-        status = status_of(*arguments)
+        status = status_of(*arguments, command=command)
         out, error = capfd.readouterr()
         assert (status, out) == (2, ""), error
         assert error.startswith("error: ")

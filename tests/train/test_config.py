@@ -29,6 +29,7 @@ def test_the_pairs_of_configs_differ_in_gc_alone():
     ("field", "value", "allowed"),
     [
         ("precision", "float16", "one of float32, bfloat16"),
+        ("model.stem", "5x5", "one of 3x3, 7x7"),
         ("optimizer.name", "lion", "one of sgd, momentum"),
         ("schedule.name", "linear", "one of constant, step, cosine"),
         ("gc.mode", "some", "one of none, all, conv"),

@@ -10,14 +10,20 @@ from train import models
 from train.errors import UserError
 
 
-def build(name, num_classes=100, image_shape=(32, 32, 3), precision="float32"):
+def build(name, num_classes=100, image_shape=(32, 32, 3), precision="float32", **options):
     config = trainer_config.default()
     config.model.name, config.precision = name, precision
+    config.model.update(options)
     return models.build(config, num_classes, image_shape)
 
 
+def count(model):
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 @pytest.mark.parametrize(
-    ("name", "count"),
+    ("name", "parameters"),
     [
         ("resnet18", 11_220_132),
         ("resnet34", 21_328_292),
@@ -26,20 +32,87 @@ def build(name, num_classes=100, image_shape=(32, 32, 3), precision="float32"):
         ("resnet20", 278_324),
     ],
 )
-def test_parameter_counts_are_the_authors(name, count):
-    params, _ = jax.eval_shape(build(name).init, jax.random.key(0))
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+def test_parameter_counts_are_the_authors(name, parameters):
+    assert count(build(name)) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet50", 25_557_032), ("resnet101", 44_549_160)]
+)
+def test_on_imagenet_parameter_counts_are_torchvisions(name, parameters):
+    assert count(build(name, 1000, (224, 224, 3), stem="7x7")) == parameters
+
+
+def test_the_7x7_stem_leaves_a_quarter_of_each_side():
+    """All in all a ResNet then divides a side by 32; with the 3x3 stem, by 8."""
+    for stem, divisor in (("7x7", 32), ("3x3", 8)):
+        model = build("resnet18", 10, (64, 64, 3), stem=stem)
+        assert smallest_side(model) == 64 // divisor
+
+
+def smallest_side(model):
+    """Of the activations between the convolutions."""
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
+    jaxpr = jax.make_jaxpr(model.apply, static_argnums=3)(params, stats, images, False)
+    return min(
+        equation.outvars[0].aval.shape[1]
+        for equation in jaxpr.eqns
+        if equation.primitive.name == "conv_general_dilated"
+    )
 
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_kernel_is_centralized_over_all_but_its_last_axis(name):
-    model = build(name)
+    check_axes(build(name))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet50"])
+def test_so_it_is_with_another_stem_and_rematerialized(name):
+    check_axes(build(name, 1000, (64, 64, 3), stem="7x7", remat=True))
+
+
+def check_axes(model):
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     fan_ins = jax.tree.leaves(models.fan_in_axes(model))
     for (path, leaf), fan_in in zip(leaves, fan_ins, strict=True):
         is_kernel = path[-1].key == "kernel"
         assert fan_in.axes == (tuple(range(leaf.ndim - 1)) if is_kernel else ()), path
+
+
+def test_rematerialized_a_net_learns_the_same():
+    images = jax.random.normal(jax.random.key(1), (8, 8, 8, 3))
+    results = []
+    for remat in (False, True):
+        model = build("resnet20", 10, (8, 8, 3), remat=remat)
+        params, stats = model.init(jax.random.key(0))
+        gradient = jax.value_and_grad(loss(model, stats, images), has_aux=True)
+        results.append(jax.jit(gradient)(params))
+    # Batch normalization of 8 images with few pixels each makes much of a rounding.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *results)
+
+
+def test_rematerialized_a_net_computes_its_blocks_once_more():
+    """Forward once, and backward once for each kernel and all activations but the images."""
+    images = jax.ShapeDtypeStruct((8, 8, 8, 3), jnp.float32)
+    convolutions = {}
+    for remat in (False, True):
+        model = build("resnet20", 10, (8, 8, 3), remat=remat)
+        params, stats = jax.eval_shape(model.init, jax.random.key(0))
+        gradient = jax.grad(lambda p, s, x, m=model: loss(m, s, x)(p)[0])
+        program = jax.jit(gradient).lower(params, stats, images).as_text()
+        convolutions[remat] = program.count("stablehlo.convolution")
+    kernels = 1 + 9 * 2 + 2  # stem, blocks, shortcuts
+    assert convolutions == {False: 3 * kernels - 1, True: 3 * kernels - 1 + 9 * 2 + 2}
+
+
+def loss(model, stats, images):
+    def of(params):
+        logits, new_stats = model.apply(params, stats, images, True)
+        return -jnp.mean(jax.nn.log_softmax(logits)[:, 0]), new_stats
+
+    return of
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -69,3 +142,11 @@ def test_an_evaluated_image_does_not_depend_on_its_neighbours():
 def test_an_unknown_name_is_refused():
     with pytest.raises(UserError, match=r"'lenet' is not a model; it must be one of convnet"):
         build("lenet")
+
+
+@pytest.mark.parametrize(("field", "value"), [("stem", "7x7"), ("remat", True)])
+def test_what_is_for_resnets_is_refused_elsewhere(field, value):
+    with pytest.raises(UserError) as error:
+        build("convnet", **{field: value})
+    assert f"config.model.{field}={value!r} is for ResNets, and convnet is none" in str(error.value)
+    assert "set config.model.name to one of resnet18, resnet20" in str(error.value)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import jax
 from ml_collections import ConfigDict
 
-from train.data.dataset import Dataset
+from train.data.dataset import Dataset, Description
 from train.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,14 +31,35 @@ def load(config: ConfigDict) -> "Dataset | Stream":
         from train.data import tfds_images
 
         dataset = tfds_images.load(config.data.name, config.data.dir)
-    height, width, channels = dataset.image_shape
+    _check_fit(config, dataset.image_shape)
+    return dataset
+
+
+def describe(config: ConfigDict) -> Description:
+    """What a program must know of the data set that `config.data` names, which need not be here.
+
+    Raises:
+      UserError: there is no such data set, or it does not fit the config.
+    """
+    data = config.data
+    if data.name in ("digits", "folder"):  # which are always here, or nothing is known of them
+        dataset = load(config)
+        return Description(dataset.num_classes, dataset.image_shape, dataset.num_train)
+    from train.data import tfds_builder
+
+    known = tfds_builder.describe(data.name, data.dir, data.image_size)
+    _check_fit(config, known.image_shape)
+    return known
+
+
+def _check_fit(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
+    height, width, channels = image_shape
     check_channels(config, channels)
     if config.data.pad > min(height, width):
         raise UserError(
             f"config.data.pad={config.data.pad} is more than an image of {config.data.name}, which "
             f"is {height}x{width}; a crop could miss it; use at most {min(height, width)}"
         )
-    return dataset
 
 
 def check_channels(config: ConfigDict, channels: int) -> None:

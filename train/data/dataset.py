@@ -32,3 +32,11 @@ class Dataset(NamedTuple):
         """Height, width, channels."""
         _, height, width, channels = self.train.images.shape
         return height, width, channels
+
+
+class Description(NamedTuple):
+    """What is known of a data set without its examples."""
+
+    num_classes: int
+    image_shape: tuple[int, int, int]  # height, width, channels, as the device gets them
+    num_train: int | None  # examples to train on; None where the set is not prepared

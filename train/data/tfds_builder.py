@@ -5,8 +5,10 @@ import os
 import re
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
+from train.data.dataset import Description
 from train.errors import UserError, reason, short
 
 MEND = "prepare the set again, or choose another --config.data.name"
@@ -26,11 +28,52 @@ def open_prepared(name: str, data_dir: str) -> Any:
       UserError: TFDS does not know the name, the set is not prepared, its description is damaged,
         or it is no image classification with something to train on and to test.
     """
-    folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "")) or None
-    builder = _prepared_builder(name, folder)
+    builder = _prepared_builder(name, _folder(data_dir))
     _check_splits(name, builder.info.splits)
     _check_features(name, builder.info.features, builder.info.splits["train"].num_examples)
     return builder
+
+
+def describe(name: str, data_dir: str, image_size: int) -> Description:
+    """What TFDS knows of a set, prepared or not.
+
+    Args:
+      name: as in `open_prepared`.
+      data_dir: as in `open_prepared`.
+      image_size: height and width to which images are cropped; 0 for their own.
+
+    Raises:
+      UserError: TFDS does not know the name, or the set is no classification of images.
+    """
+    info = _builder(name, _folder(data_dir)).info
+    image, label = _image_and_label(name, info.features)
+    if not image_size:
+        check_size(name, image)
+    if not label.num_classes:
+        raise UserError(
+            f"{name} has no classes that are known before it is prepared; choose another "
+            "--config.data.name"
+        )
+    shape = (image_size, image_size, 3) if image_size else image.shape
+    num_train = info.splits["train"].num_examples if "train" in info.splits else None
+    return Description(label.num_classes, shape, num_train)
+
+
+def check_size(name: str, image: Any) -> None:
+    """Whether the images of a set fit into one array.
+
+    Raises:
+      UserError: they do not.
+    """
+    if all(image.shape) and image.np_dtype == np.uint8:
+        return
+    of_any_size = image.np_dtype == np.uint8 and None in image.shape
+    streamed = "set --config.data.image_size to stream it, or " if of_any_size else ""
+    raise UserError(
+        f"{name} has images of shape {image.shape} and type {np.dtype(image.np_dtype).name}; "
+        f"a data set in memory needs uint8 images of one size; {streamed}choose another "
+        "--config.data.name"
+    )
 
 
 def test_splits(builder: Any) -> list[str]:
@@ -43,7 +86,23 @@ def where(builder: Any, name: str, split: str) -> str:
     return f"the split {split!r} of {name} in {builder.data_dir}"
 
 
+def _folder(data_dir: str) -> str | None:
+    return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "")) or None
+
+
 def _prepared_builder(name: str, folder: str | None) -> Any:
+    builder = _builder(name, folder)
+    if builder.info.splits:
+        return builder
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"{name} is not prepared in {builder.data_dir}; {_prepare_it(name, folder)}"
+        )
+    builder.download_and_prepare(file_format="array_record")
+    return builder
+
+
+def _builder(name: str, folder: str | None) -> Any:
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
         raise UserError(
             f"config.data.name={short(name)} cannot be a data set; it must be 'digits', or a TFDS "
@@ -56,7 +115,7 @@ def _prepared_builder(name: str, folder: str | None) -> Any:
         )
     try:
         builder = tfds.builder(name, data_dir=folder, file_format="array_record")
-        prepared = bool(builder.info.splits)
+        len(builder.info.splits)  # here and not later, because it reads files
     except tfds.core.registered.DatasetNotFoundError:
         raise UserError(
             f"config.data.name={name!r} is neither 'digits' nor a TFDS data set, and no set of "
@@ -69,13 +128,6 @@ def _prepared_builder(name: str, folder: str | None) -> Any:
             f"TFDS cannot open {name} in {folder or 'its data folder'}: {reason(error)}; "
             f"{_prepare_it(name, folder)}"
         ) from error
-    if prepared:
-        return builder
-    if importlib.util.find_spec("tensorflow") is None:
-        raise UserError(
-            f"{name} is not prepared in {builder.data_dir}; {_prepare_it(name, folder)}"
-        )
-    builder.download_and_prepare(file_format="array_record")
     return builder
 
 
@@ -103,6 +155,15 @@ def _check_splits(name: str, splits: Any) -> None:
 
 
 def _check_features(name: str, features: Any, num_examples: int) -> None:
+    _, label = _image_and_label(name, features)
+    if not 0 < (label.num_classes or 0) <= num_examples:
+        raise UserError(
+            f"{name} has {label.num_classes or 'no'} classes and {num_examples} examples to train "
+            "on; a classification needs an example of each class; choose another --config.data.name"
+        )
+
+
+def _image_and_label(name: str, features: Any) -> tuple[Any, Any]:
     by_name = dict(features.items())
     image, label = by_name.get("image"), by_name.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(
@@ -112,8 +173,4 @@ def _check_features(name: str, features: Any, num_examples: int) -> None:
             f"{name} is no image classification: it needs the features 'image' and 'label', "
             f"and has {', '.join(features)}; choose another --config.data.name"
         )
-    if not 0 < (label.num_classes or 0) <= num_examples:
-        raise UserError(
-            f"{name} has {label.num_classes or 'no'} classes and {num_examples} examples to train "
-            "on; a classification needs an example of each class; choose another --config.data.name"
-        )
+    return image, label

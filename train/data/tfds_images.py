@@ -27,23 +27,11 @@ def load(name: str, data_dir: str) -> Dataset:
         classification of images of one size.
     """
     builder = tfds_builder.open_prepared(name, data_dir)
-    _check_size(name, builder.info.features["image"])
+    tfds_builder.check_size(name, builder.info.features["image"])
     return Dataset(
         train=_remembered(builder, name, "train"),
         test=_remembered(builder, name, tfds_builder.test_splits(builder)[0]),
         num_classes=builder.info.features["label"].num_classes,
-    )
-
-
-def _check_size(name: str, image: Any) -> None:
-    if all(image.shape) and image.np_dtype == np.uint8:
-        return
-    of_any_size = image.np_dtype == np.uint8 and None in image.shape
-    streamed = "set --config.data.image_size to stream it, or " if of_any_size else ""
-    raise UserError(
-        f"{name} has images of shape {image.shape} and type {np.dtype(image.np_dtype).name}; "
-        f"a data set in memory needs uint8 images of one size; {streamed}choose another "
-        "--config.data.name"
     )
 
 

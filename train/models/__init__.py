@@ -1,5 +1,6 @@
 """Networks as pure functions of their parameters."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,17 +10,11 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 import optax_gc
-from train.errors import UserError
+from train.errors import UserError, short
 from train.models import convnet, resnet
 
-MODELS: dict[str, Callable[..., nnx.Module]] = {
-    "convnet": convnet.ConvNet,
-    "resnet18": resnet.resnet18,
-    "resnet20": resnet.resnet20,
-    "resnet34": resnet.resnet34,
-    "resnet50": resnet.resnet50,
-    "resnet101": resnet.resnet101,
-}
+MODELS: dict[str, Callable[..., nnx.Module]] = {"convnet": convnet.ConvNet, **resnet.RESNETS}
+_ONLY_OF_RESNETS = {"stem": "3x3", "remat": False}  # fields of config.model, with their defaults
 
 
 class Model(NamedTuple):
@@ -39,10 +34,10 @@ class Model(NamedTuple):
 
 
 def build(config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int]) -> Model:
-    """The network that `config.model.name` and `config.precision` describe.
+    """The network that `config.model` and `config.precision` describe.
 
     Raises:
-      UserError: there is no model of that name.
+      UserError: there is no model of that name, or it has no such option.
     """
     if config.model.name not in MODELS:
         raise UserError(
@@ -50,11 +45,16 @@ def build(config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int
             f"it must be one of {', '.join(MODELS)}"
         )
     dtype = jnp.dtype(config.precision)
+    make = functools.partial(
+        MODELS[config.model.name],
+        num_classes=num_classes,
+        channels=image_shape[-1],
+        dtype=dtype,
+        **_options(config),
+    )
 
     def create(key: jax.Array) -> nnx.Module:
-        return MODELS[config.model.name](
-            num_classes=num_classes, channels=image_shape[-1], dtype=dtype, rngs=nnx.Rngs(key)
-        )
+        return make(rngs=nnx.Rngs(key))
 
     structure = nnx.graphdef(nnx.eval_shape(create, jax.random.key(0)))
 
@@ -68,6 +68,21 @@ def build(config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int
         return logits, nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
 
     return Model(init, apply, image_shape)
+
+
+def _options(config: ConfigDict) -> dict[str, Any]:
+    """What the network is told beside what every network is told."""
+    options = {field: config.model[field] for field in _ONLY_OF_RESNETS}
+    if config.model.name in resnet.RESNETS:
+        return options
+    for field, default in _ONLY_OF_RESNETS.items():
+        if options[field] != default:
+            raise UserError(
+                f"config.model.{field}={short(options[field])} is for ResNets, and "
+                f"{config.model.name} is none; leave it {default!r}, or set config.model.name to "
+                f"one of {', '.join(resnet.RESNETS)}"
+            )
+    return {}
 
 
 def fan_in_axes(model: Model) -> Any:

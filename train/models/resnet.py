@@ -1,8 +1,9 @@
-"""ResNets for small images: a 3x3 stem and no max pool (He et al. 2016, arXiv 1512.03385).
+"""ResNets (He et al. 2016, arXiv 1512.03385) for small images, and for those of ImageNet's size.
 
-ResNet-18, 34, 50 and 101 are those that the authors of gradient centralization trained on
-CIFAR-100; ResNet-20 is the narrow one that He et al. made for CIFAR, with 1x1 convolutions where
-a shortcut changes shape.
+ResNet-18, 34, 50 and 101 are those that the authors of gradient centralization trained: on
+CIFAR-100 with a 3x3 stem and no max pool, on ImageNet with the stem of He et al. In a bottleneck
+the 3x3 convolution has the stride. ResNet-20 is the narrow one that He et al. made for CIFAR, with
+1x1 convolutions where a shortcut changes shape.
 """
 
 import functools
@@ -19,7 +20,20 @@ _HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class ResNet(nnx.Module):
-    """Stem, stages of residual blocks, mean over the pixels, classifier."""
+    """Stem, stages of residual blocks, mean over the pixels, classifier.
+
+    Args:
+      block: of what the stages are made.
+      stage_sizes: blocks of each stage.
+      widths: features of each stage, before its blocks' expansion.
+      num_classes: of the classifier.
+      channels: of the images.
+      stem: "3x3", which keeps the size of an image, or "7x7", which leaves a quarter of each side.
+      remat: whether the backward pass computes the inside of each block again, so that of the
+        stages only the blocks' inputs are kept from the forward pass.
+      dtype: of activations.
+      rngs: for the initial parameters.
+    """
 
     def __init__(
         self,
@@ -29,10 +43,15 @@ class ResNet(nnx.Module):
         *,
         num_classes: int,
         channels: int,
+        stem: str,
+        remat: bool,
         dtype: Any,
         rngs: nnx.Rngs,
     ):
-        self.stem = ConvNorm(channels, widths[0], (3, 3), 1, dtype, rngs)
+        self.shrinks = stem == "7x7"
+        self.remat = remat
+        window, stride = ((7, 7), 2) if self.shrinks else ((3, 3), 1)
+        self.stem = ConvNorm(channels, widths[0], window, stride, dtype, rngs)
         blocks: list[nnx.Module] = []
         features = widths[0]
         for stage, (size, width) in enumerate(zip(stage_sizes, widths, strict=True)):
@@ -45,9 +64,16 @@ class ResNet(nnx.Module):
 
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         x = relu(self.stem(images, train))
+        if self.shrinks:
+            x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        run = nnx.remat(_run, static_argnums=2) if self.remat else _run
         for block in self.blocks:
-            x = block(x, train)
+            x = run(block, x, train)
         return self.head(jnp.mean(x, (1, 2)))
+
+
+def _run(block: nnx.Module, x: jax.Array, train: bool) -> jax.Array:
+    return block(x, train)
 
 
 class BasicBlock(nnx.Module):
@@ -117,8 +143,11 @@ def _shortcut(features: int, width: int, stride: int, dtype: Any, rngs: nnx.Rngs
 _CIFAR_WIDTHS = (16, 32, 64)
 _WIDTHS = (64, 128, 256, 512)
 
-resnet20 = functools.partial(ResNet, BasicBlock, (3, 3, 3), _CIFAR_WIDTHS)
-resnet18 = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), _WIDTHS)
-resnet34 = functools.partial(ResNet, BasicBlock, (3, 4, 6, 3), _WIDTHS)
-resnet50 = functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), _WIDTHS)
-resnet101 = functools.partial(ResNet, Bottleneck, (3, 4, 23, 3), _WIDTHS)
+RESNETS = {
+    "resnet18": functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), _WIDTHS),
+    "resnet20": functools.partial(ResNet, BasicBlock, (3, 3, 3), _CIFAR_WIDTHS),
+    "resnet34": functools.partial(ResNet, BasicBlock, (3, 4, 6, 3), _WIDTHS),
+    "resnet50": functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), _WIDTHS),
+    "resnet101": functools.partial(ResNet, Bottleneck, (3, 4, 23, 3), _WIDTHS),
+}
+"""Called with the keyword arguments of `ResNet`, each makes one."""
