@@ -1,5 +1,6 @@
 """`infer_axes()`: fan-in axes read off the traced computation."""
 
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -124,7 +125,7 @@ def _trace(fn: Callable[..., Any], params: Any, args: Any, kwargs: Any):
         name = getattr(fn, "__name__", f"a {type(fn).__name__}")
         raise ValueError(
             f"infer_axes could not trace {name} called on params and the arguments "
-            f"{shapes} {kwargs or ''}: {type(error).__name__}: {reason}. It must be a function of "
+            f"{reprlib.repr(shapes)} {reprlib.repr(kwargs) if kwargs else ''}: {type(error).__name__}: {reason}. It must be a function of "
             "params, so split an NNX module first; call it with what the model is called with, "
             "example inputs or jax.ShapeDtypeStructs of their shapes and dtypes; bind arguments "
             "that must stay static with functools.partial"
