@@ -121,14 +121,15 @@ def _trace(fn: Callable[..., Any], params: Any, args: Any, kwargs: Any):
         shapes = jax.tree.map(
             lambda leaf: f"{leaf.dtype}{list(leaf.shape)}" if _is_array(leaf) else leaf, args
         )
+        with_what = reprlib.repr(shapes) + (f" {reprlib.repr(kwargs)}" if kwargs else "")
         reason = str(error).partition("\n")[0].rstrip(".")
         name = getattr(fn, "__name__", f"a {type(fn).__name__}")
         raise ValueError(
-            f"infer_axes could not trace {name} called on params and the arguments "
-            f"{reprlib.repr(shapes)} {reprlib.repr(kwargs) if kwargs else ''}: {type(error).__name__}: {reason}. It must be a function of "
-            "params, so split an NNX module first; call it with what the model is called with, "
-            "example inputs or jax.ShapeDtypeStructs of their shapes and dtypes; bind arguments "
-            "that must stay static with functools.partial"
+            f"infer_axes could not trace {name} called on params and the arguments {with_what}: "
+            f"{type(error).__name__}: {reason}. It must be a function of params, so split an NNX "
+            "module first; call it with what the model is called with, example inputs or "
+            "jax.ShapeDtypeStructs of their shapes and dtypes; bind arguments that must stay "
+            "static with functools.partial"
         ) from error
 
 
