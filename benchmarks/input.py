@@ -68,7 +68,7 @@ def bare_rate(contents, seconds):
     done, began, cpu_began = 0, time.monotonic(), time.process_time()
     while time.monotonic() - began < seconds:
         for content in contents:
-            crops.train_image(content, rng, IMAGE_SIZE, SCALE, True)
+            crops.train_image(content, rng, IMAGE_SIZE, SCALE)
         done += len(contents)
     return Rate(done / (time.monotonic() - began), done / (time.process_time() - cpu_began))
 
