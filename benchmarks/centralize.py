@@ -39,7 +39,6 @@ import json
 import math
 import pathlib
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +51,7 @@ import rich.table
 
 import optax_gc
 from benchmarks.machine import machine
+from benchmarks.timing import in_turn, summary
 from configs import cifar100_gc
 from train import compiler, models, optimizers
 from train.data.batches import Batch
@@ -116,29 +116,6 @@ def _normal(shapes: Tree, seed: int, mean: float = 0.0) -> Tree:
         shapes,
         is_leaf=lambda node: isinstance(node, tuple),
     )
-
-
-# Timing
-
-
-def in_turn(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each variant in each round; every round runs them all, in alternating order."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for round_ in range(rounds + 1):
-        for name in list(variants)[:: 1 if round_ % 2 else -1]:
-            start = time.perf_counter()
-            variants[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: np.array(times[1:]) for name, times in seconds.items()}
-
-
-def summary(seconds: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
-    low, median, high = np.percentile(seconds / baseline, (25, 50, 75))
-    return {
-        "milliseconds": 1e3 * float(np.median(seconds)),
-        "ratio": float(median),
-        "ratio_quartiles": [float(low), float(high)],
-    }
 
 
 # One update

@@ -15,30 +15,22 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 
+from benchmarks import made_up
 from benchmarks.machine import machine
 from configs import cifar100_resnet20_gc
-from train import data, experiment
+from train import experiment
 from train.checkpoint import Checkpoints
 from train.clock import Clock
-from train.data.dataset import Dataset, Split
 
 
 class Training:
     """A run on made-up images that never ends."""
 
     def __init__(self, model, images):
-        rng = np.random.default_rng(0)
-
-        def split(count):
-            pixels = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
-            return Split(pixels, rng.integers(0, 100, count).astype(np.int32))
-
-        data.load = lambda config: Dataset(split(images), split(500), num_classes=100)
         config = cifar100_resnet20_gc.get_config()
         config.model.name = model
-        self._run = experiment.prepare(config)
+        self._run = experiment.prepare(config, made_up.dataset(images))
         self.state = self._run.first_state()
         self._programs = self._run.compile(self.state)
         self._done = 0

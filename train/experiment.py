@@ -48,17 +48,21 @@ class Experiment(NamedTuple):
         return Streamed(self.config, self.dataset, self.placement, steps, like)
 
 
-def prepare(config: ConfigDict) -> Experiment:
+def prepare(config: ConfigDict, dataset: Dataset | None = None) -> Experiment:
     """Builds all that a run needs; writes nothing and compiles nothing.
+
+    Args:
+      config: a validated config.
+      dataset: what to train on instead of what `config.data` names.
 
     Raises:
       UserError: the configuration does not fit the data or the devices.
     """
     placement = mesh.place(config)
-    dataset = data.load(config)
-    model = models.build(config, dataset.num_classes, dataset.image_shape)
-    todo = plan.make(config, dataset.num_train)
+    examples = dataset or data.load(config)
+    model = models.build(config, examples.num_classes, examples.image_shape)
+    todo = plan.make(config, examples.num_train)
     learning_rate = optimizers.learning_rate(config, todo)
     axes = models.fan_in_axes(model)
     tx = optimizers.build(config, learning_rate, axes)
-    return Experiment(config, placement, dataset, model, todo, learning_rate, axes, tx)
+    return Experiment(config, placement, examples, model, todo, learning_rate, axes, tx)

@@ -1,0 +1,121 @@
+"""The trainer's loop and its parts; each is called with a number of steps, makes them and waits."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train import compiler, health
+from train.clock import Clock
+from train.config import MAX_INT
+from train.data.batches import Batch
+from train.data.dataset import Dataset
+from train.dispatch import Dispatcher, Programs
+from train.experiment import Experiment
+from train.figures import Figures, for_log
+from train.health import stop_if_sick
+from train.preemption import Preemption
+from train.report import Report
+from train.state import TrainState
+from train.step import make_train_step
+from train.workdir import WorkDir
+
+Loop = Callable[[int], None]
+
+
+def dispatched(run: Experiment, programs: Programs) -> Loop:
+    """The compiled steps over the data set, with nothing of the host's between them."""
+    state, done = run.first_state(), 0
+
+    def train(steps: int) -> None:
+        nonlocal state, done
+        end = done + steps
+        while done < end:
+            last = min(end, programs.reach(done))
+            state, _ = programs.train(state, done, last)
+            done = last
+        jax.block_until_ready(state)
+
+    return train
+
+
+@contextlib.contextmanager
+def whole_loop(
+    run: Experiment, programs: Programs, steps: int, folder: Path
+) -> Iterator[Callable[[], None]]:
+    """What `train.loop` does between two pauses that are `steps` apart, with no test and no save.
+
+    Dispatches as long as in a run, figures read and checked, lines in `metrics.jsonl`, progress.
+    """
+    plan = run.plan._replace(total_steps=MAX_INT, test_every=MAX_INT, save_every=steps)
+    state, done, clock = run.first_state(), 0, Clock()
+    names = health.names(state.params)
+    dispatcher = Dispatcher(plan, programs, Preemption(), run.config.steps_per_dispatch)
+    with Report(WorkDir(folder, run.config), plan, clock, 0) as report:
+
+        def read(first: int, last: int, figures: Figures) -> None:
+            stop_if_sick(figures.health, names, run.config, None)
+            clock.images += (last - first) * plan.batch_size
+            report.advance(last)
+            if plan.logs(last):
+                report.train(last, **for_log(figures, run.config))
+
+        def train() -> None:
+            nonlocal state, done
+            with clock.training():
+                state, done, _ = dispatcher.run(state, done, read)
+            jax.block_until_ready(state)
+
+        yield train
+
+
+def bare_steps(run: Experiment, dataset: Dataset) -> dict[str, Loop]:
+    """The jitted step on one batch that never changes: called in a loop, and in a compiled loop."""
+    train_step = make_train_step(run.config, run.model, run.tx)
+    size = run.config.data.batch_size
+    rows = dataset.train.images[:size], dataset.train.labels[:size], np.ones(size, bool)
+    batch = Batch(*jax.device_put(rows, run.placement.batch))
+
+    def several(state: TrainState, batch: Batch, count: jax.Array) -> TrainState:
+        return jax.lax.fori_loop(0, count, lambda _, state: train_step(state, batch), state)
+
+    def count(steps: int) -> jax.Array:
+        return jax.device_put(np.int32(steps), run.placement.replicated)
+
+    states = [run.first_state(), run.first_state()]
+    one, _ = compiler.compiled(_jitted(train_step, run), states[0], batch)
+    many, _ = compiler.compiled(_jitted(several, run), states[1], batch, count(1))
+
+    def called(steps: int) -> None:
+        for _ in range(steps):
+            states[0] = one(states[0], batch)
+        jax.block_until_ready(states[0])
+
+    def compiled(steps: int) -> None:
+        states[1] = jax.block_until_ready(many(states[1], batch, count(steps)))
+
+    return {"bare step, called": called, "bare step, compiled loop": compiled}
+
+
+def _jitted(function: Callable[..., TrainState], run: Experiment):
+    return jax.jit(function, donate_argnums=0, out_shardings=run.placement.replicated)
+
+
+def products(precision: str) -> tuple[Loop, float]:
+    """Large matrix products one after the other, and the flops of one."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    normal = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
+    left, right = jnp.asarray(normal / np.sqrt(size), precision)  # so that no product overflows
+
+    def chain(left: jax.Array, right: jax.Array, count: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, count, lambda _, product: product @ right, left)
+
+    chained = jax.jit(chain, compiler_options=compiler.options())
+
+    def multiply(count: int) -> None:
+        jax.block_until_ready(chained(left, right, jnp.int32(count)))
+
+    return multiply, 2.0 * size**3
