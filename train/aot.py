@@ -53,7 +53,7 @@ _FIGURES = {  # of a step, in the table's words
     "peak_bytes_per_device": "bytes of memory reserved",
     "all_reduces": "all-reduces",
     "other_collectives": "other collectives",
-    "compile_seconds": "processor seconds to compile",
+    "compile_seconds": "processor seconds",
 }
 
 
