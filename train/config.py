@@ -54,7 +54,7 @@ def default() -> ConfigDict:
             "eval": {"every_epochs": 1, "batch_size": 500},
             "checkpoint": {"every_steps": 0, "keep": 2},  # 0: after every evaluation
             "log_every_steps": 50,
-            "steps_per_dispatch": 0,  # at most; 0: as many as take about a second
+            "steps_per_dispatch": 0,  # at most; 0: as many as take two or three seconds
             "nan_policy": "stop",  # or skip steps that are not finite ...
             "nan_limit": 10,  # ... but stop after more than so many in a row
         }

@@ -14,7 +14,7 @@ from train.plan import Plan
 from train.preemption import Preemption
 from train.state import Sums, TrainState
 
-_SECONDS = 1.0  # of work in a dispatch: long enough to hide its cost, short enough to stop soon
+_SECONDS = 2.5  # of work in a dispatch: long enough to hide its cost, short enough to stop soon
 
 
 class Programs(Protocol):
@@ -42,7 +42,7 @@ class Dispatcher:
     """
 
     def __init__(self, plan: Plan, programs: Programs, preemption: Preemption, steps: int):
-        """Args: steps: the most that a dispatch has; 0 for as many as take about a second."""
+        """Args: steps: the most that a dispatch has; 0 for as many as take two or three seconds."""
         self._plan = plan
         self._programs = programs
         self._preemption = preemption
@@ -78,7 +78,7 @@ class Dispatcher:
 
 
 class _Pace:
-    """The number of steps that take about a second: found once, and the same in all processes."""
+    """The number of steps that take two or three seconds: found once, and the same in all processes."""
 
     def __init__(self, steps: int):
         self._steps = steps
