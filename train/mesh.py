@@ -1,5 +1,6 @@
 """The devices of a run, and where its arrays lie on them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,17 +26,17 @@ class Placement(NamedTuple):
         return -(-batch_size // self.num_devices) * self.num_devices
 
 
-def place(config: ConfigDict) -> Placement:
-    """Lays a mesh over all devices.
+def place(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Placement:
+    """Lays a mesh over all devices, or over those given.
 
     Raises:
       UserError: the batch does not divide over them.
     """
-    count = jax.device_count()
+    count = len(devices or jax.devices())
     if config.data.batch_size % count:
         raise UserError(
             f"config.data.batch_size={config.data.batch_size} does not divide over the {count} "
             f"devices; use a multiple of {count}"
         )
-    mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
     return Placement(NamedSharding(mesh, P()), NamedSharding(mesh, P("data")))
