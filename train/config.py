@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from train import scalars
 from train.errors import UserError, cut, short
 
 
@@ -47,6 +48,7 @@ def default() -> ConfigDict:
                 "step_factor": 0.1,  # ... by this
             },
             "gc": {"mode": "all", "location": "gradient"},
+            "report": {"tensorboard": False},  # needs tensorboardX
             "eval": {"every_epochs": 1, "batch_size": 500},
             "checkpoint": {"every_steps": 0, "keep": 2},  # 0: after every evaluation
             "log_every_steps": 50,
@@ -123,6 +125,8 @@ def validate(config: ConfigDict) -> None:
     if any(value <= 0 for value in given["data.std"]):
         raise _bad("data.std", given["data.std"], "one number above 0 per channel")
     _check_streaming(given)
+    if given["report.tensorboard"]:
+        scalars.check_installed()
 
 
 def check_fields(given: dict[str, Any], known: dict[str, Any], start: str) -> None:

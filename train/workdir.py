@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from train.config import flatten
 from train.errors import UserError, short
 
-# Where the data lies, who decodes it and how many steps are dispatched at once change no result.
-_NOT_COMPUTED = ("data.dir", "data.workers", "steps_per_dispatch")
+# Where the data lies, who decodes it, how many steps are dispatched at once and what is written
+# beside the results change none of them.
+_NOT_COMPUTED = ("data.dir", "data.workers", "steps_per_dispatch", "report.tensorboard")
 
 
 class WorkDir:
@@ -29,6 +30,7 @@ class WorkDir:
         self.config = folder / "config.json"
         self.metrics = folder / "metrics.jsonl"
         self.checkpoints = folder / "checkpoints"
+        self.tensorboard = folder / "tensorboard"
         self.curves = folder / "curves.png"
         self.summary = folder / "summary.json"
         self._fields = json.loads(json.dumps(flatten(config)))

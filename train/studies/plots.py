@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from train.studies import statistics
 from train.studies.summary import ArmResult, Summary
@@ -62,14 +63,17 @@ def _panels(
 ) -> bytes:
     """One small plot for each family, its arms in it."""
     families = list(dict.fromkeys(arm.arm.family for arm in summary.arms))
-    rows = -(-len(families) // 2)
+    columns = min(2, len(families))
+    rows = -(-len(families) // columns)
     figure = _empty(0.5 + 1.75 * rows)
-    grid = figure.subplots(rows, 2, squeeze=False, sharey=True)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in grid.flat[len(families) :]:
         axes.set_axis_off()
-    handles: dict[str, object] = {}
+    handles: dict[str, Line2D] = {}
     for family, axes in zip(families, grid.flat, strict=False):
         axes.set(xscale=scales[0], yscale=scales[1])
+        if scales[1] == "log":
+            _label_few_ticks(axes)
         for arm in summary.arms:
             if arm.arm.family == family:
                 index = summary.study.gc.index(arm.arm.gc)
@@ -81,6 +85,13 @@ def _panels(
     figure.supylabel(ylabel, fontsize=10)
     figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3)
     return _png(figure)
+
+
+def _label_few_ticks(axes: Axes) -> None:
+    """1, 2 and 5 of each decade as plain numbers: Matplotlib's own overlap on small plots."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _curve_of(name: str) -> _Draw:

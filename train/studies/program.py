@@ -127,19 +127,19 @@ class Program:
         if self._finish is None:
             self._finish = self._compiled(self._final_figures, 3, *args)
         params, (test, train, drift, norm) = jax.device_get((now.params, self._finish(*args)))
-        ends = []
+        ends: list[dict[str, Any]] = []
         for index in range(self.width):
             of_test, of_train, of_params, length, how_far = jax.tree.map(
                 lambda leaf, index=index: leaf[index], (test, train, params, norm, drift)
             )
-            of_test, of_train = (
+            test_means, train_means = (
                 {name: _finite(value) for name, value in sums.means().items()}
                 for sums in (of_test, of_train)
             )
             ends.append(
-                of_test
-                | {f"train_{name}": value for name, value in of_train.items()}
-                | {
+                {
+                    **test_means,
+                    **{f"train_{name}": value for name, value in train_means.items()},
                     "mean_drift": _finite(how_far),
                     "params_norm": _finite(length),
                     "params_sha256": sha256(of_params),

@@ -25,6 +25,14 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0; ba
 p.note { font-size: 0.875rem; color: #444; max-width: 75ch; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr));
   gap: 24px; }
+@media (max-width: 600px) {
+  table, tbody, tr, td { display: block; }
+  thead { display: none; }
+  tr { border: 1px solid #ddd; border-radius: 4px; margin: 0 0 12px; padding: 4px 0; }
+  td { display: flex; justify-content: space-between; border: 0; padding: 2px 10px; }
+  td:first-child { font-weight: bold; }
+  td::before { content: attr(data-head); color: #555; font-weight: normal; }
+}
 figure { margin: 0; }
 figure img { width: 100%; max-width: 600px; height: auto; display: block; }
 figcaption { font-size: 0.875rem; color: #444; }
@@ -95,13 +103,17 @@ def as_html(report: Report) -> str:
 
 
 def _table(table: Table) -> str:
-    def row(cells: list[str], tag: str) -> str:
-        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-    rows = "".join(row(cells, "td") for cells in table.rows)
+    names = [html.escape(name) for name in table.head]
+    head = "".join(f"<th>{name}</th>" for name in names)
+    rows = ""
+    for row in table.rows:
+        # The name again in each cell, for screens so narrow that a row becomes a list.
+        cells = zip(names, map(html.escape, row), strict=True)
+        filled = [f'<td data-head="{name}">{cell}</td>' for name, cell in cells]
+        rows += f"<tr>{''.join(filled)}</tr>"
     return (
         f'<h2>{html.escape(table.title)}</h2>\n<div class="scroll"><table>'
-        f"<thead>{row(table.head, 'th')}</thead><tbody>{rows}</tbody></table></div>\n"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>\n"
         f'<p class="note">{html.escape(table.note)}</p>'
     )
 
@@ -131,11 +143,10 @@ def _how(summary: Summary) -> list[str]:
             f"{study.tuning.validation_examples:,} examples cut off the training set, with "
             f"{seeds} other seed(s); the test set was read once, after that."
         )
-    for together in sorted({line["together"] for line in lines}):
-        sentences.append(
-            f"Runs of an arm that differ only in numbers were made by one compiled program, "
-            f"{together}."
-        )
+    together = " or ".join(sorted({line["together"] for line in lines}))
+    sentences.append(
+        f"Runs of an arm that differ only in numbers were made by one compiled program, {together}."
+    )
     made_on = sorted({f"{line['device']}, JAX {line['jax']}" for line in lines})
     days = sorted({line["finished"][:10] for line in lines})
     when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "not yet"

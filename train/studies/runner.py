@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.model_selection import train_test_split
 
-from train import data
+from train import data, models, plan
 from train.data.dataset import Dataset, Split
 from train.errors import Preempted, UserError
 from train.preemption import Preemption
+from train.scalars import Scalars
 from train.studies import choice, grid
 from train.studies.grid import Arm, Family, Run
 from train.studies.program import Program
@@ -33,15 +35,18 @@ class Runner:
     def __init__(
         self,
         study: ConfigDict,
+        folder: Path,
+        datasets: Datasets,
         results: Results,
         progress: StudyProgress,
         preemption: Preemption,
     ):
         self._study = study
+        self._folder = folder
         self._results = results
         self._progress = progress
         self._preemption = preemption
-        self._datasets = load(study)
+        self._datasets = datasets
         count = study.runs_at_once or jax.device_count()
         self._devices = jax.devices()[: min(count, jax.device_count())]
 
@@ -79,6 +84,9 @@ class Runner:
                 for run, of_run in zip(some, figures, strict=True)
             ]
             self._results.append(lines)
+            if self._study.base.report.tensorboard:
+                for line in lines:
+                    _write_scalars(self._folder / "tensorboard", line)
             self._progress.done(lines)
 
     def _after_dispatch(self, steps: int) -> None:
@@ -121,9 +129,13 @@ def load(study: ConfigDict) -> Datasets:
     """Reads the data set, and cuts the validation split off its training set, class by class.
 
     Raises:
-      UserError: it cannot be read, or too many or too few examples are to be cut off.
+      UserError: it cannot be read, the config does not fit it, or too many or too few examples are
+        to be cut off.
     """
     final = data.load(study.base)
+    for family in grid.families(study):
+        plan.make(grid.trainer_config(study, grid.arms(study, family)[0], 0, 1.0), final.num_train)
+    models.build(study.base, final.num_classes, final.image_shape)
     assert isinstance(final, Dataset)  # validate() lets nothing be streamed
     count = study.tuning.validation_examples
     if not count:
@@ -140,6 +152,18 @@ def load(study: ConfigDict) -> Datasets:
     rest, validation = np.sort(rest), np.sort(validation)
     tune = final._replace(train=_part(final.train, rest), test=_part(final.train, validation))
     return Datasets(tune, final)
+
+
+def _write_scalars(folder: Path, line: Line) -> None:
+    """The curve of a run, for TensorBoard."""
+    run = f"{line['optimizer']}-{line['gc']}-{line['kind']}-seed{line['seed']}-{line['key']}"
+    steps = line["curve"]["step"]
+    with Scalars(folder / run) as scalars:
+        for index, step in enumerate(steps):
+            figures = {name: of[index] for name, of in line["curve"].items() if name != "step"}
+            scalars.add(step, "train", figures)
+        split = "validation" if line["kind"] == "tune" else "test"
+        scalars.add(steps[-1], split, {name: line[name] for name in ("loss", "top1", "top5")})
 
 
 def _part(split: Split, ids: np.ndarray) -> Split:

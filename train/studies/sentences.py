@@ -21,7 +21,7 @@ def _of(row: Comparison, summary: Summary) -> str:
     if math.isnan(row.difference.p):
         return f"{what}, one pair of runs gave {figures}: nothing follows from one pair."
     p = "p < 0.001" if row.holm_p < 0.001 else f"p = {row.holm_p:.2g}"
-    known = f"{figures}, {difference.count} pairs, {p}"
+    known = f"{figures}, {difference.n} pairs, {p}"
     if row.holm_p < _SIGNIFICANT:
         verb = "raised" if difference.value > 0 else "lowered"
         return f"{what}, gradient centralization {verb} test top-1 ({known})."

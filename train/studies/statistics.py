@@ -16,12 +16,12 @@ class Mean(NamedTuple):
     Attributes:
       value: the mean; NaN of nothing.
       half_width: of its 95 % interval by Student's t; NaN of fewer than two numbers.
-      count: how many numbers.
+      n: how many numbers.
     """
 
     value: float
     half_width: float
-    count: int
+    n: int
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -73,10 +73,10 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
     """
     differences = [b - a for a, b in zip(first, second, strict=True)]
     of_mean = mean(differences)
-    if of_mean.count < 2:
+    if of_mean.n < 2:
         p = math.nan
     elif np.ptp(differences) <= 1e-12 * max(map(abs, differences)):
-        p = 1.0 if not any(differences) else 2.0 ** (1 - of_mean.count)
+        p = 1.0 if not any(differences) else 2.0 ** (1 - of_mean.n)
     else:
         p = float(stats.ttest_rel(second, first).pvalue)
     return Difference(of_mean, p)

@@ -1,7 +1,6 @@
 """`study()`: the story of a study."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -10,12 +9,11 @@ from rich.table import Table
 
 from train.config import flatten
 from train.preemption import Preemption
-from train.studies import grid, report, tables
+from train.studies import choice, grid, report, runner, tables
 from train.studies import config as configs
 from train.studies.grid import Family
 from train.studies.progress import StudyProgress
 from train.studies.results import Results
-from train.studies.runner import Runner
 from train.studies.summary import Summary, summarize
 
 
@@ -35,37 +33,25 @@ def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None
       Preempted: SIGTERM or SIGINT; the runs that are done are saved.
     """
     configs.validate(config)
+    every = grid.families(config)
     share = grid.share(config, shard or (1, 1))
     results = Results(folder, shard)
+    # Not read where there is nothing to make: reports can be made where the data is not.
+    datasets = None if _missing(config, results, share) == (0, 0) else runner.load(config)
     with results.held(json.loads(json.dumps(flatten(config)))):
-        _make_runs(config, results, share)
+        if datasets:
+            _make_runs(config, folder, results, share, datasets)
         results.gather()
         summary = summarize(config, results.lines)
-        missing = grid.count(config, grid.families(config)) - runs_there(
-            config, results, grid.families(config)
-        )
-        if missing:
-            print(f"this share is done; {missing} runs of other shares are missing in {folder}")
+        runs, _ = _missing(config, results, every)
+        if runs:
+            print(f"this share is done; {runs} runs of other shares are missing in {folder}")
             return summary
         made = report.make(summary)
         files = report.write(made, folder)
     show(made)
     print("\n".join(f"report: {file}" for file in files))
     return summary
-
-
-def runs_there(config: ConfigDict, results: Results, families: Sequence[Family]) -> int:
-    """How many runs of some families are made."""
-    summary = summarize(config, results.lines)
-    finished = {row.arm: row for row in summary.arms}
-    made = 0
-    for family in families:
-        for arm in grid.arms(config, family):
-            tuning = [run.key in results.lines for run in grid.tuning_runs(config, arm)]
-            made += sum(tuning)
-            if arm in finished:
-                made += len(config.seeds)
-    return made
 
 
 def show(made: report.Report) -> None:
@@ -81,16 +67,37 @@ def show(made: report.Report) -> None:
         console.print(f"- {sentence}", markup=False)
 
 
-def _make_runs(config: ConfigDict, results: Results, share: list[Family]) -> None:
+def _make_runs(
+    config: ConfigDict,
+    folder: Path,
+    results: Results,
+    share: list[Family],
+    datasets: runner.Datasets,
+) -> None:
     def table_so_far() -> Table:
         return _for_terminal(tables.comparisons(summarize(config, results.lines)))
 
-    done = runs_there(config, results, share)
-    with (
-        Preemption() as preemption,
-        StudyProgress(grid.count(config, share), done, table_so_far) as progress,
-    ):
-        Runner(config, results, progress, preemption).run(share)
+    count = grid.count(config, share)
+    done = count - _missing(config, results, share)[0]
+    with Preemption() as preemption, StudyProgress(count, done, table_so_far) as progress:
+        runner.Runner(config, folder, datasets, results, progress, preemption).run(share)
+
+
+def _missing(config: ConfigDict, results: Results, families: list[Family]) -> tuple[int, int]:
+    """How many runs of some families are to be made, and how many arms are to be timed."""
+    runs, timings = 0, 0
+    for family in families:
+        first, *others = grid.arms(config, family)
+        for arm in (first, *others):
+            keys = {run.key for run in grid.tuning_runs(config, arm)}
+            rate = None if keys - results.lines.keys() else choice.rate(config, arm, results.lines)
+            if rate:
+                keys |= {run.key for run in grid.final_runs(config, arm, rate.value)}
+            else:
+                runs += len(config.seeds)
+            runs += len(keys - results.lines.keys())
+        timings += sum(grid.timing_key(config, first, arm) not in results.lines for arm in others)
+    return runs, timings
 
 
 def _for_terminal(table: tables.Table) -> Table:
