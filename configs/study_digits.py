@@ -13,7 +13,7 @@ def get_config():
     base.log_every_steps = 10
     config = studies.default(base)
     config.seeds = (0, 1, 2, 3, 4, 5)
-    config.learning_rates.sgd = (0.03, 0.1, 0.3, 1.0, 3.0)
+    config.learning_rates.sgd = (0.1, 0.3, 1.0, 3.0, 10.0)
     config.learning_rates.momentum = (0.003, 0.01, 0.03, 0.1, 0.3)
     config.learning_rates.adagrad = (0.003, 0.01, 0.03, 0.1, 0.3)
     config.learning_rates.rmsprop = (0.0003, 0.001, 0.003, 0.01, 0.03)

@@ -64,7 +64,8 @@ def use_cores(count: int) -> None:
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         import jax
 
-        jax.config.update("jax_num_cpu_devices", count or len(os.sched_getaffinity(0)))
+        mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        jax.config.update("jax_num_cpu_devices", count or mine)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Runner:
         todo = [run for run in runs if run.key not in self._results.lines]
         if not todo:
             return
-        program = programs[todo[0].arm] = self._program(todo[0])
+        program = programs[todo[0].arm] = self._program(runs)
         for some in _in_pieces(todo, program.width):
             self._progress.begin(some, program.total_steps)
             figures = program.train(
@@ -94,10 +94,13 @@ class Runner:
         if self._preemption.requested():
             raise Preempted(f"stopped; {self._progress.runs_done} runs are done and saved")
 
-    def _program(self, run: Run) -> Program:
-        dataset = self._datasets.tune if run.kind == "tune" else self._datasets.final
-        self._progress.compiling(run)
-        return Program(run.config, dataset, self._devices, self._study.runs_per_device)
+    def _program(self, runs: list[Run]) -> Program:
+        """For runs of one arm; on no more devices than they fill, whether some are made or not."""
+        dataset = self._datasets.tune if runs[0].kind == "tune" else self._datasets.final
+        self._progress.compiling(runs[0])
+        per_device = self._study.runs_per_device
+        devices = self._devices[: -(-len(runs) // per_device)]
+        return Program(runs[0].config, dataset, devices, per_device)
 
     def _time(self, family: Family, programs: dict[Arm, Program]) -> None:
         """Times steps of each arm and of the first arm in turn, so that both see the same hours."""
@@ -119,10 +122,9 @@ class Runner:
 
     def _stopwatch(self, arm: Arm, programs: dict[Arm, Program]) -> Callable[[], float]:
         rate = grid.rates(self._study, arm.family)[0]
-        run = grid.final_runs(self._study, arm, rate)[0]
         if arm not in programs:
-            programs[arm] = self._program(run)
-        return programs[arm].time(run.seed, rate, self._study.timing.steps)
+            programs[arm] = self._program(grid.final_runs(self._study, arm, rate))
+        return programs[arm].time(self._study.seeds[0], rate, self._study.timing.steps)
 
 
 def load(study: ConfigDict) -> Datasets:
