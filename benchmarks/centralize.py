@@ -266,7 +266,7 @@ def resnet18_step(gc: bool, batch_size: int) -> Callable[[], None]:
         mask=jnp.ones(batch_size, bool),
     )
     state = jax.jit(lambda: create(model, tx, seed=0))()
-    train_step = make_train_step(config, model, tx)
+    train_step = make_train_step(config, model, tx, config.seed)
     step = jax.jit(train_step, donate_argnums=0)
     compiled = step.lower(state, batch).compile(compiler_options=compiler.options())
     return _repeat(compiled, state, batch)

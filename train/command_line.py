@@ -5,7 +5,7 @@ import re
 import runpy
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from logging import CRITICAL, getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,14 +38,16 @@ class Command(NamedTuple):
     config: ConfigDict  # locked, with its overrides
     workdir: Path
     cluster: Cluster | None  # None: this process alone
+    options: dict[str, str | None]  # a command's own flags; None: not given
 
 
-def parse(argv: list[str], usage: str) -> Command:
+def parse(argv: list[str], usage: str, options: Sequence[str] = ()) -> Command:
     """Reads the command line of a run.
 
     Args:
       argv: the command line, program name first.
       usage: what `--help` prints.
+      options: names of further flags, which take a text.
 
     Raises:
       UserError: a flag, a field or a value is wrong, or the config file does not load.
@@ -57,6 +59,7 @@ def parse(argv: list[str], usage: str) -> Command:
     coordinator = flags.DEFINE_string("coordinator", None, "", flag_values=values)
     num_processes = flags.DEFINE_integer("num_processes", None, "", 1, flag_values=values)
     process_id = flags.DEFINE_integer("process_id", None, "", 0, flag_values=values)
+    own = {name: flags.DEFINE_string(name, None, "", flag_values=values) for name in options}
     config, name = parse_config(argv, usage, values)
     if workdir.value == "":
         raise UserError("--workdir is empty; give it a folder, or leave it out for runs/NAME")
@@ -66,6 +69,7 @@ def parse(argv: list[str], usage: str) -> Command:
         config=config,
         workdir=Path(workdir.value or Path("runs", name)),
         cluster=cluster if distributed.value else None,
+        options={name: holder.value for name, holder in own.items()},
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from train import scalars
 from train.errors import UserError, cut, short
 
 
@@ -51,6 +52,7 @@ def default() -> ConfigDict:
                 "step_factor": 0.1,  # ... by this
             },
             "gc": {"mode": "all", "location": "gradient"},
+            "report": {"tensorboard": False},  # needs tensorboardX
             "eval": {"every_epochs": 1, "batch_size": 500},
             "checkpoint": {"every_steps": 0, "keep": 2},  # 0: after every evaluation
             "log_every_steps": 50,
@@ -107,12 +109,7 @@ def validate(config: ConfigDict) -> None:
       UserError: a field is missing, unknown, of the wrong type or out of its range.
     """
     given, known = flatten(config), flatten(default())
-    if unknown := sorted(given.keys() - known.keys()):
-        raise no_such_field(unknown[0], known)
-    if missing := sorted(known.keys() - given.keys()):
-        raise UserError(f"config.{missing[0]} is missing; start the config from config.default()")
-    for name, value in given.items():
-        _check_type(name, value, known[name])
+    check_fields(given, known, "config.default()")
     for name, choices in _CHOICES.items():
         if given[name] not in choices:
             raise _bad(name, given[name], f"one of {', '.join(choices)}")
@@ -133,6 +130,27 @@ def validate(config: ConfigDict) -> None:
     if any(value <= 0 for value in given["data.std"]):
         raise _bad("data.std", given["data.std"], "one number above 0 per channel")
     _check_streaming(given)
+    if given["report.tensorboard"]:
+        scalars.check_installed()
+
+
+def check_fields(given: dict[str, Any], known: dict[str, Any], start: str) -> None:
+    """Checks the names and the types of a flattened config's fields.
+
+    Args:
+      given: the config's.
+      known: those that there are, with a value of the right type each.
+      start: what a config file should have started from.
+
+    Raises:
+      UserError: a field is missing, unknown or of the wrong type.
+    """
+    if unknown := sorted(given.keys() - known.keys()):
+        raise no_such_field(unknown[0], known)
+    if missing := sorted(known.keys() - given.keys()):
+        raise UserError(f"config.{missing[0]} is missing; start the config from {start}")
+    for name, value in given.items():
+        _check_type(name, value, known[name])
 
 
 def _check_streaming(given: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """A run before its first step: everything that follows from the configuration."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -42,26 +43,31 @@ class Experiment(NamedTuple):
 
     def compile(self, like: TrainState) -> Programs:
         """Compiles the whole step for states like `like`; the data is at hand then."""
-        steps = step.make(self.config, self.model, self.tx, self.learning_rate)
+        steps = step.make(self.config, self.model, self.tx, self.learning_rate, self.config.seed)
         if isinstance(self.dataset, Dataset):
             return OnDevice(self.config, self.dataset, self.placement, steps, like)
         return Streamed(self.config, self.dataset, self.placement, steps, like)
 
 
-def prepare(config: ConfigDict, dataset: Dataset | None = None) -> Experiment:
+def prepare(
+    config: ConfigDict,
+    dataset: "Dataset | Stream | None" = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Experiment:
     """Builds all that a run needs; writes nothing and compiles nothing.
 
     Args:
       config: a validated config.
-      dataset: what to train on instead of what `config.data` names.
+      dataset: if it has been loaded already.
+      devices: to run on; all if None.
 
     Raises:
       UserError: the configuration does not fit the data or the devices.
     """
-    placement = mesh.place(config)
-    examples = dataset or data.load(config)
-    model = models.build(config, examples.num_classes, examples.image_shape)
-    todo = plan.make(config, examples.num_train)
+    placement = mesh.place(config, devices)
+    dataset = dataset or data.load(config)
+    model = models.build(config, dataset.num_classes, dataset.image_shape)
+    todo = plan.make(config, dataset.num_train)
     learning_rate = optimizers.learning_rate(config, todo)
     axes = models.fan_in_axes(model)
     tx = optimizers.build(config, learning_rate, axes)

@@ -65,7 +65,7 @@ def _train(
     names = health.names(now.params)
     with (
         contextlib.closing(run.compile(now)) as programs,
-        Report(work, run.plan, clock, done) as report,
+        Report(work, run.plan, clock, done, run.config.report.tensorboard) as report,
     ):
         dispatcher = Dispatcher(run.plan, programs, preemption, run.config.steps_per_dispatch)
         report.say(opening(run, now, programs.cost))

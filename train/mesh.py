@@ -32,7 +32,7 @@ def place(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Pl
     Raises:
       UserError: the batch does not divide over them.
     """
-    count = jax.device_count() if devices is None else len(devices)
+    count = len(devices or jax.devices())
     if config.data.batch_size % count:
         raise UserError(
             f"config.data.batch_size={config.data.batch_size} does not divide over the {count} "

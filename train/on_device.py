@@ -22,7 +22,11 @@ TrainSteps = Callable[[TrainState, Examples, jax.Array], tuple[TrainState, Figur
 
 
 def make_train_steps(
-    steps: Steps, config: ConfigDict, num_examples: int, sharding: NamedSharding
+    steps: Steps,
+    batch_size: int,
+    num_examples: int,
+    sharding: NamedSharding | None,
+    seed: jax.typing.ArrayLike,
 ) -> TrainSteps:
     """Several steps as one pure function: order, gather, and all that a step does.
 
@@ -30,11 +34,10 @@ def make_train_steps(
     done, and how many steps to make; they must end within the next epoch. How many is not compiled
     in, so all numbers of steps are one program and give the same bits.
     """
-    batch_size = config.data.batch_size
 
     def train_steps(state: TrainState, examples: Examples, where: jax.Array):
         epoch, place, count = where
-        order = two_epochs(config.seed, epoch, num_examples)
+        order = two_epochs(seed, epoch, num_examples)
         mask = jnp.ones(batch_size, bool)
 
         def step(index: jax.Array, state: TrainState) -> TrainState:
@@ -49,7 +52,7 @@ def make_train_steps(
 
 
 def make_evaluate(
-    eval_step: EvalStep, batch_size: int, num_examples: int, sharding: NamedSharding
+    eval_step: EvalStep, batch_size: int, num_examples: int, sharding: NamedSharding | None
 ) -> Callable[[TrainState, Examples], Sums]:
     """A whole split as one pure function, every example counted exactly once."""
 
@@ -88,7 +91,9 @@ class OnDevice:
         self._replicated = placement.replicated
         self._train_split = to_devices(dataset.train, placement.replicated)
         self._test_split = to_devices(dataset.test, placement.replicated)
-        train_steps = make_train_steps(steps, config, self._num_train, placement.batch)
+        train_steps = make_train_steps(
+            steps, self._batch_size, self._num_train, placement.batch, config.seed
+        )
         self._train_steps, self.cost = compiler.compiled(
             jax.jit(train_steps, donate_argnums=0, out_shardings=placement.replicated),
             like,

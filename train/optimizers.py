@@ -46,13 +46,21 @@ def build(
     )
 
 
-def learning_rate(config: ConfigDict, plan: Plan) -> optax.Schedule:
+def learning_rate(
+    config: ConfigDict, plan: Plan, peak: jax.typing.ArrayLike | None = None
+) -> optax.Schedule:
     """The rate of each step, as `config.schedule` describes it.
+
+    Args:
+      config: a validated config.
+      plan: of the run.
+      peak: the highest rate, a scalar that may be traced; `config.optimizer.learning_rate` if None.
 
     Raises:
       UserError: it would be lowered too often.
     """
-    peak, schedule = config.optimizer.learning_rate, config.schedule
+    schedule = config.schedule
+    peak = config.optimizer.learning_rate if peak is None else peak
     warmup = int(schedule.warmup * plan.total_steps)
     match schedule.name:
         case "constant":

@@ -7,9 +7,10 @@ import numpy as np
 
 from train import distributed, plots
 from train.clock import Clock
-from train.metrics import MetricsFile
+from train.metrics import Line, MetricsFile
 from train.plan import Plan
 from train.progress import ProgressBar
+from train.scalars import Scalars
 from train.state import TrainState, sha256
 from train.workdir import WorkDir, write_json, writing
 
@@ -17,12 +18,16 @@ from train.workdir import WorkDir, write_json, writing
 class Report:
     """A context manager: the progress bar lives inside it."""
 
-    def __init__(self, work: WorkDir, plan: Plan, clock: Clock, first_step: int):
+    def __init__(
+        self, work: WorkDir, plan: Plan, clock: Clock, first_step: int, tensorboard: bool = False
+    ):
         self._work = work
         self._plan = plan
         self._clock = clock
         self._metrics = MetricsFile(work.metrics, first_step, writes=distributed.is_first())
         self._progress = ProgressBar(plan, first_step, clock)
+        writes_scalars = tensorboard and distributed.is_first()
+        self._scalars = Scalars(work.tensorboard, first_step) if writes_scalars else None
 
     def __enter__(self) -> "Report":
         self._progress.__enter__()
@@ -30,6 +35,8 @@ class Report:
 
     def __exit__(self, *args) -> None:
         self._progress.__exit__(*args)
+        if self._scalars:
+            self._scalars.__exit__(*args)
 
     def say(self, text: str) -> None:
         """A line for the person who watches, and for no file."""
@@ -37,7 +44,7 @@ class Report:
 
     def train(self, step: int, **figures: float) -> None:
         """Figures of the training steps since the last such line."""
-        line = self._metrics.append(step, "train", epoch=self._plan.epoch(step), **figures)
+        line = self._append(step, "train", figures)
         self._progress.show_train(line)
 
     def advance(self, step: int) -> None:
@@ -50,8 +57,14 @@ class Report:
 
     def test(self, step: int, **figures: float) -> None:
         """Figures of the whole test split after `step` steps."""
-        line = self._metrics.append(step, "test", epoch=self._plan.epoch(step), **figures)
+        line = self._append(step, "test", figures)
         self._progress.show_test(line)
+
+    def _append(self, step: int, split: str, figures: dict[str, float]) -> Line:
+        line = self._metrics.append(step, split, epoch=self._plan.epoch(step), **figures)
+        if self._scalars:
+            self._scalars.add(step, split, {name: line[name] for name in figures})
+        return line
 
     def finish(self, state: TrainState, title: str) -> dict[str, Any]:
         """Draws the curves and, last of all, writes the summary."""

@@ -45,7 +45,9 @@ class TrainState(NamedTuple):
     health: Health
 
 
-def create(model: Model, tx: optax.GradientTransformation, seed: int) -> TrainState:
+def create(
+    model: Model, tx: optax.GradientTransformation, seed: jax.typing.ArrayLike
+) -> TrainState:
     """The state before the first step, a pure function of `seed`."""
     params, stats = model.init(jax.random.key(seed))
     return TrainState(

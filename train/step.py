@@ -33,17 +33,21 @@ def make(
     model: Model,
     tx: optax.GradientTransformation,
     learning_rate: optax.Schedule,
+    seed: jax.typing.ArrayLike,
 ) -> Steps:
-    """All that a run computes with its data."""
+    """All that a run computes with its data; `seed` may be traced."""
     return Steps(
-        train=make_train_step(config, model, tx),
+        train=make_train_step(config, model, tx, seed),
         figures=lambda state: figures.of(state, learning_rate),
         evaluate=make_eval_step(config, model),
     )
 
 
 def make_train_step(
-    config: ConfigDict, model: Model, tx: optax.GradientTransformation
+    config: ConfigDict,
+    model: Model,
+    tx: optax.GradientTransformation,
+    seed: jax.typing.ArrayLike,
 ) -> TrainStep:
     """Augment, differentiate, update. The random numbers are those of (seed, step).
 
@@ -52,7 +56,7 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
         images = normalize(augment(key, batch.images, config), config)
 
         def loss_fn(params):

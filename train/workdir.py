@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from train.config import flatten
 from train.errors import UserError, short
 
-# Where the data lies, who decodes it and how many steps are dispatched at once change no result.
-_NOT_COMPUTED = ("data.dir", "data.workers", "steps_per_dispatch")
+# Where the data lies, who decodes it, how many steps are dispatched at once and what is written
+# beside the results change none of them.
+_NOT_COMPUTED = ("data.dir", "data.workers", "steps_per_dispatch", "report.tensorboard")
 
 
 class WorkDir:
@@ -29,6 +30,7 @@ class WorkDir:
         self.config = folder / "config.json"
         self.metrics = folder / "metrics.jsonl"
         self.checkpoints = folder / "checkpoints"
+        self.tensorboard = folder / "tensorboard"
         self.curves = folder / "curves.png"
         self.summary = folder / "summary.json"
         self._fields = json.loads(json.dumps(flatten(config)))
@@ -58,14 +60,7 @@ class WorkDir:
         with self._explained("write to"):
             self.folder.mkdir(parents=True, exist_ok=True)
             # On the folder itself: a lock that leaves no file, and that a kill cannot leave behind.
-            self._lock = os.open(self.folder, os.O_RDONLY)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another run is working in {self.folder}; wait for it, or use another "
-                    "--workdir"
-                ) from None
+            self._lock = lock(self.folder)
             self._refuse_if_not_ours()
             write_json(self.config, self._fields)
 
@@ -110,6 +105,27 @@ class WorkDir:
                 f"{self.folder} holds a run of another configuration ({'; '.join(differences)}); "
                 "use another --workdir, or the configuration of that run"
             )
+
+
+def lock(path: Path, shared: bool = False) -> int:
+    """Holds a file or a folder until the descriptor that it returns is closed.
+
+    Args:
+      path: is there.
+      shared: with others that hold it so.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(
+            f"another run is working in {path}; wait for it, or use another --workdir"
+        ) from None
+    return descriptor
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 # Compiling is half of a start, and the processes of a test file compile the same few programs.
-_PROGRAMS = tempfile.TemporaryDirectory(prefix="programs-")
-atexit.register(_PROGRAMS.cleanup)
+PROGRAMS = tempfile.TemporaryDirectory(prefix="programs-")
+atexit.register(PROGRAMS.cleanup)
 
 
 def start(workdir, *overrides, devices=1, config="digits_gc", compile_anew=False, **options):
@@ -24,7 +24,7 @@ def start(workdir, *overrides, devices=1, config="digits_gc", compile_anew=False
     command = [sys.executable, "-m", "train", "--config", f"configs/{config}.py"]
     environment = {"JAX_NUM_CPU_DEVICES": str(devices)}
     if not compile_anew:
-        environment["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS.name
+        environment["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
     return subprocess.Popen(
         [*command, "--workdir", str(workdir), *overrides],
         cwd=ROOT,

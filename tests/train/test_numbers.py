@@ -66,7 +66,7 @@ class Training:
         run_ = experiment.prepare(config)
         model = fragile(run_.model)
         self.state = create(model, run_.tx, 0)
-        self.step = jax.jit(make_train_step(config, model, run_.tx))
+        self.step = jax.jit(make_train_step(config, model, run_.tx, config.seed))
         self.shape = (BATCH, *model.image_shape)
 
     def batch(self, bad):

@@ -33,14 +33,15 @@ class Recorder:
 
     def __init__(self, num_examples, batch_size, total_steps):
         config = configs.default()
-        config.seed, config.data.batch_size = SEED, batch_size
+        config.data.batch_size = batch_size
         self.num_examples, self.batch_size = num_examples, batch_size
         batch = mesh.place(config).batch if batch_size % 8 == 0 else None
         one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         self.split = Examples(*map(jnp.asarray, numbered(num_examples)))
         self.seen = jnp.full((total_steps, batch_size), -1, jnp.int32)
         steps = Steps(self.record, figures=lambda state: state.step, evaluate=None)
-        self.loop = jax.jit(make_train_steps(steps, config, num_examples, batch or one_device))
+        loop = make_train_steps(steps, batch_size, num_examples, batch or one_device, SEED)
+        self.loop = jax.jit(loop)
 
     @staticmethod
     def record(state, batch: Batch):

@@ -42,15 +42,18 @@ def to_devices(split: Split, sharding: NamedSharding) -> Examples:
     return Examples(put(split.images), put(split.labels))
 
 
-def take(examples: Examples, ids: jax.Array, mask: jax.Array, sharding: NamedSharding) -> Batch:
+def take(
+    examples: Examples, ids: jax.Array, mask: jax.Array, sharding: NamedSharding | None
+) -> Batch:
     """Those of `ids`, gathered by each device for its own rows.
 
     Args:
       examples: of which to take.
       ids: int32, (batch,), all in range.
       mask: bool, (batch,).
-      sharding: of the batch's first axis.
+      sharding: of the batch's first axis; None for a batch that lies on one device.
     """
-    ids, mask = jax.lax.with_sharding_constraint((ids, mask), sharding)
+    if sharding is not None:
+        ids, mask = jax.lax.with_sharding_constraint((ids, mask), sharding)
     images, labels = (array.at[ids].get(mode="promise_in_bounds") for array in examples)
     return Batch(images, labels, mask)

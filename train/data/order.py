@@ -13,13 +13,13 @@ import numpy as np
 _ORDER = 2**32 - 1  # no step has this number, so the order's keys are not those of a step
 
 
-def epoch_order(seed: int, epoch: jax.Array, num_examples: int) -> jax.Array:
+def epoch_order(seed: jax.typing.ArrayLike, epoch: jax.Array, num_examples: int) -> jax.Array:
     """The examples of one epoch, each once: int32, (num_examples,)."""
     key = jax.random.fold_in(jax.random.key(seed), _ORDER)
     return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
 
 
-def two_epochs(seed: int, epoch: jax.Array, num_examples: int) -> jax.Array:
+def two_epochs(seed: jax.typing.ArrayLike, epoch: jax.Array, num_examples: int) -> jax.Array:
     """The examples of an epoch and of the next one: int32, (2 * num_examples,)."""
     return jnp.concatenate([epoch_order(seed, epoch + more, num_examples) for more in (0, 1)])
 

@@ -1,0 +1,25 @@
+"""Does GC help on CIFAR-100, with the recipe of its authors? For GPUs, one run on each.
+
+`study_cifar100.py` is ResNet-18, `study_cifar100.py:resnet50` ResNet-50, or any other model. Each
+of the 60 runs has 200 epochs, half of them to choose among three rates with the authors' in the
+middle; `--shard I/5` gives each of five machines an optimizer.
+"""
+
+from configs import cifar100_gc
+from train.studies import config as studies
+
+
+def get_config(model="resnet18"):
+    base = cifar100_gc.get_config()
+    base.model.name = model
+    base.log_every_steps = 391  # an epoch
+    config = studies.default(base)
+    config.seeds = (0, 1, 2)
+    config.learning_rates.sgd = (0.03, 0.1, 0.3)
+    config.learning_rates.momentum = (0.03, 0.1, 0.3)
+    config.learning_rates.adagrad = (0.003, 0.01, 0.03)
+    config.learning_rates.rmsprop = (0.0003, 0.001, 0.003)
+    config.learning_rates.adam = (0.0003, 0.001, 0.003)
+    config.tuning.validation_examples = 5000
+    config.target_loss = 1.0
+    return config

@@ -1,0 +1,24 @@
+"""Does GC help ResNet-20 on CIFAR-100? Momentum and Adam, three seeds: a laptop's night.
+
+24 runs of 10 epochs, half of them to choose rates. At 500 images per second that is 7 hours.
+"""
+
+from configs import cifar100_resnet20_gc
+from train.studies import config as studies
+
+
+def get_config():
+    base = cifar100_resnet20_gc.get_config()
+    base.num_epochs = 10
+    base.log_every_steps = 100
+    config = studies.default(base)
+    config.optimizers = ("momentum", "adam")
+    config.seeds = (0, 1, 2)
+    config.learning_rates.momentum = (0.03, 0.1, 0.3)
+    config.learning_rates.adam = (0.001, 0.003, 0.01)
+    config.tuning.validation_examples = 5000
+    config.target_loss = 2.0
+    config.timing.steps = 5
+    # One run after the other: a ResNet's convolutions use all cores by themselves.
+    config.runs_at_once = 1
+    return config

@@ -1,0 +1,109 @@
+"""`study()`: the story of a study."""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from train.config import flatten
+from train.preemption import Preemption
+from train.studies import choice, grid, report, runner, tables
+from train.studies import config as configs
+from train.studies.grid import Family
+from train.studies.progress import StudyProgress
+from train.studies.results import Results
+from train.studies.summary import Summary, summarize
+
+
+def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None) -> Summary:
+    """Makes the runs that are missing, then the report if all are there.
+
+    Args:
+      config: see `train.studies.config.default`.
+      folder: the work folder.
+      shard: I of N, from 1; None for all.
+
+    Returns:
+      What the results say, those of other shards included.
+
+    Raises:
+      UserError: something that a person can mend; no run that was made is lost.
+      Preempted: SIGTERM or SIGINT; the runs that are done are saved.
+    """
+    configs.validate(config)
+    every = grid.families(config)
+    share = grid.share(config, shard or (1, 1))
+    results = Results(folder, shard)
+    # Not read where there is nothing to make: reports can be made where the data is not.
+    datasets = None if _missing(config, results, share) == (0, 0) else runner.load(config)
+    with results.held(json.loads(json.dumps(flatten(config)))):
+        if datasets:
+            _make_runs(config, folder, results, share, datasets)
+        results.gather()
+        summary = summarize(config, results.lines)
+        runs, _ = _missing(config, results, every)
+        if runs:
+            print(f"this share is done; {runs} runs of other shares are missing in {folder}")
+            return summary
+        made = report.make(summary)
+        files = report.write(made, folder)
+    show(made)
+    print("\n".join(f"report: {file}" for file in files))
+    return summary
+
+
+def show(made: report.Report) -> None:
+    """Prints a report."""
+    width = None if (console := Console(highlight=False)).is_terminal else 160
+    console = Console(highlight=False, width=width)
+    console.print(f"\n{made.title}\n", style="bold", markup=False)
+    for table in made.tables:
+        console.print(_for_terminal(table))
+        console.print(table.note, markup=False, style="dim")
+        console.print()
+    for sentence in made.sentences:
+        console.print(f"- {sentence}", markup=False)
+
+
+def _make_runs(
+    config: ConfigDict,
+    folder: Path,
+    results: Results,
+    share: list[Family],
+    datasets: runner.Datasets,
+) -> None:
+    def table_so_far() -> Table:
+        return _for_terminal(tables.comparisons(summarize(config, results.lines)))
+
+    count = grid.count(config, share)
+    done = count - _missing(config, results, share)[0]
+    with Preemption() as preemption, StudyProgress(count, done, table_so_far) as progress:
+        runner.Runner(config, folder, datasets, results, progress, preemption).run(share)
+
+
+def _missing(config: ConfigDict, results: Results, families: list[Family]) -> tuple[int, int]:
+    """How many runs of some families are to be made, and how many arms are to be timed."""
+    runs, timings = 0, 0
+    for family in families:
+        first, *others = grid.arms(config, family)
+        for arm in (first, *others):
+            keys = {run.key for run in grid.tuning_runs(config, arm)}
+            rate = None if keys - results.lines.keys() else choice.rate(config, arm, results.lines)
+            if rate:
+                keys |= {run.key for run in grid.final_runs(config, arm, rate.value)}
+            else:
+                runs += len(config.seeds)
+            runs += len(keys - results.lines.keys())
+        timings += sum(grid.timing_key(config, first, arm) not in results.lines for arm in others)
+    return runs, timings
+
+
+def _for_terminal(table: tables.Table) -> Table:
+    shown = Table(title=table.title, title_justify="left")
+    for column, head in enumerate(table.head):
+        shown.add_column(head, justify="left" if column == 0 else "right")
+    for row in table.rows:
+        shown.add_row(*row)
+    return shown

@@ -1,0 +1,144 @@
+"""What the runs of a study say: each arm, and each arm against the first of its family."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from train.studies import choice, grid, statistics
+from train.studies.choice import Rate
+from train.studies.grid import Arm
+from train.studies.results import Line
+from train.studies.statistics import Difference, Mean
+
+
+class ArmResult(NamedTuple):
+    """The reported runs of one arm; accuracies are in percent.
+
+    Attributes:
+      arm: which.
+      rate: its learning rate and how it was chosen.
+      lines: of `results.jsonl`, in the order of the config's seeds.
+      top1: on the test split after the last step.
+      gap: top-1 on the training split without augmentation, less that on the test split.
+      reached: how many runs reached the target loss.
+      steps_to_target: median over the seeds; inf if most never reached it.
+      removed: the share of the squared gradient norm that GC removed; NaN without GC.
+      drift: how far the weights left their hyperplanes, as a share of their norm.
+    """
+
+    arm: Arm
+    rate: Rate
+    lines: list[Line]
+    top1: Mean
+    gap: Mean
+    reached: int
+    steps_to_target: float
+    removed: float
+    drift: Mean
+
+
+class Comparison(NamedTuple):
+    """An arm against the first of its family, seed by seed; differences are in points.
+
+    Attributes:
+      without: the first arm.
+      with_gc: the other.
+      difference: of top-1, the other less the first.
+      holm_p: its p-value, corrected for all comparisons of the study.
+      time_ratio: seconds of the other over those of the first: median, lower and upper quartile.
+      pairs_timed: how many of them.
+    """
+
+    without: ArmResult
+    with_gc: ArmResult
+    difference: Difference
+    holm_p: float
+    time_ratio: tuple[float, float, float]
+    pairs_timed: int
+
+
+class Summary(NamedTuple):
+    """All that a report tells."""
+
+    study: ConfigDict
+    arms: list[ArmResult]
+    comparisons: list[Comparison]
+
+
+def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
+    """Reads a study's results; arms that have runs to be made yet are left out.
+
+    Args:
+      study: a validated config.
+      lines: results by key.
+    """
+    results: dict[Arm, ArmResult] = {}
+    for family in grid.families(study):
+        for arm in grid.arms(study, family):
+            if result := _arm(study, arm, lines):
+                results[arm] = result
+    pairs = [
+        (results[first], results[arm])
+        for family in grid.families(study)
+        for first, *others in [grid.arms(study, family)]
+        for arm in others
+        if first in results and arm in results
+    ]
+    differences = [
+        statistics.paired_difference(_percent(a.lines, "top1"), _percent(b.lines, "top1"))
+        for a, b in pairs
+    ]
+    corrected = statistics.holm([difference.p for difference in differences])
+    comparisons = []
+    for (a, b), difference, holm_p in zip(pairs, differences, corrected, strict=True):
+        timed = lines.get(grid.timing_key(study, a.arm, b.arm), {}).get("seconds", [])
+        ratio = statistics.median_ratio(timed)
+        comparisons.append(Comparison(a, b, difference, holm_p, ratio, len(timed)))
+    return Summary(study, list(results.values()), comparisons)
+
+
+def steps_to(target: float, line: Line) -> float:
+    """The steps after which the training loss, a mean since the point before, was at most `target`.
+
+    Returns:
+      A number of steps; inf if it never was.
+    """
+    points = zip(line["curve"]["step"], line["curve"]["loss"], strict=True)
+    return next((step for step, loss in points if loss is not None and loss <= target), math.inf)
+
+
+def _arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> ArmResult | None:
+    if any(run.key not in lines for run in grid.tuning_runs(study, arm)):
+        return None
+    rate = choice.rate(study, arm, lines)
+    runs = grid.final_runs(study, arm, rate.value)
+    if any(run.key not in lines for run in runs):
+        return None
+    of_arm = [lines[run.key] for run in runs]
+    steps = [steps_to(study.target_loss, line) for line in of_arm]
+    top1, train_top1 = _percent(of_arm, "top1"), _percent(of_arm, "train_top1")
+    drifts = [_ratio(line["mean_drift"], line["params_norm"]) for line in of_arm]
+    removed = [value for line in of_arm for value in line["curve"]["gc_removed_fraction"]]
+    measured = [value for value in removed if value is not None]
+    return ArmResult(
+        arm=arm,
+        rate=rate,
+        lines=of_arm,
+        top1=statistics.mean(top1),
+        gap=statistics.mean([a - b for a, b in zip(train_top1, top1, strict=True)]),
+        reached=sum(map(math.isfinite, steps)),
+        steps_to_target=sorted(steps)[(len(steps) - 1) // 2],
+        removed=float(np.mean(measured)) if measured and arm.gc != "none" else math.nan,
+        drift=statistics.mean(drifts),
+    )
+
+
+def _percent(lines: list[Line], figure: str) -> list[float]:
+    return [100 * line[figure] for line in lines]
+
+
+def _ratio(part: float | None, whole: float | None) -> float:
+    return math.nan if part is None or not whole else part / whole
