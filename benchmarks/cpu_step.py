@@ -104,7 +104,9 @@ def one_by_one(run: experiment.Experiment, like: TrainState) -> Advance:
     assert isinstance(run.dataset, Dataset)
     images, labels = (array[:count] for array in run.dataset.train)
     batch = Batch(*jax.device_put((images, labels, np.ones(count, bool))))
-    step = jax.jit(make_train_step(run.config, run.model, run.tx), donate_argnums=0)
+    step = jax.jit(
+        make_train_step(run.config, run.model, run.tx, run.config.seed), donate_argnums=0
+    )
     program, _ = compiler.compiled(step, like, batch)
 
     def advance(state: TrainState, steps: int) -> TrainState:

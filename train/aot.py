@@ -166,7 +166,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
         jax.eval_shape(lambda: state.create(model, tx, config.seed)),
     )
     batch = batches.shapes(config.data.batch_size, known.image_shape, placement.batch)
-    steps = step.make(config, model, tx, rate)
+    steps = step.make(config, model, tx, rate, config.seed)
     lowered = streamed.jit_train_step(steps, placement).lower(like, batch)
     start = time.process_time()
     try:

@@ -78,7 +78,7 @@ class Dispatcher:
 
 
 class _Pace:
-    """The number of steps that take two or three seconds: found once, and the same in all processes."""
+    """How many steps take two or three seconds: found once, and the same in all processes."""
 
     def __init__(self, steps: int):
         self._steps = steps

@@ -71,4 +71,4 @@ def prepare(
     learning_rate = optimizers.learning_rate(config, todo)
     axes = models.fan_in_axes(model)
     tx = optimizers.build(config, learning_rate, axes)
-    return Experiment(config, placement, examples, model, todo, learning_rate, axes, tx)
+    return Experiment(config, placement, dataset, model, todo, learning_rate, axes, tx)
