@@ -22,9 +22,11 @@ _STYLES = ("-", "--", "-.", ":", "-")  # so that lines that coincide can both be
 
 def draw(summary: Summary) -> dict[str, bytes]:
     """All plots that there is something for: what each shows, and its PNG."""
-    plots = {"Test top-1 with GC less that without, by seed": _differences(summary)}
+    plots = {}
+    if summary.comparisons:
+        plots["Test top-1 with GC less that without, by seed"] = _differences(summary)
     for title, name in (("Training loss", "loss"), ("Norm of the gradient", "gradient_norm")):
-        plots[f"{title}, mean over the seeds and its 95 % interval"] = _panels(
+        plots[f"{title}, geometric mean over the seeds and its 95 % interval"] = _panels(
             summary, "step", title.lower(), _curve_of(name), ("linear", "log")
         )
     if any(arm.rate.tried for arm in summary.arms):
@@ -37,7 +39,7 @@ def draw(summary: Summary) -> dict[str, bytes]:
 def _differences(summary: Summary) -> bytes:
     """Every pair as a dot, and the mean with its interval."""
     rows = summary.comparisons
-    figure, axes = _figure(0.9 + 0.45 * max(len(rows), 1))
+    figure, axes = _figure(0.9 + 0.45 * len(rows))
     rng = np.random.default_rng(0)
     for place, row in enumerate(rows):
         pairs = zip(row.without.lines, row.with_gc.lines, strict=True)
@@ -98,25 +100,23 @@ def _curve_of(name: str) -> _Draw:
     def draw_arm(axes: Axes, arm: ArmResult, style: dict) -> Line2D:
         steps = arm.lines[0]["curve"]["step"]
         curves = np.array([line["curve"][name] for line in arm.lines], float)  # None is NaN
-        middle, half = _bands(curves)
-        axes.fill_between(
-            steps,
-            np.maximum(middle - half, np.nanmin(curves) if curves.size else 0),
-            middle + half,
-            color=style["color"],
-            alpha=0.25,
-            linewidth=0,
-        )
+        middle, low, high = _bands(curves)
+        axes.fill_between(steps, low, high, color=style["color"], alpha=0.25, linewidth=0)
         return axes.plot(steps, middle, **style)[0]
 
     return draw_arm
 
 
-def _bands(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the seeds at each point, and half of its interval; (seeds, points) to (points,)."""
-    points = [statistics.mean(list(column)) for column in curves.T]
+def _bands(curves: np.ndarray) -> list[np.ndarray]:
+    """Geometric mean over the seeds at each point and its interval; (seeds, points) to (points,).
+
+    Of logarithms, because the axis is logarithmic and the interval must not reach below 0.
+    """
+    logs = np.log(np.maximum(curves, np.finfo(np.float32).tiny))
+    points = [statistics.mean(list(column)) for column in logs.T]
     middle = np.array([point.value for point in points])
-    return middle, np.nan_to_num([point.half_width for point in points])
+    half = np.nan_to_num([point.half_width for point in points])
+    return [np.exp(middle), np.exp(middle - half), np.exp(middle + half)]
 
 
 def _sensitivity(axes: Axes, arm: ArmResult, style: dict) -> Line2D:

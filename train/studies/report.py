@@ -61,10 +61,11 @@ class Report(NamedTuple):
 def make(summary: Summary) -> Report:
     """Everything but the writing."""
     base = summary.study.base
+    compared = [tables.comparisons(summary)] if summary.comparisons else []
     return Report(
         title=f"Does gradient centralization help? {base.model.name} on {base.data.name}",
         how=_how(summary),
-        tables=[tables.comparisons(summary), tables.arms(summary)],
+        tables=[*compared, tables.arms(summary)],
         sentences=quotable(summary),
         plots=plots.draw(summary),
     )
