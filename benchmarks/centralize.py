@@ -257,11 +257,11 @@ def resnet18_step(gc: bool, batch_size: int) -> Callable[[], None]:
     config = cifar100_gc.get_config()
     config.gc.mode = "all" if gc else "none"
     config.data.batch_size = batch_size
-    model = models.build(config, num_classes=100, image_shape=(32, 32, 3))
+    model = models.build(config, num_classes=100, input_shape=(32, 32, 3))
     tx = optimizers.build(config, optax.constant_schedule(0.1), models.fan_in_axes(model))
     rng = np.random.default_rng(0)
     batch = Batch(
-        images=jnp.asarray(rng.integers(0, 256, (batch_size, 32, 32, 3), np.uint8)),
+        inputs=jnp.asarray(rng.integers(0, 256, (batch_size, 32, 32, 3), np.uint8)),
         labels=jnp.asarray(rng.integers(0, 100, batch_size, np.int32)),
         mask=jnp.ones(batch_size, bool),
     )

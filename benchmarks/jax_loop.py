@@ -76,7 +76,7 @@ def bare_steps(run: Experiment, dataset: Dataset) -> dict[str, Loop]:
     """The jitted step on one batch that never changes: called in a loop, and in a compiled loop."""
     train_step = make_train_step(run.config, run.model, run.tx, run.config.seed)
     size = run.config.data.batch_size
-    rows = dataset.train.images[:size], dataset.train.labels[:size], np.ones(size, bool)
+    rows = dataset.train.inputs[:size], dataset.train.labels[:size], np.ones(size, bool)
     batch = Batch(*jax.device_put(rows, run.placement.batch))
 
     def several(state: TrainState, batch: Batch, count: jax.Array) -> TrainState:

@@ -42,7 +42,7 @@ class Loop:
         self._config, self._device = config, device
         self._data_device = device if way.data_on_device else "cpu"
         self._layout = torch.channels_last if way.channels_last else torch.contiguous_format
-        self._images = torch.from_numpy(dataset.train.images).to(self._data_device)
+        self._images = torch.from_numpy(dataset.train.inputs).to(self._data_device)
         self._labels = torch.from_numpy(dataset.train.labels).long().to(self._data_device)
         self._order, self._place = torch.empty(0, dtype=torch.long), 0
         self._mean = torch.tensor(config.data.mean, device=self._data_device)

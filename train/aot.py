@@ -155,7 +155,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
 
     placement = mesh.place(config, devices)
     known = data.describe(config)
-    model = models.build(config, known.num_classes, known.image_shape)
+    model = models.build(config, known.num_classes, known.input_shape)
     # How long an epoch is matters to the rates of a schedule alone, which are constants in the
     # program; where the set is not prepared one batch stands for it.
     todo = plan.make(config, known.num_train or config.data.batch_size)
@@ -165,7 +165,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated),
         jax.eval_shape(lambda: state.create(model, tx, config.seed)),
     )
-    batch = batches.shapes(config.data.batch_size, known.image_shape, placement.batch)
+    batch = batches.shapes(config.data.batch_size, known.input_shape, placement.batch)
     steps = step.make(config, model, tx, rate, config.seed)
     lowered = streamed.jit_train_step(steps, placement).lower(like, batch)
     start = time.process_time()

@@ -66,7 +66,7 @@ def prepare(
     """
     placement = mesh.place(config, devices)
     dataset = dataset or data.load(config)
-    model = models.build(config, dataset.num_classes, dataset.image_shape)
+    model = models.build(config, dataset.num_classes, dataset.input_shape)
     todo = plan.make(config, dataset.num_train)
     learning_rate = optimizers.learning_rate(config, todo)
     axes = models.fan_in_axes(model)

@@ -57,7 +57,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        images = normalize(augment(key, batch.images, config), config)
+        images = normalize(augment(key, batch.inputs, config), config)
 
         def loss_fn(params):
             logits, stats = model.apply(params, state.stats, images, True)
@@ -89,7 +89,7 @@ def make_eval_step(config: ConfigDict, model: Model) -> EvalStep:
     """Scores one batch with the running statistics; masked examples count for nothing."""
 
     def eval_step(params: Any, stats: Any, sums: Sums, batch: Batch) -> Sums:
-        logits, _ = model.apply(params, stats, normalize(batch.images, config), False)
+        logits, _ = model.apply(params, stats, normalize(batch.inputs, config), False)
         return jax.tree.map(jnp.add, sums, _score(logits, batch))
 
     return eval_step

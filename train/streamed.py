@@ -53,7 +53,7 @@ class Streamed:
         self._next_step = int(like.step)
         self._batches: Batches = stream.train_batches(self._next_step)
         self._eval_batch = placement.round_up(min(config.eval.batch_size, stream.num_test))
-        batch = shapes(config.data.batch_size, stream.image_shape, placement.batch)
+        batch = shapes(config.data.batch_size, stream.input_shape, placement.batch)
         self._train_step, self.cost = compiler.compiled(
             jit_train_step(steps, placement), like, batch
         )

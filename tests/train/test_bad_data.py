@@ -237,8 +237,8 @@ def test_a_set_that_tfds_does_not_know_is_read_from_its_folder(good):
     config.data.name, config.data.dir = "blobs", str(good)
     dataset = data.load(config)
     assert dataset.num_classes == 3
-    assert dataset.train.images.shape == (64, 8, 8, 1)
-    np.testing.assert_array_equal(dataset.test.images[:, 0, 0, 0], np.arange(16))
+    assert dataset.train.inputs.shape == (64, 8, 8, 1)
+    np.testing.assert_array_equal(dataset.test.inputs[:, 0, 0, 0], np.arange(16))
     np.testing.assert_array_equal(dataset.test.labels, np.arange(16) % 3)
 
 

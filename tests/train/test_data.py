@@ -22,19 +22,19 @@ has_cifar100 = pytest.mark.skipif(
 
 def test_digits_are_split_by_class_and_always_the_same_way():
     first, second = digits.load(), digits.load()
-    assert first.train.images.shape == (1437, 8, 8, 1)
-    assert first.test.images.shape == (360, 8, 8, 1)
-    assert first.train.images.dtype == np.uint8
-    assert first.train.images.max() == 255
+    assert first.train.inputs.shape == (1437, 8, 8, 1)
+    assert first.test.inputs.shape == (360, 8, 8, 1)
+    assert first.train.inputs.dtype == np.uint8
+    assert first.train.inputs.max() == 255
     assert first.train.labels.dtype == np.int32
     shares = np.bincount(first.test.labels) / np.bincount(
         np.concatenate([first.train.labels, first.test.labels])
     )
     np.testing.assert_allclose(shares, 0.2, atol=0.01)
     for split in ("train", "test"):
-        np.testing.assert_array_equal(getattr(first, split).images, getattr(second, split).images)
-    seen = {image.tobytes() for image in first.train.images}
-    assert not any(image.tobytes() in seen for image in first.test.images)
+        np.testing.assert_array_equal(getattr(first, split).inputs, getattr(second, split).inputs)
+    seen = {image.tobytes() for image in first.train.inputs}
+    assert not any(image.tobytes() in seen for image in first.test.inputs)
 
 
 @has_cifar100
@@ -43,12 +43,12 @@ def test_cifar100_is_read_without_tensorflow():
     config.data.name = "cifar100"
     config.data.mean = config.data.std = (0.5, 0.5, 0.5)
     dataset = data.load(config)
-    assert dataset.train.images.shape == (50_000, 32, 32, 3)
-    assert dataset.test.images.shape == (10_000, 32, 32, 3)
+    assert dataset.train.inputs.shape == (50_000, 32, 32, 3)
+    assert dataset.test.inputs.shape == (10_000, 32, 32, 3)
     assert dataset.num_classes == 100
     assert set(np.bincount(dataset.train.labels)) == {500}
     assert set(np.bincount(dataset.test.labels)) == {100}
-    means = dataset.train.images.mean((0, 1, 2)) / 255
+    means = dataset.train.inputs.mean((0, 1, 2)) / 255
     np.testing.assert_allclose(means, (0.507, 0.487, 0.441), atol=1e-3)
 
 

@@ -23,9 +23,9 @@ class Source:
 
     def load(self, name="digits:1.0.0, train"):
         split = remembered(name, self.files, self.decode)
-        np.testing.assert_array_equal(split.images, SPLIT.images)
+        np.testing.assert_array_equal(split.inputs, SPLIT.inputs)
         np.testing.assert_array_equal(split.labels, SPLIT.labels)
-        assert split.images.dtype == np.uint8
+        assert split.inputs.dtype == np.uint8
         return self.decoded
 
     def decode(self):
@@ -46,7 +46,7 @@ def kept():
 
 def test_the_second_time_nothing_is_decoded(source):
     assert source.load() == source.load() == 1
-    assert {file.name for file in kept()} == {"images.npy", "labels.npy", "sha256"}
+    assert {file.name for file in kept()} == {"inputs.npy", "labels.npy", "sha256"}
 
 
 def test_another_split_or_version_is_decoded(source):
@@ -68,7 +68,7 @@ def test_other_files_are_decoded(source, change):
     assert source.load() == 2
 
 
-@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "sha256"])
+@pytest.mark.parametrize("name", ["inputs.npy", "labels.npy", "sha256"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
 def test_what_is_damaged_is_decoded_again(source, name, damage):
     source.load()

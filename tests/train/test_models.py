@@ -12,11 +12,11 @@ from train import models
 from train.errors import UserError
 
 
-def build(name, num_classes=100, image_shape=(32, 32, 3), precision="float32", **options):
+def build(name, num_classes=100, input_shape=(32, 32, 3), precision="float32", **options):
     config = trainer_config.default()
     config.model.name, config.precision = name, precision
     config.model.update(options)
-    return models.build(config, num_classes, image_shape)
+    return models.build(config, num_classes, input_shape)
 
 
 def count(model):
@@ -55,7 +55,7 @@ def test_the_7x7_stem_leaves_a_quarter_of_each_side():
 def smallest_side(model):
     """Of the activations between the convolutions."""
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
     lowered = jax.jit(model.apply, static_argnums=3).lower(params, stats, images, False)
     sides = re.findall(r"stablehlo.convolution.*-> tensor<1x(\d+)x", lowered.as_text())
     return min(map(int, sides))

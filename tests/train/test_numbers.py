@@ -51,7 +51,7 @@ def fragile(model):
         poison = jnp.where(marked, jnp.nan, 1.0)
         return logits * poison, jax.tree.map(lambda leaf: leaf * poison, stats)
 
-    return Model(model.init, apply, model.image_shape)
+    return Model(model.init, apply, model.input_shape)
 
 
 class Training:
@@ -67,7 +67,7 @@ class Training:
         model = fragile(run_.model)
         self.state = create(model, run_.tx, 0)
         self.step = jax.jit(make_train_step(config, model, run_.tx, config.seed))
-        self.shape = (BATCH, *model.image_shape)
+        self.shape = (BATCH, *model.input_shape)
 
     def batch(self, bad):
         images = np.random.Generator(np.random.Philox(int(bad))).integers(

@@ -45,7 +45,7 @@ class Recorder:
 
     @staticmethod
     def record(state, batch: Batch):
-        images = batch.images[:, 0, 0, 0].astype(jnp.int32)
+        images = batch.inputs[:, 0, 0, 0].astype(jnp.int32)
         labels = jnp.where(images == batch.labels % 256, batch.labels, -2)
         return state._replace(step=state.step + 1, params=state.params.at[state.step].set(labels))
 

@@ -31,7 +31,7 @@ def test_parameters_statistics_and_losses_are_float32_and_convolutions_are_not()
     floats = [leaf.dtype for leaf in jax.tree.leaves(state) if leaf.dtype.kind == "f"]
     assert set(floats) == {jnp.dtype(jnp.float32)}
 
-    images = jax.ShapeDtypeStruct((8, *prepared.dataset.image_shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((8, *prepared.dataset.input_shape), jnp.float32)
     model = prepared.model
     traced = jax.jit(model.apply, static_argnums=3).trace(state.params, state.stats, images, True)
     logits, stats = traced.out_info

@@ -73,17 +73,17 @@ def uninterrupted(root):
 
 def test_imagenet_is_read_as_it_is_prepared(root):
     opened = stream.open(config_of(root), 0, 1)
-    assert (opened.num_classes, opened.image_shape) == (1000, (8, 8, 3))
+    assert (opened.num_classes, opened.input_shape) == (1000, (8, 8, 3))
     assert (opened.num_train, opened.num_test) == (1000, NUM_TEST), "its test split has no labels"
     assert "tensorflow" not in sys.modules
 
 
 def test_an_epoch_holds_every_example_once(uninterrupted):
-    assert uninterrupted.images.shape == (18 * BATCH, 8, 8, 3)
+    assert uninterrupted.inputs.shape == (18 * BATCH, 8, 8, 3)
     assert [array.dtype for array in uninterrupted] == [np.uint8, np.int32, np.bool_]
     assert uninterrupted.mask.all()
     assert sorted(uninterrupted.labels[:1000]) == list(range(1000))
-    assert len({image.tobytes() for image in uninterrupted.images}) > 1000
+    assert len({image.tobytes() for image in uninterrupted.inputs}) > 1000
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -114,8 +114,8 @@ def test_pixels_depend_on_the_seed_and_the_epoch(root, uninterrupted):
     config = config_of(root)
     config.seed = 1
     other = take(stream.open(config, 0, 1).train_batches(0), 16)
-    first = dict(zip(other.labels, other.images, strict=True))
-    again = zip(uninterrupted.labels[:1000], uninterrupted.images, strict=False)
+    first = dict(zip(other.labels, other.inputs, strict=True))
+    again = zip(uninterrupted.labels[:1000], uninterrupted.inputs, strict=False)
     changed = [(first[label] != image).any() for label, image in again if label in first]
     assert np.mean(changed) > 0.9
 
@@ -212,7 +212,7 @@ def test_a_folder_of_images(test_split, tmp_path):
     opened = stream.open(config_of(root, name="folder", batch_size=6), 0, 1)
     assert (opened.num_classes, opened.num_train, opened.num_test) == (2, 6, 6)
     epoch = take(opened.train_batches(0), 1)
-    shades = epoch.images[:, 0, 0, :2].astype(int)
+    shades = epoch.inputs[:, 0, 0, :2].astype(int)
     np.testing.assert_allclose(shades[:, 0], 100 * epoch.labels, atol=2)
     assert sorted(zip(epoch.labels, np.round(shades[:, 1] / 10), strict=True)) == [
         (label, index) for label in (0, 1) for index in range(3)

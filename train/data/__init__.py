@@ -31,7 +31,7 @@ def load(config: ConfigDict) -> "Dataset | Stream":
         from train.data import tfds_images
 
         dataset = tfds_images.load(config.data.name, config.data.dir)
-    _check_fit(config, dataset.image_shape)
+    _check_fit(config, dataset.input_shape)
     return dataset
 
 
@@ -44,16 +44,16 @@ def describe(config: ConfigDict) -> Description:
     data = config.data
     if data.name in ("digits", "folder"):  # which are always here, or nothing is known of them
         dataset = load(config)
-        return Description(dataset.num_classes, dataset.image_shape, dataset.num_train)
+        return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
     from train.data import tfds_builder
 
     known = tfds_builder.describe(data.name, data.dir, data.image_size)
-    _check_fit(config, known.image_shape)
+    _check_fit(config, known.input_shape)
     return known
 
 
-def _check_fit(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
-    height, width, channels = image_shape
+def _check_fit(config: ConfigDict, input_shape: tuple[int, int, int]) -> None:
+    height, width, channels = input_shape
     check_channels(config, channels)
     if config.data.pad > min(height, width):
         raise UserError(

@@ -12,24 +12,24 @@ from train.data.dataset import Split
 class Batch(NamedTuple):
     """Examples of one step, spread over the mesh along their first axis."""
 
-    images: jax.Array  # uint8, (batch, height, width, channels)
+    inputs: jax.Array  # uint8, (batch, height, width, channels)
     labels: jax.Array  # int32, (batch,)
     mask: jax.Array  # bool, (batch,): False where evaluation had to pad
 
 
-def shapes(batch_size: int, image_shape: tuple[int, int, int], sharding: NamedSharding) -> Batch:
+def shapes(batch_size: int, input_shape: tuple[int, int, int], sharding: NamedSharding) -> Batch:
     """A batch's abstract value, to compile with."""
 
     def array(dtype, *shape):
         return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
 
-    return Batch(array(np.uint8, *image_shape), array(np.int32), array(np.bool_))
+    return Batch(array(np.uint8, *input_shape), array(np.int32), array(np.bool_))
 
 
 class Examples(NamedTuple):
     """A split on the devices, whole on each."""
 
-    images: jax.Array  # uint8, (examples, height, width, channels)
+    inputs: jax.Array  # uint8, (examples, height, width, channels)
     labels: jax.Array  # int32, (examples,)
 
 
@@ -39,7 +39,7 @@ def to_devices(split: Split, sharding: NamedSharding) -> Examples:
     def put(array: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return Examples(put(split.images), put(split.labels))
+    return Examples(put(split.inputs), put(split.labels))
 
 
 def take(
@@ -55,5 +55,5 @@ def take(
     """
     if sharding is not None:
         ids, mask = jax.lax.with_sharding_constraint((ids, mask), sharding)
-    images, labels = (array.at[ids].get(mode="promise_in_bounds") for array in examples)
-    return Batch(images, labels, mask)
+    inputs, labels = (array.at[ids].get(mode="promise_in_bounds") for array in examples)
+    return Batch(inputs, labels, mask)

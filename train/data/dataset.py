@@ -8,7 +8,7 @@ import numpy as np
 class Split(NamedTuple):
     """Examples in the source's order."""
 
-    images: np.ndarray  # uint8, (examples, height, width, channels)
+    inputs: np.ndarray  # uint8, (examples, height, width, channels)
     labels: np.ndarray  # int32, (examples,)
 
 
@@ -28,9 +28,9 @@ class Dataset(NamedTuple):
         return len(self.test.labels)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
-        _, height, width, channels = self.train.images.shape
+        _, height, width, channels = self.train.inputs.shape
         return height, width, channels
 
 
@@ -38,5 +38,5 @@ class Description(NamedTuple):
     """What is known of a data set without its examples."""
 
     num_classes: int
-    image_shape: tuple[int, int, int]  # height, width, channels, as the device gets them
+    input_shape: tuple[int, int, int]  # height, width, channels, as the device gets them
     num_train: int | None  # examples to train on; None where the set is not prepared

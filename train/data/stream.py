@@ -28,7 +28,7 @@ _MAX_THREADS = 16  # more of them wait for Python's lock
 class HostBatch(NamedTuple):
     """The rows of a step's batch that are this process's."""
 
-    images: np.ndarray  # uint8, (rows, height, width, 3)
+    inputs: np.ndarray  # uint8, (rows, height, width, 3)
     labels: np.ndarray  # int32, (rows,)
     mask: np.ndarray  # bool, (rows,): False where evaluation had to pad
 
@@ -49,7 +49,7 @@ class Stream:
         self._process = process_index, process_count
         self.num_classes = train.num_classes
         self.num_train, self.num_test = len(train), len(test)
-        self.image_shape = (config.data.image_size, config.data.image_size, _CHANNELS)
+        self.input_shape = (config.data.image_size, config.data.image_size, _CHANNELS)
 
     def train_batches(self, first_step: int) -> "Batches":
         """The batches of the steps from `first_step` on, without end."""

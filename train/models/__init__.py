@@ -25,15 +25,15 @@ class Model(NamedTuple):
         running statistics of batch normalization.
       apply: `(params, stats, images, train) -> (logits, stats)`, with images (batch, height,
         width, channels) normalized and float, and logits (batch, classes).
-      image_shape: height, width, channels.
+      input_shape: height, width, channels.
     """
 
     init: Callable[[jax.Array], tuple[Any, Any]]
     apply: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
-    image_shape: tuple[int, int, int]
+    input_shape: tuple[int, int, int]
 
 
-def build(config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int]) -> Model:
+def build(config: ConfigDict, num_classes: int, input_shape: tuple[int, int, int]) -> Model:
     """The network that `config.model` and `config.precision` describe.
 
     Raises:
@@ -48,7 +48,7 @@ def build(config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int
     make = functools.partial(
         MODELS[config.model.name],
         num_classes=num_classes,
-        channels=image_shape[-1],
+        channels=input_shape[-1],
         dtype=dtype,
         **_options(config),
     )
@@ -67,7 +67,7 @@ def build(config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int
         logits = net(images.astype(dtype), train)
         return logits, nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
 
-    return Model(init, apply, image_shape)
+    return Model(init, apply, input_shape)
 
 
 def _options(config: ConfigDict) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _options(config: ConfigDict) -> dict[str, Any]:
 def fan_in_axes(model: Model) -> Any:
     """A pytree of `optax_gc.FanIn` shaped like the parameters, read off the traced network."""
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
 
     def logits(params: Any, stats: Any, images: Any) -> jax.Array:
         return model.apply(params, stats, images, True)[0]

@@ -137,7 +137,7 @@ def load(study: ConfigDict) -> Datasets:
     final = data.load(study.base)
     for family in grid.families(study):
         plan.make(grid.trainer_config(study, grid.arms(study, family)[0], 0, 1.0), final.num_train)
-    models.build(study.base, final.num_classes, final.image_shape)
+    models.build(study.base, final.num_classes, final.input_shape)
     assert isinstance(final, Dataset)  # validate() lets nothing be streamed
     count = study.tuning.validation_examples
     if not count:
@@ -169,7 +169,7 @@ def _write_scalars(folder: Path, line: Line) -> None:
 
 
 def _part(split: Split, ids: np.ndarray) -> Split:
-    return Split(split.images[ids], split.labels[ids])
+    return Split(split.inputs[ids], split.labels[ids])
 
 
 def _in_pieces(runs: list[Run], size: int) -> Iterator[list[Run]]:
