@@ -1,6 +1,7 @@
 """`train()`: the story of a run."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +63,13 @@ def _train(
     """From the first state, or the last one saved, to the summary."""
     now = checkpoints.restore(run.first_state(), clock, print)
     done = int(now.step)
-    names = health.names(now.params)
     with (
         contextlib.closing(run.compile(now)) as programs,
         Report(work, run.plan, clock, done, run.config.report.tensorboard) as report,
     ):
         dispatcher = Dispatcher(run.plan, programs, preemption, run.config.steps_per_dispatch)
         report.say(opening(run, now, programs.cost))
-
-        def read(first: int, last: int, figures: Figures) -> None:
-            stop_if_sick(figures.health, names, run.config, checkpoints.last_good())
-            clock.images += (last - first) * run.config.data.batch_size
-            report.advance(last)
-            if run.plan.logs(last):
-                report.train(last, **for_log(figures, run.config))
-
+        read = reader(run, health.names(now.params), clock, report, checkpoints.last_good)
         while True:
             # Here and not after the step: a run stopped between the two owes its test.
             if run.plan.tests(done) and not report.tested(done):
@@ -94,3 +87,30 @@ def _train(
         summary = report.finish(now, title(run.config))
     print(f"test top-1 {summary['test_top1']:.4f}\nsummary: {work.summary}\nplot: {work.curves}")
     return summary
+
+
+def reader(
+    run: Experiment,
+    names: list[str],
+    clock: Clock,
+    report: Report,
+    last_good: Callable[[], int | None],
+) -> Callable[[int, int, Figures], None]:
+    """What the host does with each dispatch's figures, while the next one runs.
+
+    Args:
+      run: to which they belong.
+      names: of the parameters, in the order of the health's figures.
+      clock: counts the images.
+      report: gets what is to be logged.
+      last_good: returns the step of the newest checkpoint, if there is one.
+    """
+
+    def read(first: int, last: int, figures: Figures) -> None:
+        stop_if_sick(figures.health, names, run.config, last_good)
+        clock.images += (last - first) * run.config.data.batch_size
+        report.advance(last)
+        if run.plan.logs(last):
+            report.train(last, **for_log(figures, run.config))
+
+    return read
