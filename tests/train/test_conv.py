@@ -21,7 +21,7 @@ from train.models.relu import relu
 )
 @hypothesis.settings(deadline=None, max_examples=40)
 def test_the_gradients_are_those_of_jax(size, window, stride):
-    layer = conv.conv(3, 4, (window, window), stride, rngs=nnx.Rngs(0))
+    layer = conv.Conv(3, 4, (window, window), stride, rngs=nnx.Rngs(0))
     plain = nnx.Conv(
         3, 4, (window, window), stride, padding=window // 2, use_bias=False, rngs=nnx.Rngs(0)
     )
