@@ -38,12 +38,17 @@ def default() -> ConfigDict:
             "optimizer": {
                 "name": "momentum",
                 "learning_rate": 0.1,
-                "weight_decay": 0.0,  # coupled (L2), for adamw decoupled
-                "momentum": 0.9,  # momentum
-                "nesterov": False,  # momentum
-                "b1": 0.9,  # adam, adamw
-                "b2": 0.999,  # adam, adamw; rmsprop's decay
-                "eps": 1e-8,  # adagrad, rmsprop, adam, adamw
+                "weight_decay": 0.0,  # L2; for sgdw, adamw, radam and ranger decoupled
+                "momentum": 0.9,  # momentum, sgdw
+                "nesterov": False,  # momentum, sgdw
+                "b1": 0.9,  # adam, adamw, radam, ranger
+                "b2": 0.999,  # the same; rmsprop's decay
+                "eps": 1e-8,  # all but sgd, momentum and sgdw
+                "lookahead": {  # of lookahead and ranger
+                    "inner": "momentum",  # what lookahead wraps; ranger wraps radam
+                    "period": 5,  # steps from one meeting of fast and slow weights to the next
+                    "step_size": 0.5,  # the share of the way that the slow ones go then
+                },
             },
             "schedule": {
                 "name": "constant",
@@ -63,10 +68,14 @@ def default() -> ConfigDict:
     )
 
 
+_PLAIN = ("sgd", "momentum", "sgdw", "adagrad", "rmsprop", "adam", "adamw", "radam")
+OPTIMIZERS = (*_PLAIN, "lookahead", "ranger")
+"""What `optimizer.name` can be."""
 _CHOICES = {
     "precision": ("float32", "bfloat16"),
     "model.stem": ("3x3", "7x7"),
-    "optimizer.name": ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"),
+    "optimizer.name": OPTIMIZERS,
+    "optimizer.lookahead.inner": _PLAIN,
     "schedule.name": ("constant", "step", "cosine"),
     "nan_policy": ("stop", "skip"),
     "gc.mode": ("none", "all", "conv"),
@@ -81,6 +90,7 @@ _AT_LEAST = {
     "data.image_size": 0,
     "data.workers": 0,
     "optimizer.weight_decay": 0,
+    "optimizer.lookahead.period": 1,
     "eval.every_epochs": 1,
     "eval.batch_size": 1,
     "checkpoint.every_steps": 0,
@@ -95,6 +105,7 @@ _MORE_THAN_ZERO = (
     "schedule.step_epochs",
     "schedule.step_factor",
 )
+_SHARES = ("optimizer.lookahead.step_size",)
 _BELOW_ONE = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "schedule.warmup")
 
 # What the devices count and compute with: int32 and float32, whose zero begins below _TINY.
@@ -119,6 +130,9 @@ def validate(config: ConfigDict) -> None:
     for name in _MORE_THAN_ZERO:
         if not (given[name] > 0 and _is_number(given[name])):
             raise _bad(name, given[name], f"a number above 0, from {_TINY:.2g} to {_HUGE:.2g}")
+    for name in _SHARES:
+        if not (0 < given[name] <= 1 and _is_number(given[name])):
+            raise _bad(name, given[name], "above 0 and at most 1")
     for name in _BELOW_ONE:
         if not (0 <= given[name] <= _ALMOST_ONE and _is_number(given[name])):
             raise _bad(name, given[name], "at least 0 and below 1, in float32")

@@ -15,6 +15,7 @@ from train.data.dataset import Dataset
 from train.data.order import two_epochs
 from train.figures import Figures
 from train.mesh import Placement
+from train.optimizers import tested_params
 from train.state import Sums, TrainState
 from train.step import EvalStep, Steps
 
@@ -57,11 +58,13 @@ def make_evaluate(
     """A whole split as one pure function, every example counted exactly once."""
 
     def evaluate(state: TrainState, examples: Examples) -> Sums:
+        params = tested_params(state.opt_state, state.params)
+
         def one_batch(index: jax.Array, sums: Sums) -> Sums:
             ids = index * batch_size + jnp.arange(batch_size)
             mask = ids < num_examples
             batch = take(examples, jnp.where(mask, ids, 0), mask, sharding)
-            return eval_step(state.params, state.stats, sums, batch)
+            return eval_step(params, state.stats, sums, batch)
 
         return jax.lax.fori_loop(0, -(-num_examples // batch_size), one_batch, Sums.zeros())
 

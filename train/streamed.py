@@ -13,6 +13,7 @@ from train.config import MAX_INT
 from train.data.batches import Batch, shapes
 from train.figures import Figures
 from train.mesh import Placement
+from train.optimizers import tested_params
 from train.state import Sums, TrainState
 from train.step import Steps
 
@@ -88,10 +89,11 @@ class Streamed:
         They are passed from batch to batch, so that batches follow one another: devices that run
         two programs at once can wait for each other's reductions for ever.
         """
+        params = tested_params(state.opt_state, state.params)
         sums = Sums(*np.zeros(len(Sums._fields), np.float32))
         with contextlib.closing(self._stream.test_batches(self._eval_batch)) as batches:
             for batch in batches:
-                sums = self._eval_step(state.params, state.stats, sums, self._send(batch))
+                sums = self._eval_step(params, state.stats, sums, self._send(batch))
         return sums
 
     def _send(self, rows: "HostBatch") -> Batch:
