@@ -74,6 +74,10 @@ def validate(config: ConfigDict) -> None:
             "config.base.data.image_size: a study is for images that are kept on the device; set "
             "it to 0"
         )
+    if config.base.adversary.eval_steps:
+        raise UserError(
+            "config.base.adversary.eval_steps: a study scores images as they are; set it to 0"
+        )
 
 
 def _check_base(base: ConfigDict) -> None:
