@@ -8,10 +8,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train import config as configs
-from train import distributed, experiment, health, metrics
+from train import distributed, experiment, health, metrics, per_class
 from train.checkpoint import Checkpoints
 from train.clock import Clock
-from train.dispatch import Dispatcher
+from train.dispatch import Dispatcher, Programs
 from train.errors import Preempted
 from train.experiment import Experiment
 from train.figures import Figures, for_log
@@ -19,6 +19,7 @@ from train.health import stop_if_sick
 from train.opening import opening, title
 from train.preemption import Preemption
 from train.report import Report
+from train.state import TrainState
 from train.workdir import WorkDir
 
 
@@ -73,7 +74,7 @@ def _train(
         while True:
             # Here and not after the step: a run stopped between the two owes its test.
             if run.plan.tests(done) and not report.tested(done):
-                report.test(done, **programs.evaluate(now).means())
+                report.test(done, **_score(run, programs, now))
             if done == run.plan.total_steps:
                 break
             with clock.training():
@@ -84,7 +85,8 @@ def _train(
                 checkpoints.wait()
                 raise Preempted(f"stopped after step {done}, which is saved")
         checkpoints.wait()
-        summary = report.finish(now, title(run.config))
+        of_classes = _per_class(run, programs, now) if run.config.eval.per_class else None
+        summary = report.finish(now, title(run.config), of_classes)
     print(f"test top-1 {summary['test_top1']:.4f}\nsummary: {work.summary}\nplot: {work.curves}")
     return summary
 
@@ -114,3 +116,16 @@ def reader(
             report.train(last, **for_log(figures, run.config))
 
     return read
+
+
+def _score(run: Experiment, programs: Programs, state: TrainState) -> dict[str, float]:
+    """The figures of a line of the test split."""
+    figures = programs.evaluate(state).means()
+    if run.config.adversary.eval_steps:
+        attacked = programs.evaluate(state, attacked=True).means()
+        figures |= {f"robust_{name}": attacked[name] for name in ("loss", "top1")}
+    return figures
+
+
+def _per_class(run: Experiment, programs: Programs, state: TrainState) -> list[dict[str, Any]]:
+    return per_class.figures(programs.predict(state), run.dataset.class_names)
