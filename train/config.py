@@ -27,8 +27,8 @@ def default() -> ConfigDict:
                 "pad": 0,  # pixels of zeros around an image before a random crop
                 "flip": False,  # left to right, half of the time
                 "image_size": 0,  # 0: images as they are, kept on the device; else streamed ...
-                "test_share": 0.0,  # of a TFDS set's `train`, its end, if it has no test split
                 "crop_scale": (0.08, 1.0),  # ... as random crops of such a share of their area
+                "test_share": 0.0,  # of a TFDS set's `train`, its end, if it has no test split
                 "workers": 0,  # processes that decode what is streamed; 0: threads of this one
             },
             "model": {
