@@ -17,6 +17,8 @@ def default() -> ConfigDict:
             "seed": 0,
             "num_epochs": 10,
             "num_steps": 0,  # 0: as many as the epochs need
+            "init_from": "",  # a finished run's work folder, or a .safetensors file; empty: anew
+            "init_head": False,  # whether the last layer is taken over too, and not begun anew
             "precision": "float32",
             "data": {
                 "name": "digits",
@@ -44,6 +46,7 @@ def default() -> ConfigDict:
                 "b1": 0.9,  # adam, adamw
                 "b2": 0.999,  # adam, adamw; rmsprop's decay
                 "eps": 1e-8,  # adagrad, rmsprop, adam, adamw
+                "body_rate": 1.0,  # the rate of all but the last layer, as a share; 0: frozen
             },
             "schedule": {
                 "name": "constant",
@@ -129,6 +132,10 @@ def validate(config: ConfigDict) -> None:
             raise _bad(name, given[name], "one finite number per channel, in float32")
     if any(value <= 0 for value in given["data.std"]):
         raise _bad("data.std", given["data.std"], "one number above 0 per channel")
+    if not (_is_number(given["optimizer.body_rate"]) and 0 <= given["optimizer.body_rate"] <= 1):
+        raise _bad("optimizer.body_rate", given["optimizer.body_rate"], "from 0 to 1")
+    if given["init_head"] and not given["init_from"]:
+        raise UserError("config.init_head=True needs config.init_from; name it, or set it to False")
     _check_streaming(given)
     if given["report.tensorboard"]:
         scalars.check_installed()

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 import optax_gc
 from optax_gc import diagnostics
+from train import models
 from train.errors import UserError
 from train.plan import Plan
 
@@ -23,6 +24,9 @@ def build(
     With `gc.location` "gradient" the gradient is centralized after L2 decay has been added and
     before it is preconditioned; with "update", the preconditioned update is, before the rate.
 
+    `optimizer.body_rate` multiplies the update of all but the last layer, decoupled decay included;
+    a body with rate 0 has neither decay nor momentum.
+
     Args:
       config: a validated config.
       learning_rate: step to rate.
@@ -36,7 +40,7 @@ def build(
     decay = optax.add_decayed_weights(settings.weight_decay)
     centralize = _centralize(config, axes)
     at_update = config.gc.location == "update"
-    return optax.chain(
+    chain = optax.chain(
         optax.identity() if decoupled else decay,
         optax.identity() if at_update else centralize,
         _precondition(settings),
@@ -44,6 +48,7 @@ def build(
         centralize if at_update else optax.identity(),
         optax.scale_by_learning_rate(learning_rate),
     )
+    return _with_body_rate(chain, settings.body_rate)
 
 
 def learning_rate(
@@ -86,6 +91,22 @@ def learning_rate(
 def removed_fraction(opt_state: optax.OptState) -> jax.Array:
     """The share of the squared norm that GC removed when it was last measured; 0 without GC."""
     return optax.tree.get(opt_state, "removed_fraction", jnp.zeros(()))
+
+
+def _with_body_rate(
+    chain: optax.GradientTransformation, rate: float
+) -> optax.GradientTransformation:
+    if rate == 1:
+        return chain
+    if rate == 0:
+        return optax.partition({"head": chain, "body": optax.set_to_zero()}, _parts)
+    slowed = optax.partition({"head": optax.identity(), "body": optax.scale(rate)}, _parts)
+    return optax.chain(chain, slowed)
+
+
+def _parts(params: Any) -> Any:
+    """A label for each top-level entry of the parameters."""
+    return {name: "head" if name == models.HEAD else "body" for name in params}
 
 
 def _precondition(settings: ConfigDict) -> optax.GradientTransformation:

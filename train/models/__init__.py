@@ -17,6 +17,10 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {"convnet": convnet.ConvNet, **re
 _ONLY_OF_RESNETS = {"stem": "3x3", "remat": False}  # fields of config.model, with their defaults
 
 
+HEAD = "head"
+"""Where every network's parameters have its last layer; all the others are its body."""
+
+
 class Model(NamedTuple):
     """A network without its numbers.
 
@@ -83,6 +87,11 @@ def _options(config: ConfigDict) -> dict[str, Any]:
                 f"one of {', '.join(resnet.RESNETS)}"
             )
     return {}
+
+
+def freeze_body(params: Any) -> Any:
+    """The parameters, of which all but the last layer's are constants to differentiation."""
+    return jax.lax.stop_gradient(params) | {HEAD: params[HEAD]}
 
 
 def fan_in_axes(model: Model) -> Any:
