@@ -71,21 +71,27 @@ def learning_rate(
         case "constant":
             after = optax.constant_schedule(peak)
         case "step":
-            every = schedule.step_epochs * plan.steps_per_epoch
-            if plan.total_steps > _MAX_DROPS * every:
-                raise UserError(
-                    f"config.schedule.step_epochs={schedule.step_epochs} changes the rate more "
-                    f"than {_MAX_DROPS} times in {plan.epoch(plan.total_steps):g} epochs; make it "
-                    "longer"
-                )
-            drops = range(1, int(plan.total_steps / every) + 1)
-            factors = {round(every * drop) - warmup: schedule.step_factor for drop in drops}
+            drops = _drops(schedule, plan)
+            factors = {step - warmup: schedule.step_factor for step in drops}
             after = optax.piecewise_constant_schedule(peak, factors)
         case "cosine":
             after = optax.cosine_decay_schedule(peak, plan.total_steps - warmup)
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def _drops(schedule: ConfigDict, plan: Plan) -> list[int]:
+    """The steps after which the rate is lowered."""
+    if schedule.step_at:
+        return [round(epoch * plan.steps_per_epoch) for epoch in schedule.step_at]
+    every = schedule.step_epochs * plan.steps_per_epoch
+    if plan.total_steps > _MAX_DROPS * every:
+        raise UserError(
+            f"config.schedule.step_epochs={schedule.step_epochs} changes the rate more than "
+            f"{_MAX_DROPS} times in {plan.epoch(plan.total_steps):g} epochs; make it longer"
+        )
+    return [round(every * drop) for drop in range(1, int(plan.total_steps / every) + 1)]
 
 
 def removed_fraction(opt_state: optax.OptState) -> jax.Array:

@@ -28,15 +28,16 @@ def train_image(
     content: bytes,
     rng: np.random.Generator,
     image_size: int,
-    scale: tuple[float, float],
+    scale: tuple[float, ...],
 ) -> np.ndarray:
-    """A random resized crop.
+    """A random resized crop, or the middle.
 
     Args:
       content: a JPEG or PNG file, of any size and mode.
       rng: where the randomness comes from.
       image_size: height and width of the result, in pixels.
-      scale: the least and the largest share of the image's area that a crop has.
+      scale: the least and the largest share of the image's area that a crop has; empty for the
+        middle, as `test_image` has it.
 
     Returns:
       uint8, (image_size, image_size, 3).
@@ -44,6 +45,8 @@ def train_image(
     Raises:
       Exception: of whatever type Pillow raises for a file that is no image.
     """
+    if not scale:
+        return test_image(content, image_size)
     return _pixels(content, image_size, lambda w, h: random_box(rng, w, h, scale))
 
 
@@ -59,9 +62,7 @@ def test_image(content: bytes, image_size: int) -> np.ndarray:
     return _pixels(content, image_size, centre_box)
 
 
-def random_box(
-    rng: np.random.Generator, width: int, height: int, scale: tuple[float, float]
-) -> Box:
+def random_box(rng: np.random.Generator, width: int, height: int, scale: tuple[float, ...]) -> Box:
     """A box of random area, shape and place, in whole pixels.
 
     The share of the area is uniform in `scale`, the ratio of width to height log-uniform in
