@@ -42,7 +42,7 @@ from benchmarks.jax_loop import Loop
 from benchmarks.machine import machine
 from benchmarks.timing import count_for, in_turn, paired
 from train import config as configs
-from train import experiment
+from train import experiment, memory
 from train.data.dataset import Dataset
 
 CONFIGS = ("cifar100_resnet20_gc", "cifar100_gc")
@@ -203,4 +203,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    memory.use_large_pages()  # as the trainer's own command does
     main()

@@ -2,7 +2,7 @@
 
 import signal
 
-from train import command_line
+from train import command_line, memory
 
 USAGE = """\
 usage: python -m train --config FILE [--workdir DIR] [--config.FIELD=VALUE ...]
@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    memory.use_large_pages()
     # Until the training takes signals over there is nothing to finish: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     command_line.run(main)

@@ -82,7 +82,8 @@ def parse_config(argv: list[str], usage: str, values: flags.FlagValues) -> tuple
       values: the command's own flags, defined; they get their values.
 
     Returns:
-      The config, locked, with its overrides; the name of its file, without the ending.
+      The config, locked, with its overrides; its name, `cifar100_gc-vgg11-adam` for
+      `configs/cifar100_gc.py:vgg11,adam`.
 
     Raises:
       UserError: a flag, a field or a value is wrong, or the config file does not load.
@@ -104,7 +105,8 @@ def parse_config(argv: list[str], usage: str, values: flags.FlagValues) -> tuple
         raise UserError(_flag_mistake(error, fields)) from error
     if rest[1:]:
         raise UserError(f"unknown argument {short(rest[1])}; see --help")
-    return config, file.stem
+    words = [file.stem, *re.findall(r"\w+", "".join(argument))]
+    return config, cut("-".join(words), 100)
 
 
 def run(command: Callable[[list[str]], int]) -> None:
@@ -160,6 +162,8 @@ def _load(file: Path, argument: list[str]) -> ConfigDict:
         config = get_config(*argument)
         if isinstance(config, ConfigDict):
             flatten(config)
+    except UserError:
+        raise
     except (Exception, SystemExit) as error:  # a config file is Python: it can raise anything
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(file)]

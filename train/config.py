@@ -40,6 +40,8 @@ def default() -> ConfigDict:
                 "name": "convnet",
                 "stem": "3x3",  # 7x7, for images of ImageNet's size: strides and a max pool
                 "remat": False,  # less memory, because each block is computed once more
+                "norm": "batch",  # or group, weight, none, for the nets that know them
+                "weight_standardization": False,  # of convolutions, beside the norm
             },
             "optimizer": {
                 "name": "momentum",
@@ -74,6 +76,7 @@ def default() -> ConfigDict:
 _CHOICES = {
     "precision": ("float32", "bfloat16"),
     "model.stem": ("3x3", "7x7"),
+    "model.norm": ("batch", "group", "weight", "none"),
     "optimizer.name": ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"),
     "schedule.name": ("constant", "step", "cosine"),
     "nan_policy": ("stop", "skip"),

@@ -18,26 +18,19 @@ from train.mesh import Placement
 from train.state import Sums, TrainState
 from train.step import EvalStep, Steps
 
-TrainSteps = Callable[[TrainState, Examples, jax.Array], tuple[TrainState, Figures]]
+TrainSteps = Callable[[TrainState, Examples, jax.Array, jax.Array], tuple[TrainState, Figures]]
 
 
-def make_train_steps(
-    steps: Steps,
-    batch_size: int,
-    num_examples: int,
-    sharding: NamedSharding | None,
-    seed: jax.typing.ArrayLike,
-) -> TrainSteps:
-    """Several steps as one pure function: order, gather, and all that a step does.
+def make_train_steps(steps: Steps, batch_size: int, sharding: NamedSharding | None) -> TrainSteps:
+    """Several steps as one pure function: gather, and all that a step does.
 
-    The function's last argument is int32, (3,): an epoch, the number of its examples that are
-    done, and how many steps to make; they must end within the next epoch. How many is not compiled
-    in, so all numbers of steps are one program and give the same bits.
+    The function's third argument is the order of examples from an epoch's begin, the last is int32,
+    (2,): how many of them are done, and how many steps to make. How many is not compiled in, so all
+    numbers of steps are one program and give the same bits.
     """
 
-    def train_steps(state: TrainState, examples: Examples, where: jax.Array):
-        epoch, place, count = where
-        order = two_epochs(seed, epoch, num_examples)
+    def train_steps(state: TrainState, examples: Examples, order: jax.Array, where: jax.Array):
+        place, count = where
         mask = jnp.ones(batch_size, bool)
 
         def step(index: jax.Array, state: TrainState) -> TrainState:
@@ -91,14 +84,18 @@ class OnDevice:
         self._replicated = placement.replicated
         self._train_split = to_devices(dataset.train, placement.replicated)
         self._test_split = to_devices(dataset.test, placement.replicated)
-        train_steps = make_train_steps(
-            steps, self._batch_size, self._num_train, placement.batch, config.seed
+        self._make_order = jax.jit(
+            lambda epoch: two_epochs(config.seed, epoch[0], self._num_train),
+            out_shardings=placement.replicated,
         )
+        self._order = -1, jnp.zeros(0)  # of no epoch
+        train_steps = make_train_steps(steps, self._batch_size, placement.batch)
         self._train_steps, self.cost = compiler.compiled(
             jax.jit(train_steps, donate_argnums=0, out_shardings=placement.replicated),
             like,
             self._train_split,
-            self._where(0, 0),
+            self._order_from(int(like.step) * self._batch_size // self._num_train),
+            self._replicate(0, 0),
         )
         eval_batch = placement.round_up(min(config.eval.batch_size, num_test))
         evaluate = make_evaluate(steps.evaluate, eval_batch, num_test, placement.batch)
@@ -116,13 +113,20 @@ class OnDevice:
 
     def train(self, state: TrainState, first: int, last: int) -> tuple[TrainState, Figures]:
         """Dispatches the steps after `first` up to `last`; overwrites `state`."""
-        return self._train_steps(state, self._train_split, self._where(first, last))
+        epoch, place = divmod(first * self._batch_size, self._num_train)
+        order, where = self._order_from(epoch), self._replicate(place, last - first)
+        return self._train_steps(state, self._train_split, order, where)
 
     def evaluate(self, state: TrainState) -> Sums:
         """The sums over the test split."""
         return self._evaluate(state, self._test_split)
 
-    def _where(self, first: int, last: int) -> jax.Array:
-        epoch, place = divmod(first * self._batch_size, self._num_train)
-        where = np.array([epoch, place, last - first], np.int32)
-        return jax.make_array_from_callback(where.shape, self._replicated, lambda _: where)
+    def _order_from(self, epoch: int) -> jax.Array:
+        """The order of an epoch and the next one; kept, because a dispatch takes less than both."""
+        if self._order[0] != epoch:
+            self._order = epoch, self._make_order(self._replicate(epoch))
+        return self._order[1]
+
+    def _replicate(self, *numbers: int) -> jax.Array:
+        array = np.array(numbers, np.int32)
+        return jax.make_array_from_callback(array.shape, self._replicated, lambda _: array)

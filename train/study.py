@@ -5,7 +5,7 @@ import re
 import signal
 from pathlib import Path
 
-from train import command_line
+from train import command_line, memory
 from train.errors import UserError, short
 
 USAGE = """\
@@ -69,6 +69,7 @@ def use_cores(count: int) -> None:
 
 
 if __name__ == "__main__":
+    memory.use_large_pages()
     # Until the runs begin there is nothing to finish: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     command_line.run(main)

@@ -18,14 +18,25 @@ from train.models.relu import relu
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     window=st.integers(1, 7),
     stride=st.integers(1, 3),
+    groups=st.sampled_from([1, 1, 2]),
+    use_bias=st.booleans(),
 )
 @hypothesis.settings(deadline=None, max_examples=40)
-def test_the_gradients_are_those_of_jax(size, window, stride):
-    layer = conv.conv(3, 4, (window, window), stride, rngs=nnx.Rngs(0))
-    plain = nnx.Conv(
-        3, 4, (window, window), stride, padding=window // 2, use_bias=False, rngs=nnx.Rngs(0)
+def test_the_gradients_are_those_of_flax(size, window, stride, groups, use_bias):
+    layer = conv.Conv(
+        6, 4, (window, window), stride, groups=groups, use_bias=use_bias, rngs=nnx.Rngs(0)
     )
-    images = jax.random.normal(jax.random.key(1), (2, *size, 3))
+    plain = nnx.Conv(
+        6,
+        4,
+        (window, window),
+        stride,
+        padding=window // 2,
+        feature_group_count=groups,
+        use_bias=use_bias,
+        rngs=nnx.Rngs(0),
+    )
+    images = jax.random.normal(jax.random.key(1), (2, *size, 6))
 
     def loss(layer, images):
         return jnp.sum(jnp.sin(layer(images)))
@@ -35,6 +46,17 @@ def test_the_gradients_are_those_of_jax(size, window, stride):
     )
     for one, other in zip(jax.tree.leaves(is_), jax.tree.leaves(should), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_cpu_convolves_group_by_group():
+    layer = conv.Conv(8, 8, (3, 3), groups=4, rngs=nnx.Rngs(0))
+    images = jax.ShapeDtypeStruct((2, 8, 8, 8), jnp.float32)
+    for platform, convolutions in (("cpu", (4, 8)), ("cuda", (1, 2))):
+        forward = jax.jit(layer).trace(images)
+        backward = jax.jit(jax.grad(lambda x: jnp.sum(layer(x)))).trace(images)
+        for traced, count in zip((forward, backward), convolutions, strict=True):
+            text = traced.lower(lowering_platforms=(platform,)).as_text()
+            assert text.count("stablehlo.convolution") == count
 
 
 def test_relu_and_its_gradient():

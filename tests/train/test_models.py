@@ -32,17 +32,21 @@ def count(model):
         ("resnet50", 23_705_252),
         ("resnet101", 42_697_380),
         ("resnet20", 278_324),
+        ("vgg11", 9_277_284),
+        ("resnext29", 27_288_996),
+        ("densenet121", 7_048_548),
     ],
 )
 def test_parameter_counts_are_the_authors(name, parameters):
     assert count(build(name)) == parameters
 
 
+@pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize(
     ("name", "parameters"), [("resnet50", 25_557_032), ("resnet101", 44_549_160)]
 )
-def test_on_imagenet_parameter_counts_are_torchvisions(name, parameters):
-    assert count(build(name, 1000, (224, 224, 3), stem="7x7")) == parameters
+def test_on_imagenet_parameter_counts_are_torchvisions(name, parameters, norm):
+    assert count(build(name, 1000, (224, 224, 3), stem="7x7", norm=norm)) == parameters
 
 
 def test_the_7x7_stem_leaves_a_quarter_of_each_side():
@@ -143,9 +147,29 @@ def test_an_unknown_name_is_refused():
         build("lenet")
 
 
-@pytest.mark.parametrize(("field", "value"), [("stem", "7x7"), ("remat", True)])
-def test_what_is_for_resnets_is_refused_elsewhere(field, value):
+@pytest.mark.parametrize(
+    ("name", "field", "value", "allowed"),
+    [
+        ("convnet", "stem", "7x7", "set it to '3x3', or config.model.name to one of resnet18,"),
+        ("convnet", "remat", True, "set it to False, or config.model.name to one of resnet18,"),
+        ("vgg11", "norm", "group", "set it to 'batch', or config.model.name to one of convnet,"),
+        (
+            "resnet18",
+            "norm",
+            "none",
+            "set it to 'batch' or 'group', or config.model.name to one of convnet",
+        ),
+        ("densenet121", "weight_standardization", True, "set it to False, or config.model.name"),
+    ],
+)
+def test_an_option_is_refused_where_it_is_not_known(name, field, value, allowed):
     with pytest.raises(UserError) as error:
-        build("convnet", **{field: value})
-    assert f"config.model.{field}={value!r} is for ResNets, and convnet is none" in str(error.value)
-    assert "set config.model.name to one of resnet18, resnet20" in str(error.value)
+        build(name, **{field: value})
+    assert f"config.model.{field}={value!r} is not for {name}; {allowed}" in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "least"), [("vgg11", 32), ("densenet121", 8)])
+def test_images_of_which_nothing_would_be_left_are_refused(name, least):
+    build(name, input_shape=(least, least, 3))
+    with pytest.raises(UserError, match=f"needs images of {least}x{least} pixels or more"):
+        build(name, input_shape=(least, least - 1, 3))

@@ -14,7 +14,7 @@ from train import config as configs
 from train import experiment, mesh
 from train.data.batches import Batch, Examples, to_devices
 from train.data.dataset import Split
-from train.data.order import epoch_end, epoch_order
+from train.data.order import epoch_end, epoch_order, two_epochs
 from train.on_device import make_evaluate, make_train_steps
 from train.state import Sums
 from train.step import Steps
@@ -40,8 +40,7 @@ class Recorder:
         self.split = Examples(*map(jnp.asarray, numbered(num_examples)))
         self.seen = jnp.full((total_steps, batch_size), -1, jnp.int32)
         steps = Steps(self.record, figures=lambda state: state.step, evaluate=None)
-        loop = make_train_steps(steps, batch_size, num_examples, batch or one_device, SEED)
-        self.loop = jax.jit(loop)
+        self.loop = jax.jit(make_train_steps(steps, batch_size, batch or one_device))
 
     @staticmethod
     def record(state, batch: Batch):
@@ -54,8 +53,8 @@ class Recorder:
         state = like_a_state(self.seen)
         for first, last in itertools.pairwise(pieces):
             epoch, place = divmod(first * self.batch_size, self.num_examples)
-            where = jnp.array([epoch, place, last - first], jnp.int32)
-            state, _ = self.loop(state, self.split, where)
+            order = two_epochs(SEED, epoch, self.num_examples)
+            state, _ = self.loop(state, self.split, order, jnp.array([place, last - first]))
         return np.asarray(state.params)
 
 

@@ -110,10 +110,12 @@ def test_the_report(done):
     page = (folder / "report.html").read_text()
     difference = summary.comparisons[0].difference.mean
     assert f"± {difference.half_width:.2f}" in text
-    for part in ("top-1 without", "p (Holm)", "steps to loss 1.5", "gap", "removed", "drift"):
+    columns = ("top-1 without", "p (Holm)", "largest", "steps to loss 1.5", "gap", "removed")
+    for part in (*columns, "drift", "ms a step", "≥ 0.03"):
         assert part in text
         assert part in page
     assert summary.arms[0].rate.at_edge  # there are but two rates
+    assert all(0 < arm.step_seconds < 10 for arm in summary.arms)
     assert "at the edge of the grid" in text
     assert text.rstrip().endswith("times as long as without.")
     assert page.count("<img") == 4
@@ -193,7 +195,7 @@ def test_a_rate_at_which_training_diverges_is_not_chosen(tmp_path):
     config = one_at_a_time(tiny(gc=("none",), seeds=(0,)))
     config.learning_rates.momentum = (0.01, 1e30)
     (arm,) = study(config, tmp_path / "study").arms
-    assert arm.rate.value == 0.01
+    assert arm.rate.value == arm.rate.largest == 0.01
     assert arm.rate.tried[1].loss == math.inf
     assert json.loads((tmp_path / "study" / "config.json").read_text())["seeds"] == [0]
 

@@ -11,10 +11,22 @@ from ml_collections import ConfigDict
 
 import optax_gc
 from train.errors import UserError, short
-from train.models import convnet, resnet
+from train.models import convnet, densenet, norm, resnet, resnext, vgg
 
-MODELS: dict[str, Callable[..., nnx.Module]] = {"convnet": convnet.ConvNet, **resnet.RESNETS}
-_ONLY_OF_RESNETS = {"stem": "3x3", "remat": False}  # fields of config.model, with their defaults
+MODELS: dict[str, Callable[..., nnx.Module]] = {
+    "convnet": convnet.ConvNet,
+    **resnet.RESNETS,
+    "vgg11": vgg.VGG11,
+    "resnext29": resnext.ResNeXt29,
+    "densenet121": densenet.DenseNet121,
+}
+# Fields of config.model: what networks are that do not know them, and what others can be.
+_DEFAULTS = {"stem": "3x3", "remat": False, "norm": "batch", "weight_standardization": False}
+_OPTIONS: dict[str, dict[str, tuple]] = {
+    "convnet": convnet.OPTIONS,
+    **dict.fromkeys(resnet.RESNETS, resnet.OPTIONS),
+}
+_SMALLEST_SIDES = {"vgg11": vgg.SMALLEST_SIDE, "densenet121": densenet.SMALLEST_SIDE}
 
 
 HEAD = "head"
@@ -41,13 +53,15 @@ def build(config: ConfigDict, num_classes: int, input_shape: tuple[int, int, int
     """The network that `config.model` and `config.precision` describe.
 
     Raises:
-      UserError: there is no model of that name, or it has no such option.
+      UserError: there is no model of that name, it has no such option, or the images are too small
+        for it.
     """
     if config.model.name not in MODELS:
         raise UserError(
             f"config.model.name={config.model.name!r} is not a model; "
             f"it must be one of {', '.join(MODELS)}"
         )
+    _check_size(config.model.name, input_shape)
     dtype = jnp.dtype(config.precision)
     make = functools.partial(
         MODELS[config.model.name],
@@ -76,17 +90,33 @@ def build(config: ConfigDict, num_classes: int, input_shape: tuple[int, int, int
 
 def _options(config: ConfigDict) -> dict[str, Any]:
     """What the network is told beside what every network is told."""
-    options = {field: config.model[field] for field in _ONLY_OF_RESNETS}
-    if config.model.name in resnet.RESNETS:
-        return options
-    for field, default in _ONLY_OF_RESNETS.items():
-        if options[field] != default:
-            raise UserError(
-                f"config.model.{field}={short(options[field])} is for ResNets, and "
-                f"{config.model.name} is none; leave it {default!r}, or set config.model.name to "
-                f"one of {', '.join(resnet.RESNETS)}"
-            )
-    return {}
+    known = _OPTIONS.get(config.model.name, {})
+    for field, default in _DEFAULTS.items():
+        _check_option(config, field, known.get(field, (default,)))
+    options = {field: config.model[field] for field in known}
+    if "norm" in options:
+        options["norm"] = norm.of(options["norm"], options.pop("weight_standardization"))
+    return options
+
+
+def _check_option(config: ConfigDict, field: str, allowed: tuple) -> None:
+    value = config.model[field]
+    if value in allowed:
+        return
+    others = [name for name, options in _OPTIONS.items() if value in options.get(field, ())]
+    raise UserError(
+        f"config.model.{field}={short(value)} is not for {config.model.name}; set it to "
+        f"{' or '.join(map(repr, allowed))}, or config.model.name to one of {', '.join(others)}"
+    )
+
+
+def _check_size(name: str, input_shape: tuple[int, int, int]) -> None:
+    height, width, _ = input_shape
+    if min(height, width) < (least := _SMALLEST_SIDES.get(name, 1)):
+        raise UserError(
+            f"config.model.name={name!r} needs images of {least}x{least} pixels or more, and these "
+            f"are {height}x{width}; use another net, or larger images"
+        )
 
 
 def freeze_body(params: Any) -> Any:

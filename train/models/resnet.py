@@ -7,16 +7,25 @@ the 3x3 convolution has the stride. ResNet-20 is the narrow one that He et al. m
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.models.conv import conv
+from train.models.norm import ConvNorm, Normalization
 from train.models.relu import relu
 
-_HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+OPTIONS = {
+    "stem": ("3x3", "7x7"),
+    "remat": (False, True),
+    "norm": ("batch", "group"),
+    "weight_standardization": (False, True),
+}
+"""Fields of `config.model` that they know, and their values."""
+
+_MakeConv = Callable[..., ConvNorm]
 
 
 class ResNet(nnx.Module):
@@ -31,6 +40,7 @@ class ResNet(nnx.Module):
       stem: "3x3", which keeps the size of an image, or "7x7", which leaves a quarter of each side.
       remat: whether the backward pass computes the inside of each block again, so that of the
         stages only the blocks' inputs are kept from the forward pass.
+      norm: of every convolution.
       dtype: of activations.
       rngs: for the initial parameters.
     """
@@ -45,19 +55,21 @@ class ResNet(nnx.Module):
         channels: int,
         stem: str,
         remat: bool,
+        norm: Normalization,
         dtype: Any,
         rngs: nnx.Rngs,
     ):
         self.shrinks = stem == "7x7"
         self.remat = remat
         window, stride = ((7, 7), 2) if self.shrinks else ((3, 3), 1)
-        self.stem = ConvNorm(channels, widths[0], window, stride, dtype, rngs)
+        conv = functools.partial(ConvNorm, norm=norm, dtype=dtype, rngs=rngs)
+        self.stem = conv(channels, widths[0], window, stride)
         blocks: list[nnx.Module] = []
         features = widths[0]
         for stage, (size, width) in enumerate(zip(stage_sizes, widths, strict=True)):
             for index in range(size):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(block(features, width, stride, dtype, rngs))
+                blocks.append(block(features, width, stride, conv))
                 features = width * block.expansion
         self.blocks = nnx.List(blocks)
         self.head = nnx.Linear(features, num_classes, dtype=dtype, rngs=rngs)
@@ -81,10 +93,10 @@ class BasicBlock(nnx.Module):
 
     expansion = 1
 
-    def __init__(self, features: int, width: int, stride: int, dtype: Any, rngs: nnx.Rngs):
-        self.conv1 = ConvNorm(features, width, (3, 3), stride, dtype, rngs)
-        self.conv2 = ConvNorm(width, width, (3, 3), 1, dtype, rngs)
-        self.shortcut = _shortcut(features, width, stride, dtype, rngs)
+    def __init__(self, features: int, width: int, stride: int, conv: _MakeConv):
+        self.conv1 = conv(features, width, (3, 3), stride)
+        self.conv2 = conv(width, width, (3, 3))
+        self.shortcut = _shortcut(features, width, stride, conv)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = relu(self.conv1(x, train))
@@ -97,13 +109,14 @@ class Bottleneck(nnx.Module):
     """1x1 down, 3x3, 1x1 up to four times the width."""
 
     expansion = 4
+    groups = 1  # of the 3x3 convolution
 
-    def __init__(self, features: int, width: int, stride: int, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, features: int, width: int, stride: int, conv: _MakeConv):
         wide = width * self.expansion
-        self.conv1 = ConvNorm(features, width, (1, 1), 1, dtype, rngs)
-        self.conv2 = ConvNorm(width, width, (3, 3), stride, dtype, rngs)
-        self.conv3 = ConvNorm(width, wide, (1, 1), 1, dtype, rngs)
-        self.shortcut = _shortcut(features, wide, stride, dtype, rngs)
+        self.conv1 = conv(features, width, (1, 1))
+        self.conv2 = conv(width, width, (3, 3), stride, groups=self.groups)
+        self.conv3 = conv(width, wide, (1, 1))
+        self.shortcut = _shortcut(features, wide, stride, conv)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = relu(self.conv1(x, train))
@@ -113,31 +126,10 @@ class Bottleneck(nnx.Module):
         return relu(y + shortcut)
 
 
-class ConvNorm(nnx.Module):
-    """A convolution without bias, then batch normalization."""
-
-    def __init__(
-        self,
-        features: int,
-        width: int,
-        window: tuple[int, int],
-        stride: int,
-        dtype: Any,
-        rngs: nnx.Rngs,
-    ):
-        self.conv = conv(
-            features, width, window, stride, kernel_init=_HE_NORMAL, dtype=dtype, rngs=rngs
-        )
-        self.norm = nnx.BatchNorm(width, momentum=0.9, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        return self.norm(self.conv(x), use_running_average=not train)
-
-
-def _shortcut(features: int, width: int, stride: int, dtype: Any, rngs: nnx.Rngs):
+def _shortcut(features: int, width: int, stride: int, conv: _MakeConv) -> ConvNorm | None:
     if features == width and stride == 1:
         return None
-    return ConvNorm(features, width, (1, 1), stride, dtype, rngs)
+    return conv(features, width, (1, 1), stride)
 
 
 _CIFAR_WIDTHS = (16, 32, 64)

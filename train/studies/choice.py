@@ -18,6 +18,7 @@ class Tried(NamedTuple):
     rate: float
     top1: float
     loss: float  # inf if any run's was not finite
+    worst: float  # the least top-1 of any run
 
 
 class Rate(NamedTuple):
@@ -28,11 +29,14 @@ class Rate(NamedTuple):
       at_edge: whether it is the least or the greatest of those tried, so that a better one may lie
         outside; False if there was no choice.
       tried: all rates, in rising order; empty if there was no choice.
+      largest: the greatest of them at which training was stable: every run's loss was finite, and
+        its top-1 at least half of what the best rate reached; NaN if there was no choice.
     """
 
     value: float
     at_edge: bool
     tried: tuple[Tried, ...]
+    largest: float = math.nan
 
 
 def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate:
@@ -51,9 +55,12 @@ def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate:
         of_rate[run.learning_rate].append(lines[run.key])
     tried = tuple(_tried(value, of_rate[value]) for value in values)
     best = max(tried, key=lambda each: (each.top1, -each.loss))
-    return Rate(best.rate, best.rate in (values[0], values[-1]), tried)
+    stable = [t.rate for t in tried if math.isfinite(t.loss) and t.worst >= best.top1 / 2]
+    at_edge = best.rate in (values[0], values[-1])
+    return Rate(best.rate, at_edge, tried, max(stable, default=math.nan))
 
 
 def _tried(rate: float, lines: list[Line]) -> Tried:
     losses = [math.inf if line["loss"] is None else line["loss"] for line in lines]
-    return Tried(rate, float(np.mean([line["top1"] for line in lines])), float(np.mean(losses)))
+    top1 = [line["top1"] for line in lines]
+    return Tried(rate, float(np.mean(top1)), float(np.mean(losses)), min(top1))

@@ -12,6 +12,11 @@ OPTIMIZERS = ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw")
 GC = ("none", "all", "conv", "all@update", "conv@update")
 """`gc.mode`, and `gc.location` after an @ if it is not the gradient."""
 
+_NOT_VARIED = (
+    *("seed", "gc.", "data.", "report."),
+    *("optimizer.name", "optimizer.learning_rate", "optimizer.weight_decay"),
+)
+
 
 def default(base: ConfigDict) -> ConfigDict:
     """A study's config with every field there is.
@@ -26,6 +31,7 @@ def default(base: ConfigDict) -> ConfigDict:
             "gc": ("none", "all"),  # the others are compared with the first
             "weight_decays": (),  # of base.optimizer if empty
             "batch_sizes": (),  # of base.data if empty
+            "variants": {},  # name to fields of base that differ, {"gn": {"model": {"norm": ...}}}
             "seeds": (0, 1, 2, 3, 4),  # of the runs that are reported
             "learning_rates": dict.fromkeys(OPTIMIZERS, ()),  # to choose from; base's if empty
             "tuning": {
@@ -52,8 +58,10 @@ def validate(config: ConfigDict) -> None:
             "train.studies.config.default(), or train it with python -m train"
         )
     _check_base(config.base)
-    given = flatten(config)
+    variants = config.get("variants")
+    given = {name: value for name, value in flatten(config).items() if not _of_variant(name)}
     check_fields(given, flatten(default(configs.default())), "train.studies.config.default()")
+    _check_variants(variants)
     _check_choices("optimizers", config.optimizers, OPTIMIZERS)
     _check_choices("gc", config.gc, GC)
     for name in ("seeds", "tuning.seeds"):
@@ -82,6 +90,34 @@ def _check_base(base: ConfigDict) -> None:
         configs.validate(base)
     except UserError as error:
         raise UserError(str(error).replace("config.", "config.base.")) from None
+
+
+def _of_variant(name: str) -> bool:
+    return name.startswith("variants.")
+
+
+def _check_variants(variants: Any) -> None:
+    """Names and types; the values are checked when the trainer's configs are made of them."""
+    if not isinstance(variants, ConfigDict):
+        raise UserError("config.variants must be a dict of dicts; start it from {}")
+    known = flatten(configs.default())
+    allowed = {name: value for name, value in known.items() if not name.startswith(_NOT_VARIED)}
+    for name, changes in variants.items():
+        if not isinstance(changes, ConfigDict):
+            raise UserError(
+                f"config.variants.{name}={short(changes)} must be a dict of fields, as "
+                "{'model': {'norm': 'group'}}"
+            )
+        given = flatten(changes)
+        if fixed := [field for field in given if field in known and field not in allowed]:
+            raise UserError(
+                f"config.variants.{name}.{fixed[0]} cannot vary: the study itself sets it, or the "
+                "data is read once for all variants; leave it out"
+            )
+        try:
+            check_fields({**allowed, **given}, allowed, "")
+        except UserError as error:
+            raise UserError(str(error).replace("config.", f"config.variants.{name}.", 1)) from None
 
 
 def _check_rates(config: ConfigDict, name: str) -> None:

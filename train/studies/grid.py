@@ -21,6 +21,12 @@ class Family(NamedTuple):
     optimizer: str
     weight_decay: float
     batch_size: int
+    variant: str = ""  # of study.variants; empty if there are none
+
+    @property
+    def named(self) -> str:
+        """What most studies vary of it."""
+        return ", ".join(filter(None, (self.variant, self.optimizer)))
 
 
 class Arm(NamedTuple):
@@ -48,10 +54,11 @@ class Run(NamedTuple):
 
 
 def families(study: ConfigDict) -> list[Family]:
-    """Optimizers, weight decays and batch sizes in all combinations, in the config's order."""
+    """Variants, optimizers, decays and batch sizes in all combinations, in the config's order."""
     decays = study.weight_decays or (study.base.optimizer.weight_decay,)
     sizes = study.batch_sizes or (study.base.data.batch_size,)
-    return [Family(*each) for each in itertools.product(study.optimizers, decays, sizes)]
+    combinations = itertools.product(study.variants or ("",), study.optimizers, decays, sizes)
+    return [Family(name, decay, size, variant) for variant, name, decay, size in combinations]
 
 
 def share(study: ConfigDict, shard: tuple[int, int]) -> list[Family]:
@@ -108,6 +115,8 @@ def trainer_config(study: ConfigDict, arm: Arm, seed: int, rate: float) -> Confi
       UserError: a value is not allowed.
     """
     config = ConfigDict(study.base.to_dict())
+    if arm.family.variant:
+        config.update(study.variants[arm.family.variant])
     config.seed = seed
     config.optimizer.name = arm.family.optimizer
     config.optimizer.learning_rate = rate

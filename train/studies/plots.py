@@ -134,7 +134,7 @@ def _label(arm: ArmResult, summary: Summary) -> str:
 
 
 def _family(family, summary: Summary) -> str:
-    parts = [family.optimizer]
+    parts = [family.named]
     if len(summary.study.weight_decays) > 1:
         parts.append(f"L2 {family.weight_decay:g}")
     if len(summary.study.batch_sizes) > 1:

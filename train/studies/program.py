@@ -18,6 +18,7 @@ from optax_gc import diagnostics
 from train import compiler, experiment, figures, optimizers, state, step
 from train.data.batches import Examples, to_devices
 from train.data.dataset import Dataset
+from train.data.order import two_epochs
 from train.on_device import make_evaluate, make_train_steps
 from train.state import Sums, TrainState, sha256
 
@@ -210,10 +211,9 @@ class Program:
             return figures.of(state, schedule), norm
 
         plan = self._run.plan
-        train_steps = make_train_steps(
-            steps._replace(figures=seen), plan.batch_size, plan.num_examples, None, seed
-        )
-        return train_steps(now, examples, where)
+        train_steps = make_train_steps(steps._replace(figures=seen), plan.batch_size, None)
+        order = two_epochs(seed, where[0], plan.num_examples)
+        return train_steps(now, examples, order, where[1:])
 
     def _final_figures(
         self,

@@ -75,7 +75,7 @@ class StudyProgress:
         for line in lines:
             split = "validation" if line["kind"] == "tune" else "test"
             self._console.print(
-                f"{line['optimizer']} GC {line['gc']}, rate {line['learning_rate']:g}, seed "
+                f"{name(self._running[0].arm)}, rate {line['learning_rate']:g}, seed "
                 f"{line['seed']}: {split} top-1 {100 * line['top1']:.1f} %",
                 markup=False,
             )
@@ -100,4 +100,4 @@ class StudyProgress:
 
 def name(arm: Arm) -> str:
     """The arm as a person reads it, without what most studies do not vary."""
-    return f"{arm.family.optimizer} GC {arm.gc}"
+    return f"{arm.family.named} GC {arm.gc}"

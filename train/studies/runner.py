@@ -136,8 +136,9 @@ def load(study: ConfigDict) -> Datasets:
     """
     final = data.load(study.base)
     for family in grid.families(study):
-        plan.make(grid.trainer_config(study, grid.arms(study, family)[0], 0, 1.0), final.num_train)
-    models.build(study.base, final.num_classes, final.input_shape)
+        config = grid.trainer_config(study, grid.arms(study, family)[0], 0, 1.0)
+        plan.make(config, final.num_train)
+        models.build(config, final.num_classes, final.input_shape)
     assert isinstance(final, Dataset)  # validate() lets nothing be streamed
     count = study.tuning.validation_examples
     if not count:
@@ -158,7 +159,8 @@ def load(study: ConfigDict) -> Datasets:
 
 def _write_scalars(folder: Path, line: Line) -> None:
     """The curve of a run, for TensorBoard."""
-    run = f"{line['optimizer']}-{line['gc']}-{line['kind']}-seed{line['seed']}-{line['key']}"
+    names = [line[name] for name in ("variant", "optimizer", "gc", "kind") if line[name]]
+    run = "-".join([*names, f"seed{line['seed']}", line["key"]])
     steps = line["curve"]["step"]
     with Scalars(folder / run) as scalars:
         for index, step in enumerate(steps):

@@ -36,7 +36,7 @@ def _of(row: Comparison, summary: Summary) -> str:
 
 def _with(row: Comparison, summary: Summary) -> str:
     family, study = row.with_gc.arm.family, summary.study
-    settings = [family.optimizer]
+    settings = [family.named]
     if len(study.weight_decays) > 1:
         settings.append(f"weight decay {family.weight_decay:g}")
     if len(study.batch_sizes) > 1:
@@ -48,7 +48,7 @@ def _with(row: Comparison, summary: Summary) -> str:
 
 def _edges(summary: Summary) -> list[str]:
     at_edge = [
-        f"{row.arm.family.optimizer} GC {row.arm.gc} ({row.rate.value:g})"
+        f"{row.arm.family.named} GC {row.arm.gc} ({row.rate.value:g})"
         for row in summary.arms
         if row.rate.at_edge
     ]

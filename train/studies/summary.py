@@ -27,6 +27,7 @@ class ArmResult(NamedTuple):
       steps_to_target: median over the seeds; inf if most never reached it.
       removed: the share of the squared gradient norm that GC removed; NaN without GC.
       drift: how far the weights left their hyperplanes, as a share of their norm.
+      step_seconds: of a training step, median over the timed pairs; NaN if none was timed.
     """
 
     arm: Arm
@@ -38,6 +39,7 @@ class ArmResult(NamedTuple):
     steps_to_target: float
     removed: float
     drift: Mean
+    step_seconds: float
 
 
 class Comparison(NamedTuple):
@@ -133,7 +135,20 @@ def _arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> ArmResult | 
         steps_to_target=sorted(steps)[(len(steps) - 1) // 2],
         removed=float(np.mean(measured)) if measured and arm.gc != "none" else math.nan,
         drift=statistics.mean(drifts),
+        step_seconds=_step_seconds(study, arm, lines),
     )
+
+
+def _step_seconds(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> float:
+    first, *others = grid.arms(study, arm.family)
+    place = 0 if arm == first else 1  # in each pair
+    timed = [
+        lines.get(grid.timing_key(study, first, other), {}).get("seconds", [])
+        for other in others
+        if arm in (first, other)
+    ]
+    seconds = [pair[place] for pairs in timed for pair in pairs]
+    return float(np.median(seconds)) / study.timing.steps if seconds else math.nan
 
 
 def _percent(lines: list[Line], figure: str) -> list[float]:

@@ -53,7 +53,7 @@ def arms(summary: Summary) -> Table:
     """How each arm trained."""
     named = _Names(summary)
     target = f"steps to loss {summary.study.target_loss:g}"
-    head = ["rate", target, "train top-1", "gap", "removed", "drift"]
+    head = ["rate", "largest", target, "train top-1", "gap", "removed", "drift", "ms a step"]
     flagged = any(row.rate.at_edge for row in summary.arms)
     return Table(
         "How the arms trained",
@@ -62,20 +62,25 @@ def arms(summary: Summary) -> Table:
             [
                 *named.of(row),
                 f"{row.rate.value:g}{' !' if row.rate.at_edge else ''}",
+                _largest(row),
                 _steps(row),
                 f"{row.top1.value + row.gap.value:.2f}",
                 interval(row.gap),
                 "-" if math.isnan(row.removed) else f"{100 * row.removed:.1f} %",
                 _small(row.drift.value),
+                _milliseconds(row.step_seconds),
             ]
             for row in summary.arms
         ],
         "Rate: chosen on the validation split"
         + (", ! at the edge of those tried: a better one may lie outside" if flagged else "")
-        + ". Steps: median over the seeds (how many reached it, if not all). Gap: top-1 on the "
-        "training split, without augmentation, less that on the test split, in points. Removed: "
-        "share of the squared gradient norm that GC took. Drift: how far the weights left the "
-        "hyperplanes that they started in, as a share of their norm.",
+        + ". Largest: the greatest rate at which every tuning run stayed finite and reached half "
+        "of the best rate's top-1 (≥: of all that were tried). Steps: median over the seeds (how "
+        "many reached it, if not all). Gap: top-1 on the training split, without augmentation, "
+        "less that on the test split, in points. Removed: share of the squared gradient norm that "
+        "GC took. Drift: how far the weights left the hyperplanes that they started in, as a share "
+        "of their norm. Ms a step: median of runs side by side, one or more on each device; only "
+        "rows of the same comparison were timed in turn.",
     )
 
 
@@ -104,13 +109,24 @@ class _Names:
     def __init__(self, summary: Summary):
         study = summary.study
         self._decay, self._batch = len(study.weight_decays) > 1, len(study.batch_sizes) > 1
-        varied = [("decay", self._decay), ("batch", self._batch)]
-        self.head = ["optimizer", *(name for name, shown in varied if shown), "GC"]
+        self._variant = bool(study.variants)
+        varied = [
+            ("variant", self._variant),
+            ("optimizer", True),
+            ("decay", self._decay),
+            ("batch", self._batch),
+        ]
+        self.head = [*(name for name, shown in varied if shown), "GC"]
 
     def of(self, row: ArmResult) -> list[str]:
         family = row.arm.family
-        varied = [(f"{family.weight_decay:g}", self._decay), (str(family.batch_size), self._batch)]
-        return [family.optimizer, *(text for text, shown in varied if shown), row.arm.gc]
+        varied = [
+            (family.variant, self._variant),
+            (family.optimizer, True),
+            (f"{family.weight_decay:g}", self._decay),
+            (str(family.batch_size), self._batch),
+        ]
+        return [*(text for text, shown in varied if shown), row.arm.gc]
 
 
 def _p(value: float) -> str:
@@ -134,6 +150,17 @@ def _steps(row: ArmResult) -> str:
         if math.isinf(row.steps_to_target)
         else f"{row.steps_to_target:.0f}{some}"
     )
+
+
+def _largest(row: ArmResult) -> str:
+    if math.isnan(row.rate.largest):
+        return "-"
+    at_end = row.rate.largest == row.rate.tried[-1].rate
+    return f"{'≥ ' if at_end else ''}{row.rate.largest:g}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return "-" if math.isnan(seconds) else f"{1000 * seconds:.3g}"
 
 
 def _small(value: float) -> str:

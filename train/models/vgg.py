@@ -1,0 +1,41 @@
+"""VGG11 (Simonyan and Zisserman 2015, arXiv 1409.1556) as the authors of GC had it on CIFAR-100."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from train.models.norm import ConvNorm, Normalization
+from train.models.relu import relu
+
+# Features of each convolution, and whether a max pool follows it.
+_LAYERS = (
+    *((64, True), (128, True), (256, False), (256, True)),
+    *((512, False), (512, True), (512, False), (512, True)),
+)
+SMALLEST_SIDE = 2 ** sum(pooled for _, pooled in _LAYERS)
+"""Of an image, in pixels: each max pool halves it."""
+
+
+class VGG11(nnx.Module):
+    """Eight 3x3 convolutions with bias and batch normalization, five max pools, classifier."""
+
+    def __init__(self, *, num_classes: int, channels: int, dtype: Any, rngs: nnx.Rngs):
+        conv = functools.partial(ConvNorm, norm=Normalization(), dtype=dtype, rngs=rngs)
+        layers: list[nnx.Module] = []
+        features = channels
+        for width, _ in _LAYERS:
+            layers.append(conv(features, width, (3, 3), use_bias=True))
+            features = width
+        self.layers = nnx.List(layers)
+        self.head = nnx.Linear(features, num_classes, dtype=dtype, rngs=rngs)
+
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        x = images
+        for layer, (_, pooled) in zip(self.layers, _LAYERS, strict=True):
+            x = relu(layer(x, train))
+            if pooled:
+                x = nnx.max_pool(x, (2, 2), (2, 2))
+        return self.head(jnp.mean(x, (1, 2)))
