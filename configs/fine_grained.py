@@ -1,9 +1,10 @@
 """Fine-grained classes by the recipe of the paper's authors, for images in folders of your own.
 
-`cars196_gc`, `cub200_gc`, `dogs_gc` and `aircraft_gc` are made from it: a ResNet-50 that ImageNet has trained,
-fine-tuned: batch 128, 100 epochs, momentum 0.9, L2 1e-4, rate 0.1 for the new last layer and 0.01
-for the body, both divided by 10 after epochs 50 and 80; images whose shorter side is 512 pixels,
-of which the middle 448x448 is kept, in training too; flips; GC of all layers. For several GPUs.
+`cars196_gc`, `cub200_gc`, `dogs_gc` and `aircraft_gc` are made from it: a ResNet-50 that ImageNet
+has trained, fine-tuned: batch 128, 100 epochs, momentum 0.9, L2 1e-4, rate 0.1 for the new last
+layer and 0.01 for the body, both divided by 10 after epochs 50 and 80; images whose shorter side is
+512 pixels, of which the middle 448x448 is kept, in training too; flips; GC of all layers. For
+several GPUs.
 
 This is read off the authors' program (github.com/Yonghongwei/Gradient-Centralization, the folder
 GC_code/Fine-grained_classification). Three things to know: its `lr_mult`, which is to make the

@@ -92,7 +92,8 @@ def _last_of(config: ConfigDict, folder: Path) -> Path:
 def _from_safetensors(config: ConfigDict, file: Path, needed: Shapes) -> tuple[Arrays, str]:
     what = f"config.init_from={short(config.init_from)}"
     if not file.is_file():
-        raise UserError(f"{what} does not exist; it must be {_WHAT} file")
+        first = "" if file.suffix else f"; make it: python -m train --config configs/{file.name}.py"
+        raise UserError(f"{what} does not exist{first}; it must be {_WHAT} file")
     if file.suffix != ".safetensors":
         raise UserError(
             f"{what} is no .safetensors file; PyTorch makes one with "

@@ -28,7 +28,7 @@ def train_image(
     content: bytes,
     rng: np.random.Generator,
     image_size: int,
-    scale: tuple[float, ...],
+    scale: tuple[float, float] | tuple[()],
 ) -> np.ndarray:
     """A random resized crop, or the middle.
 
@@ -62,7 +62,9 @@ def test_image(content: bytes, image_size: int) -> np.ndarray:
     return _pixels(content, image_size, centre_box)
 
 
-def random_box(rng: np.random.Generator, width: int, height: int, scale: tuple[float, ...]) -> Box:
+def random_box(
+    rng: np.random.Generator, width: int, height: int, scale: tuple[float, float]
+) -> Box:
     """A box of random area, shape and place, in whole pixels.
 
     The share of the area is uniform in `scale`, the ratio of width to height log-uniform in

@@ -21,8 +21,8 @@ def take(config: ConfigDict, dataset: Dataset) -> Dataset:
     """
     if config.data.classes:
         classes = _checked(config.data.classes, dataset.num_classes)
-        parts = (_relabelled(split, classes) for split in (dataset.train, dataset.test))
-        dataset = Dataset(*parts, num_classes=len(classes))
+        train, test = (_relabelled(split, classes) for split in (dataset.train, dataset.test))
+        dataset = dataset._replace(train=train, test=test, num_classes=len(classes))
     if config.data.train_per_class:
         dataset = dataset._replace(train=_few(config, dataset.train, dataset.num_classes))
     for name, split in (("train on", dataset.train), ("test", dataset.test)):

@@ -22,10 +22,11 @@ class TfdsRecords:
     def __init__(self, builder: Any, name: str, split: str):
         self.num_classes = builder.info.features["label"].num_classes
         self.name = tfds_builder.where(builder, name, split)
+        # Of all images, for some sets have masks beside them.
+        images = [k for k, v in builder.info.features.items() if isinstance(v, tfds.features.Image)]
+        decoders = {name: tfds.decode.SkipDecoding() for name in images}
         try:
-            self._source = builder.as_data_source(
-                split=split, decoders={"image": tfds.decode.SkipDecoding()}
-            )
+            self._source = builder.as_data_source(split=split, decoders=decoders)
         except Exception as error:  # whatever damaged files make TFDS raise
             raise UserError(f"cannot open {self.name}: {reason(error)}; {self.mend}") from error
 
