@@ -15,8 +15,7 @@ from train.data.batches import Batch
 from train.data.dataset import Dataset
 from train.dispatch import Dispatcher, Programs
 from train.experiment import Experiment
-from train.figures import Figures, for_log
-from train.health import stop_if_sick
+from train.loop import reader
 from train.preemption import Preemption
 from train.report import Report
 from train.state import TrainState
@@ -55,13 +54,7 @@ def whole_loop(
     names = health.names(state.params)
     dispatcher = Dispatcher(plan, programs, Preemption(), run.config.steps_per_dispatch)
     with Report(WorkDir(folder, run.config), plan, clock, 0) as report:
-
-        def read(first: int, last: int, figures: Figures) -> None:
-            stop_if_sick(figures.health, names, run.config, None)
-            clock.images += (last - first) * plan.batch_size
-            report.advance(last)
-            if plan.logs(last):
-                report.train(last, **for_log(figures, run.config))
+        read = reader(run._replace(plan=plan), names, clock, report, lambda: None)
 
         def train() -> None:
             nonlocal state, done

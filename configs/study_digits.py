@@ -14,10 +14,10 @@ def get_config():
     config = studies.default(base)
     config.seeds = (0, 1, 2, 3, 4, 5)
     config.learning_rates.sgd = (0.1, 0.3, 1.0, 3.0, 10.0)
-    config.learning_rates.momentum = (0.003, 0.01, 0.03, 0.1, 0.3)
-    config.learning_rates.adagrad = (0.003, 0.01, 0.03, 0.1, 0.3)
+    config.learning_rates.momentum = (0.03, 0.1, 0.3, 1.0, 3.0)
+    config.learning_rates.adagrad = (0.01, 0.03, 0.1, 0.3, 1.0)
     config.learning_rates.rmsprop = (0.0003, 0.001, 0.003, 0.01, 0.03)
-    config.learning_rates.adam = (0.0003, 0.001, 0.003, 0.01, 0.03)
+    config.learning_rates.adam = (0.001, 0.003, 0.01, 0.03, 0.1)
     config.tuning.seeds = (1000, 1001)
     config.tuning.validation_examples = 287
     config.target_loss = 0.1

@@ -34,6 +34,7 @@ def default() -> ConfigDict:
                 "classes": (),  # of images on the device: to keep, in this order; empty: all
                 "train_per_class": 0,  # so many examples of each to train on; 0: all ...
                 "train_draw": 0,  # ... and which: another number, others
+                "test_share": 0.0,  # of a TFDS set's `train`, its end, if it has no test split
                 "workers": 0,  # processes that decode what is streamed; 0: threads of this one
             },
             "model": {
@@ -46,12 +47,17 @@ def default() -> ConfigDict:
             "optimizer": {
                 "name": "momentum",
                 "learning_rate": 0.1,
-                "weight_decay": 0.0,  # coupled (L2), for adamw decoupled
-                "momentum": 0.9,  # momentum
-                "nesterov": False,  # momentum
-                "b1": 0.9,  # adam, adamw
-                "b2": 0.999,  # adam, adamw; rmsprop's decay
-                "eps": 1e-8,  # adagrad, rmsprop, adam, adamw
+                "weight_decay": 0.0,  # L2; for sgdw, adamw, radam and ranger decoupled
+                "momentum": 0.9,  # momentum, sgdw
+                "nesterov": False,  # momentum, sgdw
+                "b1": 0.9,  # adam, adamw, radam, ranger
+                "b2": 0.999,  # the same; rmsprop's decay
+                "eps": 1e-8,  # all but sgd, momentum and sgdw
+                "lookahead": {  # of lookahead and ranger
+                    "inner": "momentum",  # what lookahead wraps; ranger wraps radam
+                    "period": 5,  # steps from one meeting of fast and slow weights to the next
+                    "step_size": 0.5,  # the share of the way that the slow ones go then
+                },
                 "body_rate": 1.0,  # the rate of all but the last layer, as a share; 0: frozen
             },
             "schedule": {
@@ -61,9 +67,21 @@ def default() -> ConfigDict:
                 "step_at": (),  # ... or after each of these epochs ...
                 "step_factor": 0.1,  # ... by this
             },
+            "adversary": {
+                "train": "none",  # or fgsm or pgd: train on images that are attacked so
+                "eval_steps": 0,  # score the test split under PGD of so many steps too; 0: do not
+                "epsilon": 8 / 255,  # the most that a pixel, from 0 to 1, is changed by
+                "step_size": 2 / 255,  # pgd
+                "steps": 7,  # pgd
+                "random_start": True,
+            },
             "gc": {"mode": "all", "location": "gradient"},
             "report": {"tensorboard": False},  # needs tensorboardX
-            "eval": {"every_epochs": 1, "batch_size": 500},
+            "eval": {
+                "every_epochs": 1,
+                "batch_size": 500,
+                "per_class": False,  # precision, recall and AUC of each class in summary.json
+            },
             "checkpoint": {"every_steps": 0, "keep": 2},  # 0: after every evaluation
             "log_every_steps": 50,
             "steps_per_dispatch": 0,  # at most; 0: as many as take two or three seconds
@@ -73,13 +91,18 @@ def default() -> ConfigDict:
     )
 
 
+_PLAIN = ("sgd", "momentum", "sgdw", "adagrad", "rmsprop", "adam", "adamw", "radam")
+OPTIMIZERS = (*_PLAIN, "lookahead", "ranger")
+"""What `optimizer.name` can be."""
 _CHOICES = {
     "precision": ("float32", "bfloat16"),
     "model.stem": ("3x3", "7x7"),
     "model.norm": ("batch", "group", "weight", "none"),
-    "optimizer.name": ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"),
+    "optimizer.name": OPTIMIZERS,
+    "optimizer.lookahead.inner": _PLAIN,
     "schedule.name": ("constant", "step", "cosine"),
     "nan_policy": ("stop", "skip"),
+    "adversary.train": ("none", "fgsm", "pgd"),
     "gc.mode": ("none", "all", "conv"),
     "gc.location": ("gradient", "update"),
 }
@@ -94,6 +117,9 @@ _AT_LEAST = {
     "data.train_draw": 0,
     "data.workers": 0,
     "optimizer.weight_decay": 0,
+    "optimizer.lookahead.period": 1,
+    "adversary.eval_steps": 0,
+    "adversary.steps": 1,
     "eval.every_epochs": 1,
     "eval.batch_size": 1,
     "checkpoint.every_steps": 0,
@@ -108,7 +134,14 @@ _MORE_THAN_ZERO = (
     "schedule.step_epochs",
     "schedule.step_factor",
 )
-_BELOW_ONE = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "schedule.warmup")
+_SHARES = ("optimizer.lookahead.step_size", "adversary.epsilon", "adversary.step_size")
+_BELOW_ONE = (
+    "optimizer.momentum",
+    "optimizer.b1",
+    "optimizer.b2",
+    "schedule.warmup",
+    "data.test_share",
+)
 
 # What the devices count and compute with: int32 and float32, whose zero begins below _TINY.
 MAX_INT = 2**31 - 1
@@ -132,6 +165,9 @@ def validate(config: ConfigDict) -> None:
     for name in _MORE_THAN_ZERO:
         if not (given[name] > 0 and _is_number(given[name])):
             raise _bad(name, given[name], f"a number above 0, from {_TINY:.2g} to {_HUGE:.2g}")
+    for name in _SHARES:
+        if not (0 < given[name] <= 1 and _is_number(given[name])):
+            raise _bad(name, given[name], "above 0 and at most 1")
     for name in _BELOW_ONE:
         if not (0 <= given[name] <= _ALMOST_ONE and _is_number(given[name])):
             raise _bad(name, given[name], "at least 0 and below 1, in float32")
@@ -150,6 +186,11 @@ def validate(config: ConfigDict) -> None:
     if given["init_head"] and not given["init_from"]:
         raise UserError("config.init_head=True needs config.init_from; name it, or set it to False")
     _check_streaming(given)
+    if given["data.test_share"] and given["data.name"] in ("digits", "folder"):
+        raise UserError(
+            f"config.data.test_share={given['data.test_share']} is for TFDS sets without a split "
+            f"to test on; {given['data.name']} has one; set it to 0"
+        )
     if given["report.tensorboard"]:
         scalars.check_installed()
 

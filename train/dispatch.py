@@ -10,6 +10,7 @@ from jax.experimental import multihost_utils
 
 from train.compiler import Cost
 from train.figures import Figures
+from train.per_class import Predictions
 from train.plan import Plan
 from train.preemption import Preemption
 from train.state import Sums, TrainState
@@ -28,8 +29,11 @@ class Programs(Protocol):
     def train(self, state: TrainState, first: int, last: int) -> tuple[TrainState, Figures]:
         """Dispatches the steps after `first` up to `last`; overwrites `state`."""
 
-    def evaluate(self, state: TrainState) -> Sums:
-        """The sums over the test split."""
+    def evaluate(self, state: TrainState, attacked: bool = False) -> Sums:
+        """The sums over the test split, as it is or under the attack of `config.adversary`."""
+
+    def predict(self, state: TrainState) -> Predictions:
+        """The answers to the whole test split, the same on each process."""
 
     def close(self) -> None:
         """Ends what reads ahead."""

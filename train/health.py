@@ -1,5 +1,6 @@
 """Watching for numbers that are not finite, without waiting for the device at every step."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -51,7 +52,7 @@ def names(params: Any) -> list[str]:
 
 
 def stop_if_sick(
-    health: Health, names: list[str], config: ConfigDict, last_good: int | None
+    health: Health, names: list[str], config: ConfigDict, last_good: Callable[[], int | None]
 ) -> None:
     """Ends a run whose numbers are not finite, as `config.nan_policy` says.
 
@@ -59,7 +60,7 @@ def stop_if_sick(
       health: on the host.
       names: see `names`.
       config: the run's.
-      last_good: the step of the newest checkpoint, if there is one.
+      last_good: returns the step of the newest checkpoint, if there is one; only asked at the end.
 
     Raises:
       UserError: with the first bad step, its first bad leaves, and the last good checkpoint.
@@ -69,7 +70,8 @@ def stop_if_sick(
         return
     bad = [name for name, is_bad in zip(names, health.bad.tolist(), strict=True) if is_bad]
     more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-    saved = "nothing was saved" if last_good is None else f"the last good checkpoint is {last_good}"
+    good = last_good()
+    saved = "nothing was saved" if good is None else f"the last good checkpoint is {good}"
     raise UserError(
         f"not finite at step {int(health.first_bad_step)}: {', '.join(bad[:_NAMED])}{more}"
         + (f", then more than {limit} bad steps in a row" if limit else "")

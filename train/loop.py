@@ -1,16 +1,17 @@
 """`train()`: the story of a run."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from train import config as configs
-from train import distributed, experiment, health, metrics
+from train import distributed, experiment, health, metrics, per_class
 from train.checkpoint import Checkpoints, newest
 from train.clock import Clock
-from train.dispatch import Dispatcher
+from train.dispatch import Dispatcher, Programs
 from train.errors import Preempted
 from train.experiment import Experiment
 from train.figures import Figures, for_log
@@ -18,6 +19,7 @@ from train.health import stop_if_sick
 from train.opening import opening, title
 from train.preemption import Preemption
 from train.report import Report
+from train.state import TrainState
 from train.workdir import WorkDir
 
 
@@ -62,25 +64,17 @@ def _train(
     """From the first state, or the last one saved, to the summary."""
     now = checkpoints.restore(run.first_state(), clock, print)
     done = int(now.step)
-    names = health.names(now.params)
     with (
         contextlib.closing(run.compile(now)) as programs,
         Report(work, run.plan, clock, done, run.config.report.tensorboard) as report,
     ):
         dispatcher = Dispatcher(run.plan, programs, preemption, run.config.steps_per_dispatch)
         report.say(opening(run, now, programs.cost))
-
-        def read(first: int, last: int, figures: Figures) -> None:
-            stop_if_sick(figures.health, names, run.config, checkpoints.last_good())
-            clock.images += (last - first) * run.config.data.batch_size
-            report.advance(last)
-            if run.plan.logs(last):
-                report.train(last, **for_log(figures, run.config))
-
+        read = reader(run, health.names(now.params), clock, report, checkpoints.last_good)
         while True:
             # Here and not after the step: a run stopped between the two owes its test.
             if run.plan.tests(done) and not report.tested(done):
-                report.test(done, **programs.evaluate(now).means())
+                report.test(done, **_score(run, programs, now))
             if done == run.plan.total_steps:
                 break
             with clock.training():
@@ -91,6 +85,47 @@ def _train(
                 checkpoints.wait()
                 raise Preempted(f"stopped after step {done}, which is saved")
         checkpoints.wait()
-        summary = report.finish(now, title(run.config))
+        of_classes = _per_class(run, programs, now) if run.config.eval.per_class else None
+        summary = report.finish(now, title(run.config), of_classes)
     print(f"test top-1 {summary['test_top1']:.4f}\nsummary: {work.summary}\nplot: {work.curves}")
     return summary
+
+
+def reader(
+    run: Experiment,
+    names: list[str],
+    clock: Clock,
+    report: Report,
+    last_good: Callable[[], int | None],
+) -> Callable[[int, int, Figures], None]:
+    """What the host does with each dispatch's figures, while the next one runs.
+
+    Args:
+      run: to which they belong.
+      names: of the parameters, in the order of the health's figures.
+      clock: counts the images.
+      report: gets what is to be logged.
+      last_good: returns the step of the newest checkpoint, if there is one.
+    """
+
+    def read(first: int, last: int, figures: Figures) -> None:
+        stop_if_sick(figures.health, names, run.config, last_good)
+        clock.images += (last - first) * run.config.data.batch_size
+        report.advance(last)
+        if run.plan.logs(last):
+            report.train(last, **for_log(figures, run.config))
+
+    return read
+
+
+def _score(run: Experiment, programs: Programs, state: TrainState) -> dict[str, float]:
+    """The figures of a line of the test split."""
+    figures = programs.evaluate(state).means()
+    if run.config.adversary.eval_steps:
+        attacked = programs.evaluate(state, attacked=True).means()
+        figures |= {f"robust_{name}": attacked[name] for name in ("loss", "top1")}
+    return figures
+
+
+def _per_class(run: Experiment, programs: Programs, state: TrainState) -> list[dict[str, Any]]:
+    return per_class.figures(programs.predict(state), run.dataset.class_names)

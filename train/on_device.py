@@ -10,13 +10,15 @@ from ml_collections import ConfigDict
 
 from train import compiler
 from train.compiler import Cost
-from train.data.batches import Examples, take, to_devices
+from train.data.batches import Batch, Examples, take, to_devices
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
 from train.figures import Figures
 from train.mesh import Placement
+from train.optimizers import tested_params
+from train.per_class import Predictions, on_host
 from train.state import Sums, TrainState
-from train.step import EvalStep, Steps
+from train.step import Answers, EvalStep, PredictStep, Steps
 
 TrainSteps = Callable[[TrainState, Examples, jax.Array, jax.Array], tuple[TrainState, Figures]]
 
@@ -50,15 +52,41 @@ def make_evaluate(
     """A whole split as one pure function, every example counted exactly once."""
 
     def evaluate(state: TrainState, examples: Examples) -> Sums:
+        params = tested_params(state.opt_state, state.params)
+
         def one_batch(index: jax.Array, sums: Sums) -> Sums:
-            ids = index * batch_size + jnp.arange(batch_size)
-            mask = ids < num_examples
-            batch = take(examples, jnp.where(mask, ids, 0), mask, sharding)
-            return eval_step(state.params, state.stats, sums, batch)
+            batch = _in_order(examples, index, batch_size, num_examples, sharding)
+            return eval_step(params, state.stats, sums, batch)
 
         return jax.lax.fori_loop(0, -(-num_examples // batch_size), one_batch, Sums.zeros())
 
     return evaluate
+
+
+def make_predict(
+    predict_step: PredictStep, batch_size: int, num_examples: int, sharding: NamedSharding | None
+) -> Callable[[TrainState, Examples, jax.Array], Answers]:
+    """The answers to a batch of a split as one pure function; its last argument is which batch."""
+
+    def predict(state: TrainState, examples: Examples, index: jax.Array) -> Answers:
+        params = tested_params(state.opt_state, state.params)
+        batch = _in_order(examples, index, batch_size, num_examples, sharding)
+        return predict_step(params, state.stats, batch)
+
+    return predict
+
+
+def _in_order(
+    examples: Examples,
+    index: jax.Array,
+    batch_size: int,
+    num_examples: int,
+    sharding: NamedSharding | None,
+) -> Batch:
+    """A batch of a split in its order; the last one is padded."""
+    ids = index * batch_size + jnp.arange(batch_size)
+    mask = ids < num_examples
+    return take(examples, jnp.where(mask, ids, 0), mask, sharding)
 
 
 class OnDevice:
@@ -95,13 +123,23 @@ class OnDevice:
             like,
             self._train_split,
             self._order_from(int(like.step) * self._batch_size // self._num_train),
-            self._replicate(0, 0),
+            self._everywhere([0, 0]),
         )
         eval_batch = placement.round_up(min(config.eval.batch_size, num_test))
-        evaluate = make_evaluate(steps.evaluate, eval_batch, num_test, placement.batch)
-        self._evaluate = jax.jit(
-            evaluate, out_shardings=placement.replicated, compiler_options=compiler.options()
+        self._test_batches = range(-(-num_test // eval_batch))
+        predict = make_predict(steps.predict, eval_batch, num_test, placement.batch)
+        self._predict = jax.jit(
+            predict, out_shardings=placement.replicated, compiler_options=compiler.options()
         )
+        self._evaluate = [
+            jax.jit(
+                make_evaluate(eval_step, eval_batch, num_test, placement.batch),
+                out_shardings=placement.replicated,
+                compiler_options=compiler.options(),
+            )
+            for eval_step in (steps.evaluate, steps.evaluate_attacked)
+            if eval_step
+        ]
 
     def close(self) -> None:
         """Has nothing to end."""
@@ -114,19 +152,26 @@ class OnDevice:
     def train(self, state: TrainState, first: int, last: int) -> tuple[TrainState, Figures]:
         """Dispatches the steps after `first` up to `last`; overwrites `state`."""
         epoch, place = divmod(first * self._batch_size, self._num_train)
-        order, where = self._order_from(epoch), self._replicate(place, last - first)
+        order, where = self._order_from(epoch), self._everywhere([place, last - first])
         return self._train_steps(state, self._train_split, order, where)
 
-    def evaluate(self, state: TrainState) -> Sums:
-        """The sums over the test split."""
-        return self._evaluate(state, self._test_split)
+    def evaluate(self, state: TrainState, attacked: bool = False) -> Sums:
+        """The sums over the test split, as it is or under the attack of `config.adversary`."""
+        return self._evaluate[attacked](state, self._test_split)
+
+    def predict(self, state: TrainState) -> Predictions:
+        """The answers to the whole test split."""
+        return on_host(
+            self._predict(state, self._test_split, self._everywhere(index))
+            for index in self._test_batches
+        )
 
     def _order_from(self, epoch: int) -> jax.Array:
         """The order of an epoch and the next one; kept, because a dispatch takes less than both."""
         if self._order[0] != epoch:
-            self._order = epoch, self._make_order(self._replicate(epoch))
+            self._order = epoch, self._make_order(self._everywhere([epoch]))
         return self._order[1]
 
-    def _replicate(self, *numbers: int) -> jax.Array:
+    def _everywhere(self, numbers: int | list[int]) -> jax.Array:
         array = np.array(numbers, np.int32)
         return jax.make_array_from_callback(array.shape, self._replicated, lambda _: array)

@@ -13,6 +13,8 @@ from train import models
 from train.errors import UserError
 from train.plan import Plan
 
+_DECOUPLED = ("sgdw", "adamw", "radam", "ranger")
+"""Optimizers whose weight decay is not part of the gradient."""
 _MAX_DROPS = 1000  # each is compiled in, and float32 has none so small that it matters
 
 
@@ -23,6 +25,7 @@ def build(
 
     With `gc.location` "gradient" the gradient is centralized after L2 decay has been added and
     before it is preconditioned; with "update", the preconditioned update is, before the rate.
+    Decay that is decoupled is added to the preconditioned update. Ranger is RAdam in Lookahead.
 
     `optimizer.body_rate` multiplies the update of all but the last layer, decoupled decay included;
     a body with rate 0 has neither decay nor momentum.
@@ -36,19 +39,23 @@ def build(
       The transformation; `removed_fraction(its state)` is the share that GC removed.
     """
     settings = config.optimizer
-    decoupled = settings.name == "adamw"
+    name = settings.lookahead.inner if settings.name == "lookahead" else settings.name
+    decoupled = name in _DECOUPLED
     decay = optax.add_decayed_weights(settings.weight_decay)
     centralize = _centralize(config, axes)
     at_update = config.gc.location == "update"
     chain = optax.chain(
         optax.identity() if decoupled else decay,
         optax.identity() if at_update else centralize,
-        _precondition(settings),
+        _precondition(name, settings),
         decay if decoupled else optax.identity(),
         centralize if at_update else optax.identity(),
         optax.scale_by_learning_rate(learning_rate),
     )
-    return _with_body_rate(chain, settings.body_rate)
+    chain = _with_body_rate(chain, settings.body_rate)
+    if settings.name in ("lookahead", "ranger"):
+        return _lookahead(chain, settings.lookahead)
+    return chain
 
 
 def learning_rate(
@@ -115,11 +122,21 @@ def _parts(params: Any) -> Any:
     return {name: "head" if name == models.HEAD else "body" for name in params}
 
 
-def _precondition(settings: ConfigDict) -> optax.GradientTransformation:
-    match settings.name:
+def tested_params(opt_state: optax.OptState, params: Any) -> Any:
+    """The weights to test: Lookahead's slow ones, and with any other optimizer those of training.
+
+    Args:
+      opt_state: the state of what `build` returns.
+      params: the weights that gradients are taken at.
+    """
+    return optax.tree.get(opt_state, "slow_params", params)
+
+
+def _precondition(name: str, settings: ConfigDict) -> optax.GradientTransformation:
+    match name:
         case "sgd":
             return optax.identity()
-        case "momentum":
+        case "momentum" | "sgdw":
             return optax.trace(settings.momentum, settings.nesterov)
         case "adagrad":
             return optax.scale_by_rss(initial_accumulator_value=0.0, eps=settings.eps)
@@ -127,7 +144,36 @@ def _precondition(settings: ConfigDict) -> optax.GradientTransformation:
             return optax.scale_by_rms(settings.b2, settings.eps)
         case "adam" | "adamw":
             return optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
-    raise UserError(f"config.optimizer.name={settings.name!r} is not an optimizer")
+        case "radam" | "ranger":
+            return optax.scale_by_radam(settings.b1, settings.b2, settings.eps)
+    raise UserError(f"config.optimizer.name={name!r} is not an optimizer")
+
+
+class _Lookahead(NamedTuple):
+    inner: optax.LookaheadState
+    slow_params: Any
+
+
+def _lookahead(
+    fast: optax.GradientTransformation, settings: ConfigDict
+) -> optax.GradientTransformation:
+    """`optax.lookahead`, whose slow weights are a part of its state.
+
+    Optax has the caller hold pairs of fast and slow weights. The parameters of a run are those of
+    its network, and everything that reads them goes on with the fast ones.
+    """
+    inner = optax.lookahead(fast, settings.period, settings.step_size)
+
+    def init_fn(params):
+        return _Lookahead(inner.init(optax.LookaheadParams.init_synced(params)), params)
+
+    def update_fn(updates, state, params):
+        both = optax.LookaheadParams(fast=params, slow=state.slow_params)
+        updates, inner_state = inner.update(updates, state.inner, both)
+        slow_params = optax.apply_updates(state.slow_params, updates.slow)
+        return updates.fast, _Lookahead(inner_state, slow_params)
+
+    return optax.GradientTransformation(init_fn, update_fn)
 
 
 class _Measured(NamedTuple):

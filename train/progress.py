@@ -62,11 +62,14 @@ class ProgressBar:
 
     def show_test(self, line: Line) -> None:
         """Prints a line that stays."""
-        step = line["step"]
+        step, attacked = line["step"], ""
+        if "robust_top1" in line:
+            attacked = f"attacked {_percent(line['robust_top1'])}  "
         self.say(
             f"step {step:,}/{self._plan.total_steps:,}  epoch {line['epoch']:.2f}  "
             f"{self._train_loss}test loss {_number(line['loss'])}  top-1 {_percent(line['top1'])}  "
-            f"{self._clock.images_per_second():,.0f} images/s  {self._seconds_left(step)} left"
+            f"{attacked}{self._clock.images_per_second():,.0f} images/s  "
+            f"{self._seconds_left(step)} left"
         )
 
     def _seconds_left(self, step: int) -> datetime.timedelta:

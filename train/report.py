@@ -66,16 +66,28 @@ class Report:
             self._scalars.add(step, split, {name: line[name] for name in figures})
         return line
 
-    def finish(self, state: TrainState, title: str) -> dict[str, Any]:
-        """Draws the curves and, last of all, writes the summary."""
+    def finish(
+        self, state: TrainState, title: str, per_class: list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        """Draws the curves and, last of all, writes the summary.
+
+        Args:
+          state: the last.
+          title: of the curves.
+          per_class: figures of each class, if they are to be in the summary.
+        """
         train_lines, test_line = self._metrics.of("train"), self._metrics.of("test")[-1]
         measured = (line["gc_removed_fraction"] for line in train_lines)
         removed = [value for value in measured if value is not None]
+        robust = {
+            f"test_{name}": value for name, value in test_line.items() if name.startswith("robust_")
+        }
         self._clock.tick()
         summary = {
             "test_top1": test_line["top1"],
             "test_top5": test_line["top5"],
             "test_loss": test_line["loss"],
+            **robust,
             "train_loss": train_lines[-1]["loss"] if train_lines else None,
             "steps": int(state.step),
             "epochs": self._plan.epoch(int(state.step)),
@@ -89,6 +101,8 @@ class Report:
             "jax": jax.__version__,
             **self._work.began_from(),
         }
+        if per_class is not None:
+            summary["test_per_class"] = per_class
         if distributed.is_first():
             with writing(self._work.curves):
                 plots.draw_curves(self._work.curves, self._metrics.lines, title)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from train import figures, models
-from train.data.augment import augment, normalize
+from train import adversary, figures, models
+from train.adversary import Attack
+from train.data.augment import augment, normalize, standardize, to_pixels
 from train.data.batches import Batch
 from train.figures import Figures
 from train.health import examine
@@ -20,12 +21,25 @@ TrainStep = Callable[[TrainState, Batch], TrainState]
 EvalStep = Callable[[Any, Any, Sums, Batch], Sums]
 
 
+class Answers(NamedTuple):
+    """What a network answers to a batch, and which of it counts."""
+
+    logits: jax.Array  # float32, (batch, classes)
+    labels: jax.Array  # int32, (batch,)
+    mask: jax.Array  # bool, (batch,)
+
+
+PredictStep = Callable[[Any, Any, Batch], Answers]
+
+
 class Steps(NamedTuple):
     """The pure functions of a run, for `OnDevice` and `Streamed` to compile."""
 
     train: TrainStep
     figures: Callable[[TrainState], Figures]
     evaluate: EvalStep
+    predict: PredictStep
+    evaluate_attacked: EvalStep | None = None  # if `config.adversary` attacks the test split
 
 
 def make(
@@ -36,10 +50,13 @@ def make(
     seed: jax.typing.ArrayLike,
 ) -> Steps:
     """All that a run computes with its data; `seed` may be traced."""
+    attack = adversary.of_evaluation(config)
     return Steps(
         train=make_train_step(config, model, tx, seed),
         figures=lambda state: figures.of(state, learning_rate),
         evaluate=make_eval_step(config, model),
+        predict=make_predict_step(config, model),
+        evaluate_attacked=make_eval_step(config, model, attack, seed) if attack else None,
     )
 
 
@@ -49,17 +66,21 @@ def make_train_step(
     tx: optax.GradientTransformation,
     seed: jax.typing.ArrayLike,
 ) -> TrainStep:
-    """Augment, differentiate, update. The random numbers are those of (seed, step).
+    """Augment, attack if `config.adversary` says so, differentiate, update.
+
+    The random numbers are those of (seed, step).
 
     Where `config.nan_policy` is "skip", a step whose loss or gradient is not finite counts as done
     and changes nothing else. Where `config.optimizer.body_rate` is 0, the body runs as it does when
     it is tested, so that its running statistics stay what they are, and has no backward pass.
     """
     frozen = config.optimizer.body_rate == 0
+    attack = adversary.make(adversary.of_training(config), config, model, train=not frozen)
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        images = normalize(augment(key, batch.inputs, config), config)
+        pixels = to_pixels(augment(key, batch.inputs, config))
+        images = standardize(attack(key, pixels, batch.labels, state.params, state.stats), config)
 
         def loss_fn(params):
             params = models.freeze_body(params) if frozen else params
@@ -88,14 +109,36 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(config: ConfigDict, model: Model) -> EvalStep:
-    """Scores one batch with the running statistics; masked examples count for nothing."""
+def make_eval_step(
+    config: ConfigDict,
+    model: Model,
+    attack: Attack | None = None,
+    seed: jax.typing.ArrayLike = 0,
+) -> EvalStep:
+    """Scores one batch with the running statistics; masked examples count for nothing.
+
+    Under an attack, its random numbers are those of the seed and of the number of examples before
+    the batch.
+    """
+    perturb = adversary.make(attack, config, model, train=False)
 
     def eval_step(params: Any, stats: Any, sums: Sums, batch: Batch) -> Sums:
-        logits, _ = model.apply(params, stats, normalize(batch.inputs, config), False)
+        key = adversary.evaluation_key(seed, sums.examples)
+        pixels = perturb(key, to_pixels(batch.inputs), batch.labels, params, stats)
+        logits, _ = model.apply(params, stats, standardize(pixels, config), False)
         return jax.tree.map(jnp.add, sums, _score(logits, batch))
 
     return eval_step
+
+
+def make_predict_step(config: ConfigDict, model: Model) -> PredictStep:
+    """Answers one batch with the running statistics."""
+
+    def predict_step(params: Any, stats: Any, batch: Batch) -> Answers:
+        logits, _ = model.apply(params, stats, normalize(batch.inputs, config), False)
+        return Answers(logits.astype(jnp.float32), batch.labels, batch.mask)
+
+    return predict_step
 
 
 def _score(logits: jax.Array, batch: Batch) -> Sums:

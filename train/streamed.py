@@ -13,6 +13,8 @@ from train.config import MAX_INT
 from train.data.batches import Batch, shapes
 from train.figures import Figures
 from train.mesh import Placement
+from train.optimizers import tested_params
+from train.per_class import Predictions, on_host
 from train.state import Sums, TrainState
 from train.step import Steps
 
@@ -57,11 +59,20 @@ class Streamed:
         self._train_step, self.cost = compiler.compiled(
             jit_train_step(steps, placement), like, batch
         )
-        self._eval_step = jax.jit(
-            steps.evaluate,
+        self._predict_step = jax.jit(
+            steps.predict,
             out_shardings=placement.replicated,
             compiler_options=compiler.options(),
         )
+        self._eval_steps = [
+            jax.jit(
+                eval_step,
+                out_shardings=placement.replicated,
+                compiler_options=compiler.options(),
+            )
+            for eval_step in (steps.evaluate, steps.evaluate_attacked)
+            if eval_step
+        ]
 
     def close(self) -> None:
         """Ends the threads and processes that read ahead."""
@@ -82,17 +93,27 @@ class Streamed:
         self._next_step = last
         return state, figures
 
-    def evaluate(self, state: TrainState) -> Sums:
-        """The sums over the test split.
+    def evaluate(self, state: TrainState, attacked: bool = False) -> Sums:
+        """The sums over the test split, as it is or under the attack of `config.adversary`.
 
         They are passed from batch to batch, so that batches follow one another: devices that run
         two programs at once can wait for each other's reductions for ever.
         """
+        eval_step = self._eval_steps[attacked]
+        params = tested_params(state.opt_state, state.params)
         sums = Sums(*np.zeros(len(Sums._fields), np.float32))
         with contextlib.closing(self._stream.test_batches(self._eval_batch)) as batches:
             for batch in batches:
-                sums = self._eval_step(state.params, state.stats, sums, self._send(batch))
+                sums = eval_step(params, state.stats, sums, self._send(batch))
         return sums
+
+    def predict(self, state: TrainState) -> Predictions:
+        """The answers to the whole test split."""
+        params = tested_params(state.opt_state, state.params)
+        with contextlib.closing(self._stream.test_batches(self._eval_batch)) as batches:
+            return on_host(
+                self._predict_step(params, state.stats, self._send(batch)) for batch in batches
+            )
 
     def _send(self, rows: "HostBatch") -> Batch:
         """This process's rows of a batch as their part of the whole."""

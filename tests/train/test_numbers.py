@@ -85,7 +85,7 @@ class Training:
         return self.state
 
     def check(self, last_good=None):
-        stop_if_sick(self.state.health, names(self.state.params), self.config, last_good)
+        stop_if_sick(self.state.health, names(self.state.params), self.config, lambda: last_good)
 
 
 def bits(*trees):

@@ -9,7 +9,7 @@ import pytest
 
 import optax_gc
 from train import config as trainer_config
-from train import optimizers, plan
+from train import experiment, optimizers, plan
 
 PARAMS = {
     "conv": jax.random.normal(jax.random.key(0), (3, 3, 4, 5)),
@@ -24,10 +24,13 @@ AXES = {
 }
 CENTRED = {"none": set(), "all": {"conv", "dense"}, "conv": {"conv"}}
 RATE, DECAY = 0.1, 0.01
+DECOUPLED = ("sgdw", "adamw", "radam", "ranger")
+STEPS, PERIOD = 13, 3  # the last one is between two meetings of Lookahead's weights
 
 
-def make(name, mode, location="gradient", decay=DECAY):
+def make(name, mode, location="gradient", decay=DECAY, inner="momentum"):
     config = trainer_config.default()
+    config.optimizer.lookahead.update(inner=inner, period=PERIOD, step_size=0.4)
     config.optimizer.name, config.optimizer.weight_decay = name, decay
     config.gc.mode, config.gc.location = mode, location
     config.log_every_steps = 1
@@ -50,20 +53,20 @@ def seen_by(name, updates, state):
     match name:
         case "sgd":
             return jax.tree.map(lambda leaf: leaf / -RATE, updates), False
-        case "momentum":
+        case "momentum" | "sgdw" | "lookahead":
             return get("trace", 1.0), False
         case "adagrad":
             return get("sum_of_squares", 1.0), True
         case "rmsprop":
             return get("nu", 1 - 0.999), True
-        case "adam" | "adamw":
+        case "adam" | "adamw" | "radam" | "ranger":
             return get("mu", 1 - 0.9), False
 
 
 @pytest.mark.parametrize("mode", ["none", "all", "conv"])
-@pytest.mark.parametrize("name", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("name", trainer_config.OPTIMIZERS)
 def test_the_optimizer_sees_the_centred_gradient(name, mode):
-    coupled = 0.0 if name == "adamw" else DECAY
+    coupled = 0.0 if name in DECOUPLED else DECAY
     decay = 0.0 if name == "sgd" else DECAY  # without a state, sgd shows its update alone
     decayed = jax.tree.map(lambda g, w: g + min(coupled, decay) * w, GRADS, PARAMS)
     seen, squared = seen_by(name, *step(make(name, mode, decay=decay)))
@@ -75,24 +78,131 @@ def test_the_optimizer_sees_the_centred_gradient(name, mode):
 
 
 @pytest.mark.parametrize("mode", ["all", "conv"])
-@pytest.mark.parametrize("name", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("name", trainer_config.OPTIMIZERS)
 def test_at_the_update_the_whole_step_is_centred_and_the_optimizer_sees_the_gradient(name, mode):
     updates, state = step(make(name, mode, "update"))
     for leaf in CENTRED[mode]:
         means = updates[leaf].mean(AXES[leaf].axes)
         assert np.abs(means).max() < 1e-6 * np.abs(updates[leaf]).max() * 10
-    if name not in ("sgd", "adamw"):
+    if name not in ("sgd", *DECOUPLED):
         seen, squared = seen_by(name, updates, state)
         plain = jax.tree.map(lambda g, w: g + DECAY * w, GRADS, PARAMS)
         expected = jax.tree.map(jnp.square, plain) if squared else plain
         chex.assert_trees_all_close(seen, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_adamw_decays_outside_the_centralization():
-    with_decay, _ = step(make("adamw", "all"))
-    without, _ = step(make("adamw", "all", decay=0.0))
+@pytest.mark.parametrize("name", DECOUPLED)
+def test_decoupled_decay_is_outside_the_centralization(name):
+    with_decay, _ = step(make(name, "all"))
+    without, _ = step(make(name, "all", decay=0.0))
     expected = jax.tree.map(lambda u, w: u - RATE * DECAY * w, without, PARAMS)
     chex.assert_trees_all_close(with_decay, expected, rtol=1e-4, atol=1e-6)
+
+
+def gradients(params):
+    """Of a loss that is no quadratic, so that a wrong weight is seen in the next gradient."""
+    return {name: np.cos(7 * leaf) + 0.3 for name, leaf in params.items()}
+
+
+def trained(tx, dtype=jnp.float32):
+    """The parameters and the state after some steps."""
+    params = optax.tree.cast(PARAMS, dtype)
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for _ in range(STEPS):
+        updates, state = update(gradients(params), state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def centred(grads):
+    return {
+        name: leaf - (leaf.mean(AXES[name].axes, keepdims=True) if AXES[name].axes else 0)
+        for name, leaf in grads.items()
+    }
+
+
+def radam_step(step, grads, params, moments):
+    """Liu et al. 2020, arXiv 1908.03265, algorithm 2, with decoupled decay, in float64."""
+    b1, b2 = 0.9, 0.999
+    rho_max = 2 / (1 - b2) - 1
+    rho = rho_max - 2 * step * b2**step / (1 - b2**step)
+    after = {}
+    for name, grad in grads.items():
+        m, v = moments.setdefault(name, [0.0, 0.0])
+        m, v = moments[name] = [b1 * m + (1 - b1) * grad, b2 * v + (1 - b2) * grad**2]
+        direction = m / (1 - b1**step)
+        if rho > 5:
+            rectified = (rho - 4) * (rho - 2) * rho_max / ((rho_max - 4) * (rho_max - 2) * rho)
+            direction = direction * np.sqrt(rectified) / (np.sqrt(v / (1 - b2**step)) + 1e-8)
+        after[name] = params[name] - RATE * (direction + DECAY * params[name])
+    return after
+
+
+def momentum_step(step, grads, params, traces):
+    del step
+    for name, grad in grads.items():
+        traces[name] = 0.9 * traces.get(name, 0.0) + grad
+    return {name: leaf - RATE * traces[name] for name, leaf in params.items()}
+
+
+def reference(step_of, coupled, lookahead):
+    """Weights for gradients and for tests, computed in NumPy."""
+    fast = slow = {name: np.asarray(leaf, np.float64) for name, leaf in PARAMS.items()}
+    memory: dict = {}
+    for step_number in range(1, STEPS + 1):
+        grads = gradients(fast)
+        if coupled:
+            grads = {name: grad + DECAY * fast[name] for name, grad in grads.items()}
+        fast = step_of(step_number, centred(grads), fast, memory)
+        if lookahead and step_number % PERIOD == 0:
+            fast = slow = {name: slow[name] + 0.4 * (fast[name] - slow[name]) for name in fast}
+    return fast, slow if lookahead else fast
+
+
+@pytest.mark.parametrize(
+    ("name", "inner", "expected"),
+    [
+        ("radam", "momentum", reference(radam_step, coupled=False, lookahead=False)),
+        ("ranger", "momentum", reference(radam_step, coupled=False, lookahead=True)),
+        ("lookahead", "momentum", reference(momentum_step, coupled=True, lookahead=True)),
+        ("lookahead", "radam", reference(radam_step, coupled=False, lookahead=True)),
+    ],
+)
+def test_steps_are_those_of_the_papers(name, inner, expected):
+    with jax.enable_x64(True):  # RAdam's 1 - b2**step has four good digits in float32
+        params, state = trained(make(name, "all", inner=inner), jnp.float64)
+    of_gradients, of_tests = expected
+    chex.assert_trees_all_close(params, of_gradients, rtol=1e-9)
+    chex.assert_trees_all_close(optimizers.tested_params(state, params), of_tests, rtol=1e-9)
+
+
+def test_sgdw_is_that_of_the_authors():
+    ours, _ = trained(make("sgdw", "all"))
+    theirs, _ = trained(optax_gc.official.sgdw_gc(RATE, 0.9, weight_decay=DECAY, axes=AXES))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "lookahead"])
+def test_the_mean_over_the_fan_in_never_moves(name):
+    params, state = trained(make(name, "all"))
+    for after in (params, optimizers.tested_params(state, params)):
+        moved = optax_gc.diagnostics.mean_drift(after, PARAMS, AXES).distance
+        whole = optax.tree.norm(optax.tree.sub(after, PARAMS))
+        assert moved < 1e-5 < whole
+
+
+def test_lookaheads_slow_weights_are_those_that_are_tested():
+    config = trainer_config.default()
+    config.optimizer.name, config.optimizer.lookahead.period = "lookahead", PERIOD
+    config.data.batch_size = 16
+    run = experiment.prepare(config, devices=jax.devices()[:1])
+    state = run.first_state()
+    programs = run.compile(state)
+    state, _ = programs.train(state, 0, PERIOD + 1)
+    slow = optimizers.tested_params(state.opt_state, None)
+    for params in (slow, jax.tree.map(jnp.zeros_like, slow)):
+        assert programs.evaluate(state) == programs.evaluate(state._replace(params=params))
 
 
 def test_the_removed_fraction_is_what_centralizing_takes_away():

@@ -31,7 +31,7 @@ def load(config: ConfigDict) -> "Dataset | Stream":
     else:
         from train.data import tfds_images
 
-        dataset = tfds_images.load(config.data.name, config.data.dir)
+        dataset = tfds_images.load(config.data.name, config.data.dir, config.data.test_share)
     _check_fit(config, dataset.input_shape)
     return subset.take(config, dataset)
 
@@ -49,7 +49,7 @@ def describe(config: ConfigDict) -> Description:
         return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
     from train.data import tfds_builder
 
-    known = tfds_builder.describe(data.name, data.dir, data.image_size)
+    known = tfds_builder.describe(data.name, data.dir, data.image_size, data.test_share)
     _check_fit(config, known.input_shape)
     return known
 

@@ -7,9 +7,19 @@ from ml_collections import ConfigDict
 
 def normalize(images: jax.Array, config: ConfigDict) -> jax.Array:
     """uint8 images to float32 ones of mean 0 and deviation 1 per channel, as `config` says."""
+    return standardize(to_pixels(images), config)
+
+
+def to_pixels(images: jax.Array) -> jax.Array:
+    """uint8 images to float32 ones from 0 to 1."""
+    return images.astype(jnp.float32) / 255
+
+
+def standardize(pixels: jax.Array, config: ConfigDict) -> jax.Array:
+    """float32 images from 0 to 1 to ones of mean 0 and deviation 1, as `config` says."""
     mean = jnp.asarray(config.data.mean, jnp.float32)[None, None, None]
     std = jnp.asarray(config.data.std, jnp.float32)[None, None, None]
-    return (images.astype(jnp.float32) / 255 - mean) / std
+    return (pixels - mean) / std
 
 
 def augment(key: jax.Array, images: jax.Array, config: ConfigDict) -> jax.Array:

@@ -18,6 +18,7 @@ class Dataset(NamedTuple):
     train: Split
     test: Split
     num_classes: int
+    class_names: tuple[str, ...] = ()  # empty if they have none
 
     @property
     def num_train(self) -> int:

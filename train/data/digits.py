@@ -22,4 +22,5 @@ def load() -> Dataset:
         train=Split(images[train_ids], labels[train_ids]),
         test=Split(images[test_ids], labels[test_ids]),
         num_classes=len(source.target_names),
+        class_names=tuple(map(str, source.target_names)),
     )

@@ -1,5 +1,6 @@
 """What every source of streamed images yields."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from train.errors import UserError, reason
@@ -17,6 +18,9 @@ class EncodedImages(Protocol):
 
     @property
     def num_classes(self) -> int: ...
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
 
     @property
     def mend(self) -> str:

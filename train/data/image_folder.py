@@ -27,11 +27,11 @@ class ImageFolder:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.classes = _sorted_names(folder, os.DirEntry.is_dir)
-        if not self.classes:
+        self.class_names = _sorted_names(folder, os.DirEntry.is_dir)
+        if not self.class_names:
             raise UserError(f"{folder} has no folders of classes; what is needed is {_LAYOUT}")
         files, labels = [], []
-        for label, name in enumerate(self.classes):
+        for label, name in enumerate(self.class_names):
             images = [
                 file
                 for file in _sorted_names(folder / name, os.DirEntry.is_file)
@@ -50,7 +50,7 @@ class ImageFolder:
 
     @property
     def num_classes(self) -> int:
-        return len(self.classes)
+        return len(self.class_names)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -84,7 +84,7 @@ def open_splits(data_dir: str) -> tuple[ImageFolder, ImageFolder]:
             f"needed is {_LAYOUT}"
         )
     train, test = ImageFolder(root / "train"), ImageFolder(tests[0])
-    if differing := sorted(set(train.classes) ^ set(test.classes)):
+    if differing := sorted(set(train.class_names) ^ set(test.class_names)):
         raise UserError(
             f"{train.folder} and {test.folder} have not the same classes: "
             f"{', '.join(differing[:3])}{' ...' if differing[3:] else ''} is in one alone; add the "

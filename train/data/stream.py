@@ -48,6 +48,7 @@ class Stream:
         self._config = config
         self._process = process_index, process_count
         self.num_classes = train.num_classes
+        self.class_names = tuple(train.class_names)
         self.num_train, self.num_test = len(train), len(test)
         self.input_shape = (config.data.image_size, config.data.image_size, _CHANNELS)
 
@@ -94,7 +95,7 @@ def open(config: ConfigDict, process_index: int, process_count: int) -> Stream:
     else:
         from train.data import tfds_records  # what the other need not import
 
-        train, test = tfds_records.open_splits(name, folder)
+        train, test = tfds_records.open_splits(name, folder, config.data.test_share)
     return Stream(train, test, config, process_index, process_count)
 
 

@@ -17,30 +17,34 @@ _MAX_NAME = 200  # a folder is called so
 _TEST_SPLITS = ("test", "validation")
 
 
-def open_prepared(name: str, data_dir: str) -> Any:
+def open_prepared(name: str, data_dir: str, test_share: float = 0.0) -> Any:
     """The builder of an image-classification set that is prepared.
 
     Args:
       name: a TFDS name such as `cifar100` or `imdb_reviews/plain_text`.
       data_dir: the TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
+      test_share: as for `splits`.
 
     Raises:
       UserError: TFDS does not know the name, the set is not prepared, its description is damaged,
         or it is no image classification with something to train on and to test.
     """
     builder = _prepared_builder(name, _folder(data_dir))
-    _check_splits(name, builder.info.splits)
-    _check_features(name, builder.info.features, builder.info.splits["train"].num_examples)
+    all_splits = builder.info.splits
+    _check_splits(name, all_splits, test_share)
+    train, _ = splits(all_splits, test_share)
+    _check_features(name, builder.info.features, all_splits[train].num_examples)
     return builder
 
 
-def describe(name: str, data_dir: str, image_size: int) -> Description:
+def describe(name: str, data_dir: str, image_size: int, test_share: float = 0.0) -> Description:
     """What TFDS knows of a set, prepared or not.
 
     Args:
       name: as in `open_prepared`.
       data_dir: as in `open_prepared`.
       image_size: height and width to which images are cropped; 0 for their own.
+      test_share: as for `splits`.
 
     Raises:
       UserError: TFDS does not know the name, or the set is no classification of images.
@@ -55,7 +59,10 @@ def describe(name: str, data_dir: str, image_size: int) -> Description:
             "--config.data.name"
         )
     shape = (image_size, image_size, 3) if image_size else image.shape
-    num_train = info.splits["train"].num_examples if "train" in info.splits else None
+    num_train = None
+    if "train" in info.splits:
+        train, _ = splits(info.splits, test_share)
+        num_train = info.splits[train].num_examples
     return Description(label.num_classes, shape, num_train)
 
 
@@ -76,9 +83,20 @@ def check_size(name: str, image: Any) -> None:
     )
 
 
-def test_splits(builder: Any) -> list[str]:
-    """The splits that can be tested on, the one to prefer first; there is at least one."""
-    return [split for split in _TEST_SPLITS if split in builder.info.splits]
+def splits(of_set: Any, test_share: float) -> tuple[str, list[str]]:
+    """What is trained on, and the splits that can be tested on, the one to prefer first.
+
+    Args:
+      of_set: TFDS's splits of a set.
+      test_share: if 0, sets are tested on a split that they have; else they have none, and are
+        tested on so large a share of `train`, rounded to whole examples, at its end. TFDS
+        shuffles a set when it prepares it, always in the same way.
+    """
+    if not test_share:
+        return "train", [split for split in _TEST_SPLITS if split in of_set]
+    count = of_set["train"].num_examples
+    rest = count - round(count * test_share)
+    return f"train[:{rest}]", [f"train[{rest}:]"]
 
 
 def where(builder: Any, name: str, split: str) -> str:
@@ -140,15 +158,29 @@ def _prepare_it(name: str, folder: str | None) -> str:
     )
 
 
-def _check_splits(name: str, splits: Any) -> None:
-    test_split = next((split for split in _TEST_SPLITS if split in splits), None)
-    if "train" not in splits or test_split is None:
+def _check_splits(name: str, of_set: Any, test_share: float) -> None:
+    test_split = next((split for split in _TEST_SPLITS if split in of_set), None)
+    has = f"{name} has the splits {', '.join(of_set) or 'none'}"
+    if "train" not in of_set:
         raise UserError(
-            f"{name} has the splits {', '.join(splits) or 'none'}; training needs 'train' and one "
-            f"of {', '.join(_TEST_SPLITS)}; choose another --config.data.name"
+            f"{has}; training needs 'train' and one of {', '.join(_TEST_SPLITS)}; choose another "
+            "--config.data.name"
         )
-    for split in ("train", test_split):
-        if not splits[split].num_examples:
+    if test_share and test_split:
+        raise UserError(
+            f"{has}, so it is tested on {test_split!r}, and config.data.test_share={test_share} is "
+            "for sets without a split to test on; set it to 0"
+        )
+    if not test_share and not test_split:
+        raise UserError(
+            f"{has}; training needs 'train' and one of {', '.join(_TEST_SPLITS)}; set "
+            "config.data.test_share to the share of 'train' to test on, such as 0.2, or choose "
+            "another --config.data.name"
+        )
+    train, tests = splits(of_set, test_share)
+    for split in (train, tests[0]):
+        # TFDS refuses to look up a part that is empty.
+        if not of_set["train"].num_examples or not of_set[split].num_examples:
             raise UserError(
                 f"the split {split!r} of {name} is empty; choose another --config.data.name"
             )

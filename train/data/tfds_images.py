@@ -12,12 +12,13 @@ from train.errors import UserError, reason
 _DESCRIPTIONS = (".json", ".txt")  # of the classes, the shapes and the numbers of records
 
 
-def load(name: str, data_dir: str) -> Dataset:
+def load(name: str, data_dir: str, test_share: float = 0.0) -> Dataset:
     """Reads the training and the test split.
 
     Args:
       name: a TFDS name such as `cifar100` or `imdb_reviews/plain_text`.
       data_dir: the TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
+      test_share: as for `tfds_builder.splits`.
 
     Returns:
       The decoded data set.
@@ -26,12 +27,15 @@ def load(name: str, data_dir: str) -> Dataset:
       UserError: TFDS does not know the name, the set is not prepared, is damaged, or is no
         classification of images of one size.
     """
-    builder = tfds_builder.open_prepared(name, data_dir)
+    builder = tfds_builder.open_prepared(name, data_dir, test_share)
     tfds_builder.check_size(name, builder.info.features["image"])
+    train, tests = tfds_builder.splits(builder.info.splits, test_share)
+    label = builder.info.features["label"]
     return Dataset(
-        train=_remembered(builder, name, "train"),
-        test=_remembered(builder, name, tfds_builder.test_splits(builder)[0]),
-        num_classes=builder.info.features["label"].num_classes,
+        train=_remembered(builder, name, train),
+        test=_remembered(builder, name, tests[0]),
+        num_classes=label.num_classes,
+        class_names=tuple(label.names),
     )
 
 

@@ -20,7 +20,8 @@ class TfdsRecords:
     mend = tfds_builder.MEND
 
     def __init__(self, builder: Any, name: str, split: str):
-        self.num_classes = builder.info.features["label"].num_classes
+        label = builder.info.features["label"]
+        self.num_classes, self.class_names = label.num_classes, tuple(label.names)
         self.name = tfds_builder.where(builder, name, split)
         # Of all images, for some sets have masks beside them.
         images = [k for k, v in builder.info.features.items() if isinstance(v, tfds.features.Image)]
@@ -41,7 +42,9 @@ class TfdsRecords:
         return f"record {index} of {self.name}"
 
 
-def open_splits(name: str, data_dir: str) -> tuple[TfdsRecords, TfdsRecords]:
+def open_splits(
+    name: str, data_dir: str, test_share: float = 0.0
+) -> tuple[TfdsRecords, TfdsRecords]:
     """The training split, and the first of `test` and `validation` that has labels.
 
     The labels of a contest's test split may be secret: that of `imagenet2012` has none.
@@ -50,18 +53,19 @@ def open_splits(name: str, data_dir: str) -> tuple[TfdsRecords, TfdsRecords]:
       UserError: as `tfds_builder.open_prepared`, or the images are not of 8 bits, or no split has
         the labels to test with.
     """
-    builder = tfds_builder.open_prepared(name, data_dir)
+    builder = tfds_builder.open_prepared(name, data_dir, test_share)
     dtype = np.dtype(builder.info.features["image"].np_dtype)
     if dtype != np.uint8:
         raise UserError(
             f"{name} has images of type {dtype.name}; only uint8 images are streamed; choose "
             "another --config.data.name"
         )
-    tests = [TfdsRecords(builder, name, split) for split in tfds_builder.test_splits(builder)]
+    train, test_splits = tfds_builder.splits(builder.info.splits, test_share)
+    tests = [TfdsRecords(builder, name, split) for split in test_splits]
     labels = [_first_label(records) for records in tests]
     for records, label in zip(tests, labels, strict=True):
         if label >= 0:
-            return TfdsRecords(builder, name, "train"), records
+            return TfdsRecords(builder, name, train), records
     raise bad_label(tests[0], 0, labels[0])
 
 

@@ -5,10 +5,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train import config as configs
-from train.config import check_fields, flatten
+from train.config import OPTIMIZERS, check_fields, flatten
 from train.errors import UserError, short
 
-OPTIMIZERS = ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw")
 GC = ("none", "all", "conv", "all@update", "conv@update")
 """`gc.mode`, and `gc.location` after an @ if it is not the gradient."""
 
@@ -27,7 +26,7 @@ def default(base: ConfigDict) -> ConfigDict:
     return ConfigDict(
         {
             "base": base,
-            "optimizers": OPTIMIZERS[:5],
+            "optimizers": ("sgd", "momentum", "adagrad", "rmsprop", "adam"),
             "gc": ("none", "all"),  # the others are compared with the first
             "weight_decays": (),  # of base.optimizer if empty
             "batch_sizes": (),  # of base.data if empty
@@ -88,6 +87,10 @@ def validate(config: ConfigDict) -> None:
         raise UserError(
             "config.base.data.image_size: a study is for images that are kept on the device; set "
             "it to 0"
+        )
+    if config.base.adversary.eval_steps:
+        raise UserError(
+            "config.base.adversary.eval_steps: a study scores images as they are; set it to 0"
         )
 
 

@@ -128,8 +128,10 @@ class Program:
 
     def _ends(self, numbers: tuple[jax.Array, jax.Array], now: Any) -> list[dict[str, Any]]:
         # Without the optimizer's state, so that this is one and the same program for all of them.
+        tested = optimizers.tested_params(now.opt_state, now.params)
+        now = now._replace(params=tested, opt_state=())
         splits = self._train_split, self._test_split
-        args = (*numbers, now._replace(opt_state=()), *splits, self._initial)
+        args = (*numbers, now, *splits, self._initial)
         if self._finish is None:
             self._finish = self._compiled(self._final_figures, 3, *args)
         params, (test, train, drift, norm) = jax.device_get((now.params, self._finish(*args)))
