@@ -1,11 +1,13 @@
 """Saving and restoring a run's state with Orbax, and finding damage that Orbax does not."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -13,7 +15,7 @@ from train import distributed, record
 from train.clock import Clock
 from train.errors import UserError, reason
 from train.record import DamagedError
-from train.state import TrainState, sha256
+from train.state import TrainState, path_name, sha256
 
 
 class Checkpoints:
@@ -48,7 +50,7 @@ class Checkpoints:
 
     def last_good(self) -> int | None:
         """The newest step whose checkpoint is complete."""
-        return max(ocp.utils.checkpoint_steps(self._folder), default=None)
+        return newest(self._folder)
 
     def save(self, step: int, state: TrainState, clock: Clock) -> None:
         """Starts to save; returns as soon as the state has been copied off the device.
@@ -153,6 +155,40 @@ class Checkpoints:
             yield
 
 
+def newest(folder: Path) -> int | None:
+    """The newest step of which a folder has a complete checkpoint, damaged or not."""
+    return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+
+
+def is_one(folder: Path) -> bool:
+    """Whether the folder is that of one checkpoint."""
+    return record.is_in(folder)
+
+
+def read_weights(folder: Path) -> dict[str, Any]:
+    """`params` and `stats` of any run, as nested dicts of NumPy's arrays.
+
+    Args:
+      folder: of one checkpoint.
+
+    Raises:
+      DamagedError: it does not hold what was saved.
+    """
+    structure = record.read(folder)["structure"]
+    wanted: dict[Any, Any] = {}
+    for name in structure:
+        *parents, leaf = (int(key) if key.isdigit() else key for key in name.split("/"))
+        if parents and parents[0] in ("params", "stats"):
+            functools.reduce(lambda d, key: d.setdefault(key, {}), parents, wanted)[leaf] = 0
+    to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=to_host, partial_restore=True)
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            return checkpointer.restore(folder.absolute() / "state", arguments)
+    except Exception as error:  # whatever reading damaged bytes can raise
+        raise DamagedError(f"its state: {type(error).__name__}") from error
+
+
 @contextlib.contextmanager
 def _explained(
     what: str, then: str = "mend the folder or choose another --workdir"
@@ -166,10 +202,7 @@ def _explained(
 
 def _structure(state: TrainState) -> dict[str, str]:
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in leaves
-    }
+    return {path_name(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
 
 
 def _check_structure(step: int, theirs: dict[str, str], ours: dict[str, str]) -> None:

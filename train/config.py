@@ -17,6 +17,8 @@ def default() -> ConfigDict:
             "seed": 0,
             "num_epochs": 10,
             "num_steps": 0,  # 0: as many as the epochs need
+            "init_from": "",  # a finished run's work folder, or a .safetensors file; empty: anew
+            "init_head": False,  # whether the last layer is taken over too, and not begun anew
             "precision": "float32",
             "data": {
                 "name": "digits",
@@ -27,7 +29,11 @@ def default() -> ConfigDict:
                 "pad": 0,  # pixels of zeros around an image before a random crop
                 "flip": False,  # left to right, half of the time
                 "image_size": 0,  # 0: images as they are, kept on the device; else streamed ...
-                "crop_scale": (0.08, 1.0),  # ... as random crops of such a share of their area
+                "crop_scale": (0.08, 1.0),  # ... as random crops of such a share of their
+                # area, or if empty as the middle, which is what is tested on
+                "classes": (),  # of images on the device: to keep, in this order; empty: all
+                "train_per_class": 0,  # so many examples of each to train on; 0: all ...
+                "train_draw": 0,  # ... and which: another number, others
                 "test_share": 0.0,  # of a TFDS set's `train`, its end, if it has no test split
                 "workers": 0,  # processes that decode what is streamed; 0: threads of this one
             },
@@ -52,11 +58,13 @@ def default() -> ConfigDict:
                     "period": 5,  # steps from one meeting of fast and slow weights to the next
                     "step_size": 0.5,  # the share of the way that the slow ones go then
                 },
+                "body_rate": 1.0,  # the rate of all but the last layer, as a share; 0: frozen
             },
             "schedule": {
                 "name": "constant",
                 "warmup": 0.0,  # share of the run in which the rate rises from 0, linearly
                 "step_epochs": 60.0,  # step: multiply the rate every so many epochs ...
+                "step_at": (),  # ... or after each of these epochs ...
                 "step_factor": 0.1,  # ... by this
             },
             "adversary": {
@@ -105,6 +113,8 @@ _AT_LEAST = {
     "data.batch_size": 1,
     "data.pad": 0,
     "data.image_size": 0,
+    "data.train_per_class": 0,
+    "data.train_draw": 0,
     "data.workers": 0,
     "optimizer.weight_decay": 0,
     "optimizer.lookahead.period": 1,
@@ -168,6 +178,13 @@ def validate(config: ConfigDict) -> None:
             raise _bad(name, given[name], "one finite number per channel, in float32")
     if any(value <= 0 for value in given["data.std"]):
         raise _bad("data.std", given["data.std"], "one number above 0 per channel")
+    at = given["schedule.step_at"]
+    if not all(map(_is_number, at)) or list(at) != sorted(set(at)) or min(at, default=1) <= 0:
+        raise _bad("schedule.step_at", at, "numbers of epochs above 0 that rise")
+    if not (_is_number(given["optimizer.body_rate"]) and 0 <= given["optimizer.body_rate"] <= 1):
+        raise _bad("optimizer.body_rate", given["optimizer.body_rate"], "from 0 to 1")
+    if given["init_head"] and not given["init_from"]:
+        raise UserError("config.init_head=True needs config.init_from; name it, or set it to False")
     _check_streaming(given)
     if given["data.test_share"] and given["data.name"] in ("digits", "folder"):
         raise UserError(
@@ -199,13 +216,20 @@ def check_fields(given: dict[str, Any], known: dict[str, Any], start: str) -> No
 
 def _check_streaming(given: dict[str, Any]) -> None:
     scale = given["data.crop_scale"]
-    if not (len(scale) == 2 and all(map(_is_number, scale)) and 0 < scale[0] <= scale[1] <= 1):
+    if scale and not (
+        len(scale) == 2 and all(map(_is_number, scale)) and 0 < scale[0] <= scale[1] <= 1
+    ):
         raise _bad("data.crop_scale", scale, "two numbers above 0 and up to 1, the lesser first")
     if given["data.image_size"] and given["data.pad"]:
         raise UserError(
             f"config.data.pad={given['data.pad']} is for images that are kept on the device; "
             f"with config.data.image_size={given['data.image_size']} crops follow "
             "config.data.crop_scale; set config.data.pad to 0"
+        )
+    if given["data.image_size"] and (given["data.classes"] or given["data.train_per_class"]):
+        raise UserError(
+            "config.data.classes and config.data.train_per_class are for images that are kept on "
+            "the device; leave them out, or set config.data.image_size to 0"
         )
     if given["data.name"] == "folder" and not given["data.image_size"]:
         raise UserError(

@@ -19,6 +19,7 @@ from train.streamed import Streamed
 
 if TYPE_CHECKING:
     from train.data.stream import Stream
+    from train.init_from import Initial
 
 
 class Experiment(NamedTuple):
@@ -32,14 +33,15 @@ class Experiment(NamedTuple):
     learning_rate: optax.Schedule
     axes: Any  # a pytree of optax_gc.FanIn, shaped like the parameters
     tx: optax.GradientTransformation
+    initial: "Initial | None"  # what it begins from, if not from random numbers
 
     def first_state(self) -> TrainState:
         """The state before the first step, on every device."""
         create = jax.jit(
-            lambda: state.create(self.model, self.tx, self.config.seed),
+            lambda initial: state.create(self.model, self.tx, self.config.seed, initial),
             out_shardings=self.placement.replicated,
         )
-        return create()
+        return create(self.initial and self.placement.replicate(self.initial[:2]))
 
     def compile(self, like: TrainState) -> Programs:
         """Compiles the whole step for states like `like`; the data is at hand then."""
@@ -53,6 +55,7 @@ def prepare(
     config: ConfigDict,
     dataset: "Dataset | Stream | None" = None,
     devices: Sequence[jax.Device] | None = None,
+    resumes: bool = False,
 ) -> Experiment:
     """Builds all that a run needs; writes nothing and compiles nothing.
 
@@ -60,9 +63,10 @@ def prepare(
       config: a validated config.
       dataset: if it has been loaded already.
       devices: to run on; all if None.
+      resumes: whether the run has begun, so that what it began from need not be there any more.
 
     Raises:
-      UserError: the configuration does not fit the data or the devices.
+      UserError: the configuration does not fit the data, the devices, or what it begins from.
     """
     placement = mesh.place(config, devices)
     dataset = dataset or data.load(config)
@@ -71,4 +75,9 @@ def prepare(
     learning_rate = optimizers.learning_rate(config, todo)
     axes = models.fan_in_axes(model)
     tx = optimizers.build(config, learning_rate, axes)
-    return Experiment(config, placement, dataset, model, todo, learning_rate, axes, tx)
+    initial = None
+    if config.init_from and not resumes:
+        from train import init_from  # which imports Orbax, and that takes a second
+
+        initial = init_from.load(config, model)
+    return Experiment(config, placement, dataset, model, todo, learning_rate, axes, tx, initial)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from train import config as configs
 from train import distributed, experiment, health, metrics, per_class
-from train.checkpoint import Checkpoints
+from train.checkpoint import Checkpoints, newest
 from train.clock import Clock
 from train.dispatch import Dispatcher, Programs
 from train.errors import Preempted
@@ -46,8 +46,8 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         print("for another run, use another --workdir")
         return summary
     metrics.read(work.metrics)  # a damaged one is refused before anything is compiled
-    run = experiment.prepare(config)
-    distributed.first_does(work.claim)
+    run = experiment.prepare(config, resumes=newest(work.checkpoints) is not None)
+    distributed.first_does(lambda: work.claim(run.initial and run.initial.sha256))
     try:
         with (
             Preemption() as preemption,

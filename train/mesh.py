@@ -1,7 +1,7 @@
 """The devices of a run, and where its arrays lie on them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import AxisType, NamedSharding
@@ -24,6 +24,15 @@ class Placement(NamedTuple):
     def round_up(self, batch_size: int) -> int:
         """The next larger batch that divides over the devices."""
         return -(-batch_size // self.num_devices) * self.num_devices
+
+    def replicate(self, tree: Any) -> Any:
+        """Arrays of the host on every device; of several processes, each fills its own."""
+        return jax.tree.map(
+            lambda array: jax.make_array_from_callback(
+                array.shape, self.replicated, lambda index: array[index]
+            ),
+            tree,
+        )
 
 
 def place(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Placement:

@@ -20,6 +20,9 @@ def opening(run: Experiment, now: TrainState, cost: Cost) -> str:
     num_params = sum(leaf.size for leaf in jax.tree.leaves(now.params))
     done = int(now.step)
     begin = f"resuming after step {done:,}" if done else "starting at step 0"
+    if run.initial:
+        head = "with its last layer" if run.config.init_head else "the last layer anew"
+        begin += f" from {run.initial.source}, {head}"
     return (
         f"{title(run.config)}\n"
         f"{num_train:,} images to train on, {num_test:,} to test; {num_params:,} parameters\n"

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 import optax_gc
 from optax_gc import diagnostics
+from train import models
 from train.errors import UserError
 from train.plan import Plan
 
@@ -25,6 +26,9 @@ def build(
     With `gc.location` "gradient" the gradient is centralized after L2 decay has been added and
     before it is preconditioned; with "update", the preconditioned update is, before the rate.
     Decay that is decoupled is added to the preconditioned update. Ranger is RAdam in Lookahead.
+
+    `optimizer.body_rate` multiplies the update of all but the last layer, decoupled decay included;
+    a body with rate 0 has neither decay nor momentum.
 
     Args:
       config: a validated config.
@@ -48,6 +52,7 @@ def build(
         centralize if at_update else optax.identity(),
         optax.scale_by_learning_rate(learning_rate),
     )
+    chain = _with_body_rate(chain, settings.body_rate)
     if settings.name in ("lookahead", "ranger"):
         return _lookahead(chain, settings.lookahead)
     return chain
@@ -73,15 +78,8 @@ def learning_rate(
         case "constant":
             after = optax.constant_schedule(peak)
         case "step":
-            every = schedule.step_epochs * plan.steps_per_epoch
-            if plan.total_steps > _MAX_DROPS * every:
-                raise UserError(
-                    f"config.schedule.step_epochs={schedule.step_epochs} changes the rate more "
-                    f"than {_MAX_DROPS} times in {plan.epoch(plan.total_steps):g} epochs; make it "
-                    "longer"
-                )
-            drops = range(1, int(plan.total_steps / every) + 1)
-            factors = {round(every * drop) - warmup: schedule.step_factor for drop in drops}
+            drops = _drops(schedule, plan)
+            factors = {step - warmup: schedule.step_factor for step in drops}
             after = optax.piecewise_constant_schedule(peak, factors)
         case "cosine":
             after = optax.cosine_decay_schedule(peak, plan.total_steps - warmup)
@@ -90,9 +88,38 @@ def learning_rate(
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
+def _drops(schedule: ConfigDict, plan: Plan) -> list[int]:
+    """The steps after which the rate is lowered."""
+    if schedule.step_at:
+        return [round(epoch * plan.steps_per_epoch) for epoch in schedule.step_at]
+    every = schedule.step_epochs * plan.steps_per_epoch
+    if plan.total_steps > _MAX_DROPS * every:
+        raise UserError(
+            f"config.schedule.step_epochs={schedule.step_epochs} changes the rate more than "
+            f"{_MAX_DROPS} times in {plan.epoch(plan.total_steps):g} epochs; make it longer"
+        )
+    return [round(every * drop) for drop in range(1, int(plan.total_steps / every) + 1)]
+
+
 def removed_fraction(opt_state: optax.OptState) -> jax.Array:
     """The share of the squared norm that GC removed when it was last measured; 0 without GC."""
     return optax.tree.get(opt_state, "removed_fraction", jnp.zeros(()))
+
+
+def _with_body_rate(
+    chain: optax.GradientTransformation, rate: float
+) -> optax.GradientTransformation:
+    if rate == 1:
+        return chain
+    if rate == 0:
+        return optax.partition({"head": chain, "body": optax.set_to_zero()}, _parts)
+    slowed = optax.partition({"head": optax.identity(), "body": optax.scale(rate)}, _parts)
+    return optax.chain(chain, slowed)
+
+
+def _parts(params: Any) -> Any:
+    """A label for each top-level entry of the parameters."""
+    return {name: "head" if name == models.HEAD else "body" for name in params}
 
 
 def tested_params(opt_state: optax.OptState, params: Any) -> Any:

@@ -18,6 +18,11 @@ def write(folder: Path, record: dict[str, Any]) -> None:
     (folder / _NAME).write_text(json.dumps(sealed | {"seal": _seal(sealed)}, indent=2) + "\n")
 
 
+def is_in(folder: Path) -> bool:
+    """Whether there is a record, of whatever worth."""
+    return (folder / _NAME).is_file()
+
+
 def read(folder: Path) -> dict[str, Any]:
     """The record, once every file has been found to be as it was written.
 

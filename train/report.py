@@ -99,6 +99,7 @@ class Report:
             "params_sha256": sha256(state.params),
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "jax": jax.__version__,
+            **self._work.began_from(),
         }
         if per_class is not None:
             summary["test_per_class"] = per_class

@@ -46,10 +46,20 @@ class TrainState(NamedTuple):
 
 
 def create(
-    model: Model, tx: optax.GradientTransformation, seed: jax.typing.ArrayLike
+    model: Model,
+    tx: optax.GradientTransformation,
+    seed: jax.typing.ArrayLike,
+    initial: tuple[Any, Any] | None = None,
 ) -> TrainState:
-    """The state before the first step, a pure function of `seed`."""
-    params, stats = model.init(jax.random.key(seed))
+    """The state before the first step, a pure function of `seed` and of what it begins from.
+
+    Args:
+      model: the network.
+      tx: its optimizer.
+      seed: of all that begins at random.
+      initial: parameters and statistics that do not: dicts that may lack entries of the network's.
+    """
+    params, stats = first_weights(model, seed, initial)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -58,6 +68,19 @@ def create(
         sums=Sums.zeros(),
         health=healthy(params),
     )
+
+
+def first_weights(
+    model: Model, seed: jax.typing.ArrayLike, initial: tuple[Any, Any] | None
+) -> tuple[Any, Any]:
+    """Parameters and statistics as `create` has them."""
+    params, stats = model.init(jax.random.key(seed))
+    return (params, stats) if initial is None else (params | initial[0], stats | initial[1])
+
+
+def path_name(path: Any) -> str:
+    """A leaf's path in one text, as `blocks/0/conv1/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def sha256(tree: Any) -> str:

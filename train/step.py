@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from train import adversary, figures
+from train import adversary, figures, models
 from train.adversary import Attack
 from train.data.augment import augment, normalize, standardize, to_pixels
 from train.data.batches import Batch
@@ -71,10 +71,11 @@ def make_train_step(
     The random numbers are those of (seed, step).
 
     Where `config.nan_policy` is "skip", a step whose loss or gradient is not finite counts as done
-    and changes nothing else.
+    and changes nothing else. Where `config.optimizer.body_rate` is 0, the body runs as it does when
+    it is tested, so that its running statistics stay what they are, and has no backward pass.
     """
-
-    attack = adversary.make(adversary.of_training(config), config, model, train=True)
+    frozen = config.optimizer.body_rate == 0
+    attack = adversary.make(adversary.of_training(config), config, model, train=not frozen)
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -82,7 +83,8 @@ def make_train_step(
         images = standardize(attack(key, pixels, batch.labels, state.params, state.stats), config)
 
         def loss_fn(params):
-            logits, stats = model.apply(params, state.stats, images, True)
+            params = models.freeze_body(params) if frozen else params
+            logits, stats = model.apply(params, state.stats, images, not frozen)
             sums = _score(logits, batch)
             return sums.loss / sums.examples, (stats, sums)
 

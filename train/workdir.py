@@ -33,6 +33,7 @@ class WorkDir:
         self.tensorboard = folder / "tensorboard"
         self.curves = folder / "curves.png"
         self.summary = folder / "summary.json"
+        self.origin = folder / "origin.json"
         self._fields = json.loads(json.dumps(flatten(config)))
         self._lock: int | None = None
         with self._explained("read"):
@@ -51,8 +52,11 @@ class WorkDir:
             raise UserError(f"{self.summary} is damaged; use another --workdir")
         return summary
 
-    def claim(self) -> None:
+    def claim(self, origin: str | None = None) -> None:
         """Makes the folder, says whose it is, and keeps every other run out until this one ends.
+
+        Args:
+          origin: the digest of what the run begins from, if it begins so.
 
         Raises:
           UserError: another run works in it, or it cannot be written.
@@ -63,6 +67,12 @@ class WorkDir:
             self._lock = lock(self.folder)
             self._refuse_if_not_ours()
             write_json(self.config, self._fields)
+            if origin:
+                write_json(self.origin, {"init_sha256": origin})
+
+    def began_from(self) -> dict[str, Any]:
+        """What the summary says of the run's origin."""
+        return _read_json(self.origin) if self.origin.exists() else {}
 
     def release(self) -> None:
         """Lets other runs in."""

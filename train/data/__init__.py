@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import jax
 from ml_collections import ConfigDict
 
+from train.data import subset
 from train.data.dataset import Dataset, Description
 from train.errors import UserError
 
@@ -32,7 +33,7 @@ def load(config: ConfigDict) -> "Dataset | Stream":
 
         dataset = tfds_images.load(config.data.name, config.data.dir, config.data.test_share)
     _check_fit(config, dataset.input_shape)
-    return dataset
+    return subset.take(config, dataset)
 
 
 def describe(config: ConfigDict) -> Description:
@@ -42,7 +43,8 @@ def describe(config: ConfigDict) -> Description:
       UserError: there is no such data set, or it does not fit the config.
     """
     data = config.data
-    if data.name in ("digits", "folder"):  # which are always here, or nothing is known of them
+    # Which are always here, or of which nothing is known, or of which a part must be counted.
+    if data.name in ("digits", "folder") or subset.names_one(config):
         dataset = load(config)
         return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
     from train.data import tfds_builder

@@ -28,15 +28,16 @@ def train_image(
     content: bytes,
     rng: np.random.Generator,
     image_size: int,
-    scale: tuple[float, float],
+    scale: tuple[float, float] | tuple[()],
 ) -> np.ndarray:
-    """A random resized crop.
+    """A random resized crop, or the middle.
 
     Args:
       content: a JPEG or PNG file, of any size and mode.
       rng: where the randomness comes from.
       image_size: height and width of the result, in pixels.
-      scale: the least and the largest share of the image's area that a crop has.
+      scale: the least and the largest share of the image's area that a crop has; empty for the
+        middle, as `test_image` has it.
 
     Returns:
       uint8, (image_size, image_size, 3).
@@ -44,6 +45,8 @@ def train_image(
     Raises:
       Exception: of whatever type Pillow raises for a file that is no image.
     """
+    if not scale:
+        return test_image(content, image_size)
     return _pixels(content, image_size, lambda w, h: random_box(rng, w, h, scale))
 
 

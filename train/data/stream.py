@@ -214,7 +214,7 @@ class _TrainExamples(_Examples):
     """The training sequence: epoch after epoch without a gap, and without end."""
 
     seed: int
-    crop_scale: tuple[float, float]
+    crop_scale: tuple[float, float] | tuple[()]
 
     def __len__(self) -> int:
         return MAX_INT * len(self.share.rows)

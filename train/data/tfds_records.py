@@ -23,10 +23,11 @@ class TfdsRecords:
         label = builder.info.features["label"]
         self.num_classes, self.class_names = label.num_classes, tuple(label.names)
         self.name = tfds_builder.where(builder, name, split)
+        # Of all images, for some sets have masks beside them.
+        images = [k for k, v in builder.info.features.items() if isinstance(v, tfds.features.Image)]
+        decoders = {name: tfds.decode.SkipDecoding() for name in images}
         try:
-            self._source = builder.as_data_source(
-                split=split, decoders={"image": tfds.decode.SkipDecoding()}
-            )
+            self._source = builder.as_data_source(split=split, decoders=decoders)
         except Exception as error:  # whatever damaged files make TFDS raise
             raise UserError(f"cannot open {self.name}: {reason(error)}; {self.mend}") from error
 

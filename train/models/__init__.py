@@ -29,6 +29,10 @@ _OPTIONS: dict[str, dict[str, tuple]] = {
 _SMALLEST_SIDES = {"vgg11": vgg.SMALLEST_SIDE, "densenet121": densenet.SMALLEST_SIDE}
 
 
+HEAD = "head"
+"""Where every network's parameters have its last layer; all the others are its body."""
+
+
 class Model(NamedTuple):
     """A network without its numbers.
 
@@ -113,6 +117,11 @@ def _check_size(name: str, input_shape: tuple[int, int, int]) -> None:
             f"config.model.name={name!r} needs images of {least}x{least} pixels or more, and these "
             f"are {height}x{width}; use another net, or larger images"
         )
+
+
+def freeze_body(params: Any) -> Any:
+    """The parameters, of which all but the last layer's are constants to differentiation."""
+    return jax.lax.stop_gradient(params) | {HEAD: params[HEAD]}
 
 
 def fan_in_axes(model: Model) -> Any:

@@ -31,6 +31,7 @@ def default(base: ConfigDict) -> ConfigDict:
             "weight_decays": (),  # of base.optimizer if empty
             "batch_sizes": (),  # of base.data if empty
             "variants": {},  # name to fields of base that differ, {"gn": {"model": {"norm": ...}}}
+            "baseline": "",  # the variant that the others are compared with, beside GC; or none
             "seeds": (0, 1, 2, 3, 4),  # of the runs that are reported
             "learning_rates": dict.fromkeys(OPTIMIZERS, ()),  # to choose from; base's if empty
             "tuning": {
@@ -61,6 +62,11 @@ def validate(config: ConfigDict) -> None:
     given = {name: value for name, value in flatten(config).items() if not _of_variant(name)}
     check_fields(given, flatten(default(configs.default())), "train.studies.config.default()")
     _check_variants(variants)
+    if config.baseline and config.baseline not in variants:
+        raise UserError(
+            f"config.baseline={short(config.baseline)} is not a variant; it must be empty or one "
+            f"of {', '.join(variants)}"
+        )
     _check_choices("optimizers", config.optimizers, OPTIMIZERS)
     _check_choices("gc", config.gc, GC)
     for name in ("seeds", "tuning.seeds"):

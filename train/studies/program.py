@@ -50,7 +50,10 @@ class Program:
         everywhere = NamedSharding(self._mesh, P())
         self._train_split = to_devices(dataset.train, everywhere)
         self._test_split = to_devices(dataset.test, everywhere)
-        self._start = self._compiled(self._first_state, 2, *self._numbers([0], [1.0]))
+        self._initial = self._run.initial and self._run.initial[:2]
+        self._start = self._compiled(
+            self._first_state, 2, *self._numbers([0], [1.0]), self._initial
+        )
         self._train_steps: Any = None
         self._finish: Any = None
 
@@ -72,7 +75,8 @@ class Program:
         """
         numbers = self._numbers(seeds, rates)
         began = time.monotonic()
-        now, done, curves = self._start(*numbers), 0, [_empty_curve() for _ in seeds]
+        curves = [_empty_curve() for _ in seeds]
+        now, done = self._start(*numbers, self._initial), 0
         while done < self.total_steps:
             last = min(self._run.plan.next_stop(done), self._reach(done))
             now, seen = self.steps(numbers, now, done, last)
@@ -99,7 +103,7 @@ class Program:
         pauses = [*range(0, steps, self._reach(0)), steps]
 
         def seconds() -> float:
-            now = jax.block_until_ready(self._start(*numbers))
+            now = jax.block_until_ready(self._start(*numbers, self._initial))
             began = time.monotonic()
             for first, last in itertools.pairwise(pauses):
                 now, _ = self.steps(numbers, now, first, last)
@@ -126,7 +130,8 @@ class Program:
         # Without the optimizer's state, so that this is one and the same program for all of them.
         tested = optimizers.tested_params(now.opt_state, now.params)
         now = now._replace(params=tested, opt_state=())
-        args = (*numbers, now, self._train_split, self._test_split)
+        splits = self._train_split, self._test_split
+        args = (*numbers, now, *splits, self._initial)
         if self._finish is None:
             self._finish = self._compiled(self._final_figures, 3, *args)
         params, (test, train, drift, norm) = jax.device_get((now.params, self._finish(*args)))
@@ -189,8 +194,8 @@ class Program:
         tx = optimizers.build(self._run.config, schedule, self._run.axes)
         return optax.chain(optax.snapshot("gradient_norm", optax.tree.norm), tx), schedule
 
-    def _first_state(self, seed: jax.Array, rate: jax.Array) -> TrainState:
-        return state.create(self._run.model, self._optimizer(rate)[0], seed)
+    def _first_state(self, seed: jax.Array, rate: jax.Array, initial: Any) -> TrainState:
+        return state.create(self._run.model, self._optimizer(rate)[0], seed, initial)
 
     def _some_steps(
         self,
@@ -219,6 +224,7 @@ class Program:
         now: TrainState,
         train_split: Examples,
         test_split: Examples,
+        initial: Any,
     ):
         del rate
         config, model = self._run.config, self._run.model
@@ -230,7 +236,7 @@ class Program:
                 now, split
             )
 
-        first_params, _ = model.init(jax.random.key(seed))
+        first_params, _ = state.first_weights(model, seed, initial)
         drift = diagnostics.mean_drift(now.params, first_params, self._run.axes).distance
         return score(test_split), score(train_split), drift, optax.tree.norm(now.params)
 

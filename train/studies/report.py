@@ -62,6 +62,8 @@ def make(summary: Summary) -> Report:
     """Everything but the writing."""
     base = summary.study.base
     compared = [tables.comparisons(summary)] if summary.comparisons else []
+    if summary.variants:
+        compared.append(tables.variants(summary))
     return Report(
         title=f"Does gradient centralization help? {base.model.name} on {base.data.name}",
         how=_how(summary),

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.model_selection import train_test_split
 
-from train import data, models, plan
+from train import data, init_from, models, plan
 from train.data.dataset import Dataset, Split
 from train.errors import Preempted, UserError
 from train.preemption import Preemption
@@ -138,7 +138,9 @@ def load(study: ConfigDict) -> Datasets:
     for family in grid.families(study):
         config = grid.trainer_config(study, grid.arms(study, family)[0], 0, 1.0)
         plan.make(config, final.num_train)
-        models.build(config, final.num_classes, final.input_shape)
+        model = models.build(config, final.num_classes, final.input_shape)
+        if config.init_from:
+            init_from.load(config, model)  # here and not after the runs of other families
     assert isinstance(final, Dataset)  # validate() lets nothing be streamed
     count = study.tuning.validation_examples
     if not count:

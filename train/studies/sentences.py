@@ -2,7 +2,7 @@
 
 import math
 
-from train.studies.summary import Comparison, Summary
+from train.studies.summary import Comparison, Summary, VariantComparison
 from train.studies.tables import interval
 
 _SIGNIFICANT = 0.05
@@ -10,28 +10,44 @@ _SIGNIFICANT = 0.05
 
 def quotable(summary: Summary) -> list[str]:
     """A sentence on each comparison, one on the chosen rates, one on time."""
-    sentences = [_of(row, summary) for row in summary.comparisons]
-    return [*sentences, *_edges(summary), *_time(summary)]
+    of_gc = [
+        _of(row, _with(row, summary), "gradient centralization", "", len(summary.comparisons))
+        for row in summary.comparisons
+    ]
+    of_variants = [_of_variant(row, len(summary.variants)) for row in summary.variants]
+    return [*of_gc, *of_variants, *_edges(summary), *_time(summary)]
 
 
-def _of(row: Comparison, summary: Summary) -> str:
+def _of_variant(row: VariantComparison, comparisons: int) -> str:
+    (family, gc), baseline = row.variant.arm, row.baseline.arm.family.variant
+    return _of(
+        row,
+        f"With {family.optimizer} and GC {gc}",
+        f"{family.variant} in place of {baseline}",
+        f" between {family.variant} and {baseline}",
+        comparisons,
+    )
+
+
+def _of(
+    row: Comparison | VariantComparison, what: str, cause: str, between: str, comparisons: int
+) -> str:
     difference = row.difference.mean
     figures = f"{interval(difference, signed=True)} points"
-    what = _with(row, summary)
     if math.isnan(row.difference.p):
-        return f"{what}, one pair of runs gave {figures}: nothing follows from one pair."
+        return f"{what}, one pair of runs{between} gave {figures}: nothing follows from one pair."
     p = "p < 0.001" if row.holm_p < 0.001 else f"p = {row.holm_p:.2g}"
     known = f"{figures}, {difference.n} pairs, {p}"
     if row.holm_p < _SIGNIFICANT:
         verb = "raised" if difference.value > 0 else "lowered"
-        return f"{what}, gradient centralization {verb} test top-1 ({known})."
+        return f"{what}, {cause} {verb} test top-1 ({known})."
     low, high = difference.interval
     if low > 0 or high < 0:
         return (
-            f"{what}, no difference could be shown once {len(summary.comparisons)} comparisons "
+            f"{what}, no difference{between} could be shown once {comparisons} comparisons "
             f"are allowed for ({known})."
         )
-    return f"{what}, no difference could be shown ({known})."
+    return f"{what}, no difference{between} could be shown ({known})."
 
 
 def _with(row: Comparison, summary: Summary) -> str:

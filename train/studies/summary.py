@@ -1,5 +1,6 @@
 """What the runs of a study say: each arm, and each arm against the first of its family."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -49,7 +50,7 @@ class Comparison(NamedTuple):
       without: the first arm.
       with_gc: the other.
       difference: of top-1, the other less the first.
-      holm_p: its p-value, corrected for all comparisons of the study.
+      holm_p: its p-value, corrected for all comparisons of the study that are alike.
       time_ratio: seconds of the other over those of the first: median, lower and upper quartile.
       pairs_timed: how many of them.
     """
@@ -62,12 +63,29 @@ class Comparison(NamedTuple):
     pairs_timed: int
 
 
+class VariantComparison(NamedTuple):
+    """An arm against that of the baseline with the same optimizer and GC, as in `Comparison`."""
+
+    baseline: ArmResult
+    variant: ArmResult
+    difference: Difference
+    holm_p: float
+
+
 class Summary(NamedTuple):
-    """All that a report tells."""
+    """All that a report tells.
+
+    Attributes:
+      study: its config.
+      arms: what is known of each.
+      comparisons: with GC and without.
+      variants: each variant with the study's baseline, at the same GC; empty if it has none.
+    """
 
     study: ConfigDict
     arms: list[ArmResult]
     comparisons: list[Comparison]
+    variants: list[VariantComparison]
 
 
 def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
@@ -89,17 +107,34 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
         for arm in others
         if first in results and arm in results
     ]
+    comparisons = []
+    for a, b, difference, holm_p in _compared(pairs):
+        timed = lines.get(grid.timing_key(study, a.arm, b.arm), {}).get("seconds", [])
+        ratio = statistics.median_ratio(timed)
+        comparisons.append(Comparison(a, b, difference, holm_p, ratio, len(timed)))
+    between = [
+        (results[first], result)
+        for arm, result in results.items()
+        for first in [arm._replace(family=arm.family._replace(variant=study.baseline))]
+        if study.baseline and arm != first and first in results
+    ]
+    variants = list(itertools.starmap(VariantComparison, _compared(between)))
+    return Summary(study, list(results.values()), comparisons, variants)
+
+
+def _compared(
+    pairs: list[tuple[ArmResult, ArmResult]],
+) -> list[tuple[ArmResult, ArmResult, Difference, float]]:
+    """Each pair, its difference, and the p-value corrected for all of them."""
     differences = [
         statistics.paired_difference(_percent(a.lines, "top1"), _percent(b.lines, "top1"))
         for a, b in pairs
     ]
     corrected = statistics.holm([difference.p for difference in differences])
-    comparisons = []
-    for (a, b), difference, holm_p in zip(pairs, differences, corrected, strict=True):
-        timed = lines.get(grid.timing_key(study, a.arm, b.arm), {}).get("seconds", [])
-        ratio = statistics.median_ratio(timed)
-        comparisons.append(Comparison(a, b, difference, holm_p, ratio, len(timed)))
-    return Summary(study, list(results.values()), comparisons)
+    return [
+        (a, b, difference, holm_p)
+        for (a, b), difference, holm_p in zip(pairs, differences, corrected, strict=True)
+    ]
 
 
 def steps_to(target: float, line: Line) -> float:

@@ -49,6 +49,27 @@ def comparisons(summary: Summary) -> Table:
     )
 
 
+def variants(summary: Summary) -> Table:
+    """Accuracy of each variant beside the baseline's, and what is known of the difference."""
+    named, baseline = _Names(summary), summary.study.baseline
+    return Table(
+        f"What the variants change, beside {baseline}",
+        [*named.head, f"top-1 of {baseline}", "top-1", "difference", "p", "p (Holm)"],
+        [
+            [
+                *named.of(row.variant),
+                interval(row.baseline.top1),
+                interval(row.variant.top1),
+                interval(row.difference.mean, signed=True),
+                _p(row.difference.p),
+                _p(row.holm_p),
+            ]
+            for row in summary.variants
+        ],
+        "As in the table before; pairs share their seed and GC.",
+    )
+
+
 def arms(summary: Summary) -> Table:
     """How each arm trained."""
     named = _Names(summary)

@@ -1,0 +1,37 @@
+"""Does a pretrained body help with ten labels a class, and does GC beside it? Minutes on two cores.
+
+The digits 5 to 9, ten labelled examples of each, from scratch and from a body that has seen 0 to 4:
+frozen, slow (a tenth of the last layer's rate) and whole (at the same rate), each with GC and
+without. It needs the run that it begins from:
+
+    python -m train --config configs/digits_pretrain.py
+    python -m train.study --config configs/study_digits_transfer.py
+
+Rates are chosen on 20 of the 50 labels, which is little: docs/transfer.md has what came of it.
+--config.base.data.train_draw=1 draws other labels.
+"""
+
+from configs import digits_transfer_gc
+from train.studies import config as studies
+
+
+def get_config():
+    base = digits_transfer_gc.get_config()
+    source, base.init_from = base.init_from, ""
+    base.optimizer.body_rate = 1.0
+    base.log_every_steps = 10
+    config = studies.default(base)
+    config.variants = {
+        "scratch": {"init_from": ""},
+        "frozen": {"init_from": source, "optimizer": {"body_rate": 0.0}},
+        "slow": {"init_from": source, "optimizer": {"body_rate": 0.1}},
+        "whole": {"init_from": source},
+    }
+    config.baseline = "scratch"
+    config.optimizers = ("momentum",)
+    config.seeds = (0, 1, 2, 3, 4, 5)
+    config.learning_rates.momentum = (0.003, 0.01, 0.03, 0.1, 0.3)
+    config.tuning.seeds = (1000, 1001, 1002)
+    config.tuning.validation_examples = 20
+    config.target_loss = 0.1
+    return config

@@ -1,0 +1,89 @@
+"""Variants beside a baseline; pretrained and frozen bodies in a study."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+
+from tests.train.processes import run
+from tests.train.studying import lines, tiny
+from tests.train.test_init_from import FEW
+from train import checkpoint, models
+from train.errors import UserError
+from train.studies import config as studies
+from train.studies import grid
+from train.studies.study import study
+
+
+def of_bodies(source):
+    config = tiny(gc=("all",), seeds=(0, 1))
+    config.runs_at_once = 2
+    config.base.num_steps = 2
+    config.learning_rates.momentum = (0.03,)
+    frozen = {"init_from": str(source), "optimizer": {"body_rate": 0.0}}
+    config.variants = {"scratch": {"init_from": ""}, "frozen": frozen}
+    config.baseline = "scratch"
+    return config
+
+
+def body_of(source):
+    (folder,) = (source / "checkpoints").iterdir()
+    params = checkpoint.read_weights(folder)["params"]
+    return {name: layer for name, layer in params.items() if name != models.HEAD}
+
+
+def test_a_frozen_body_is_compared_with_scratch_and_stays_where_it_was(tmp_path):
+    run(tmp_path / "source", "--config.num_steps=2", *FEW)
+    made = study(of_bodies(tmp_path / "source"), tmp_path / "study")
+    assert [
+        (row.variant.arm.family.variant, row.baseline.arm.family.variant, row.variant.arm.gc)
+        for row in made.variants
+    ] == [("frozen", "scratch", "all")]
+    (row,) = made.variants
+    assert row.difference.mean.value == pytest.approx(
+        row.variant.top1.value - row.baseline.top1.value
+    )
+    frozen, scratch = (
+        [line for line in lines(tmp_path / "study").values() if line["variant"] == variant]
+        for variant in ("frozen", "scratch")
+    )
+    assert len(frozen) == len(scratch) == 2
+    begun = np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(body_of(tmp_path / "source"))))
+    for line in frozen:
+        assert line["mean_drift"] < 1e-5
+        assert line["params_norm"] > begun, "the body of the source, and a head"
+    report = (tmp_path / "study" / "report.md").read_text()
+    assert "What the variants change, beside scratch" in report
+    assert "frozen in place of scratch" in report or "between frozen and scratch" in report
+
+
+def test_without_the_run_that_it_begins_from_a_study_does_not_begin(tmp_path):
+    with pytest.raises(UserError, match=r"make it: python -m train --config configs/source\.py"):
+        study(of_bodies(tmp_path / "source"), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_baseline_must_be_a_variant():
+    config = of_bodies("source")
+    config.baseline = "scrach"
+    with pytest.raises(UserError, match=r"config\.baseline='scrach' is not a variant; .* scratch"):
+        studies.validate(config)
+
+
+def test_the_study_of_transfer_is_of_four_bodies():
+    config = importlib.import_module("configs.study_digits_transfer").get_config()
+    studies.validate(config)
+    families = grid.families(config)
+    configs = [grid.trainer_config(config, grid.arms(config, f)[0], 0, 0.1) for f in families]
+    found = {
+        f.variant: (c.init_from, c.optimizer.body_rate)
+        for f, c in zip(families, configs, strict=True)
+    }
+    source = "runs/digits_pretrain"
+    assert found == {
+        "scratch": ("", 1.0),
+        "frozen": (source, 0.0),
+        "slow": (source, 0.1),
+        "whole": (source, 1.0),
+    }
