@@ -92,7 +92,8 @@ def _last_of(config: ConfigDict, folder: Path) -> Path:
 def _from_safetensors(config: ConfigDict, file: Path, needed: Shapes) -> tuple[Arrays, str]:
     what = f"config.init_from={short(config.init_from)}"
     if not file.is_file():
-        first = "" if file.suffix else f"; make it: python -m train --config configs/{file.name}.py"
+        recipe = Path("configs", f"{file.name}.py")  # whose runs go to runs/NAME
+        first = f"; run python -m train --config {recipe} first" if recipe.is_file() else ""
         raise UserError(f"{what} does not exist{first}; it must be {_WHAT} file")
     if file.suffix != ".safetensors":
         raise UserError(
