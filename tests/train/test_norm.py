@@ -16,14 +16,13 @@ from train.errors import UserError
 from train.models import norm
 from train.models.norm import Normalization
 
-KINDS = [
-    Normalization("batch"),
-    Normalization("group"),
-    Normalization("weight"),
-    Normalization("none"),
-    Normalization("group", weight_standardization=True),
-    Normalization("none", weight_standardization=True),
-]
+KINDS = {  # batch normalization alone is what all other tests train with
+    "group": Normalization("group"),
+    "weight": Normalization("weight"),
+    "none": Normalization("none"),
+    "group, standardized": Normalization("group", weight_standardization=True),
+    "standardized": Normalization("none", weight_standardization=True),
+}
 
 
 def convnet(kind, precision="float32"):
@@ -68,24 +67,24 @@ def train(model, tx, steps=12):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_net_learns_and_all_its_kernels_are_centralized(kind):
-    model = convnet(kind)
+    model = convnet(KINDS[kind])
     check_axes(model)
     gc = optax_gc.centralize(models.fan_in_axes(model))
-    params, losses = train(model, optax.chain(gc, optax.sgd(0.05, 0.9)))
-    assert losses[-1] < 0.8 * losses[0]
+    params, losses = train(model, optax.chain(gc, optax.sgd(0.1, 0.9)), steps=20)
+    assert losses[-1] < 0.85 * losses[0]
     first, _ = model.init(jax.random.key(0))
     drift = diagnostics.mean_drift(params, first, models.fan_in_axes(model))
     assert float(drift.distance) < 1e-5
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k.name in ("batch", "group")])
-def test_in_a_resnet_too_all_kernels_are_centralized(kind):
-    check_axes(build("resnet20", remat=True, **as_options(kind)))
+@pytest.mark.parametrize("name", ["batch", "group"])
+def test_in_a_standardized_resnet_too_all_kernels_are_centralized(name):
+    check_axes(build("resnet20", remat=True, norm=name, weight_standardization=True))
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k.name != "batch"])
+@pytest.mark.parametrize("kind", ["group", "weight"])
 def test_without_batch_statistics_an_image_does_not_depend_on_its_neighbours(kind):
-    model, (images, _) = convnet(kind), digits(4)
+    model, (images, _) = convnet(KINDS[kind]), digits(4)
     params, stats = model.init(jax.random.key(0))
     assert not jax.tree.leaves(stats)
     together, _ = model.apply(params, stats, images, True)
@@ -126,8 +125,7 @@ def test_normalized_weights_have_the_norms_that_scale_says():
 def test_of_a_standardized_kernels_gradient_gc_removes_nothing():
     removed = {}
     for standardization in (False, True):
-        kind = Normalization("group", standardization)
-        model = convnet(kind)
+        model = convnet(Normalization("group", standardization))
         params, stats = model.init(jax.random.key(0))
         grads = jax.jit(jax.grad(loss_of(model, stats)))(params)
         of_all = diagnostics.removed_fraction(grads, models.fan_in_axes(model))
@@ -149,17 +147,19 @@ def test_gc_of_convolutions_does_not_change_what_a_standardized_net_learns():
     assert jnp.abs(difference.mean((0, 1, 2))).max() > 1e-3  # though the kernels' means differ
 
 
-@pytest.mark.parametrize("kind", [KINDS[1], KINDS[2], KINDS[4]])
+@pytest.mark.parametrize("kind", ["weight", "group, standardized"])
 def test_in_bfloat16_weights_are_still_normalized_in_float32(kind):
-    model, (images, _) = convnet(kind, "bfloat16"), digits()
+    model, (images, _) = convnet(KINDS[kind], "bfloat16"), digits(8)
     params, stats = model.init(jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     logits, _ = model.apply(params, stats, images, True)
-    exact, _ = convnet(kind).apply(params, stats, images, True)
+    exact, _ = convnet(KINDS[kind]).apply(params, stats, images, True)
     assert logits.dtype == jnp.bfloat16
     assert jnp.abs(logits.astype(jnp.float32) - exact).max() < 0.05 * jnp.abs(exact).max()
     text = jax.jit(model.apply, static_argnums=3).lower(params, stats, images, True).as_text()
-    assert "rsqrt %" not in "".join(line for line in text.splitlines() if "bf16" in line)
+    roots = [line for line in text.splitlines() if "sqrt %" in line]
+    assert roots
+    assert not any("bf16" in line for line in roots)
 
 
 def test_two_kinds_of_weight_normalization_are_refused():

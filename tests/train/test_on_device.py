@@ -39,7 +39,7 @@ class Recorder:
         one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         self.split = Examples(*map(jnp.asarray, numbered(num_examples)))
         self.seen = jnp.full((total_steps, batch_size), -1, jnp.int32)
-        steps = Steps(self.record, figures=lambda state: state.step, evaluate=None)
+        steps = Steps(self.record, figures=lambda state: state.step, evaluate=None, predict=None)
         self.loop = jax.jit(make_train_steps(steps, batch_size, batch or one_device))
 
     @staticmethod
