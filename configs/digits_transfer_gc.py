@@ -7,7 +7,8 @@ It needs the run that it begins from:
 
 The body learns at a tenth of the last layer's rate; --config.optimizer.body_rate=0 freezes it, and
 --config.init_from= --config.optimizer.body_rate=1 is training from scratch.
-`study_digits_transfer` compares the three, and docs/transfer.md has what came of it.
+`study_digits_transfer` compares them: expect a slow body to do about as well as none, and a frozen
+one worse (docs/transfer.md).
 """
 
 from configs import digits_gc

@@ -1,6 +1,7 @@
 """Beginning from weights that were trained before: by this trainer, or by PyTorch."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,9 +50,15 @@ def load(config: ConfigDict, model: Model) -> Initial:
     body = params if config.init_head else {k: v for k, v in params.items() if k != HEAD}
     wanted = {"params": body, "stats": stats}
     needed = {path: leaf.shape for path, leaf in _by_path(wanted).items()}
-    source = Path(config.init_from).expanduser()
-    read = _from_checkpoint if source.is_dir() else _from_safetensors
-    arrays, digest = read(config, source, needed)
+    source = os.path.expanduser(config.init_from)
+    read = _from_checkpoint if os.path.isdir(source) else _from_safetensors
+    try:
+        arrays, digest = read(config, Path(source), needed)
+    except OSError as error:
+        raise UserError(
+            f"cannot read config.init_from={short(config.init_from)}: {error.strerror}; mend it, "
+            "or name another"
+        ) from error
     taken = jax.tree_util.tree_map_with_path(lambda path, _: arrays[path_name(path)], wanted)
     return Initial(**taken, source=config.init_from, sha256=digest)
 
@@ -91,8 +98,9 @@ def _last_of(config: ConfigDict, folder: Path) -> Path:
 
 def _from_safetensors(config: ConfigDict, file: Path, needed: Shapes) -> tuple[Arrays, str]:
     what = f"config.init_from={short(config.init_from)}"
-    if not file.is_file():
-        first = "" if file.suffix else f"; make it: python -m train --config configs/{file.name}.py"
+    if not os.path.isfile(file):
+        recipe = Path("configs", f"{file.name}.py")  # whose runs go to runs/NAME
+        first = f"; run python -m train --config {recipe} first" if os.path.isfile(recipe) else ""
         raise UserError(f"{what} does not exist{first}; it must be {_WHAT} file")
     if file.suffix != ".safetensors":
         raise UserError(
@@ -108,8 +116,8 @@ def _from_safetensors(config: ConfigDict, file: Path, needed: Shapes) -> tuple[A
         ) from None
     from safetensors.numpy import load as parse  # which few runs need
 
+    content = file.read_bytes()
     try:
-        content = file.read_bytes()
         tensors = parse(content)
     except Exception as error:  # whatever damaged bytes can raise
         raise UserError(

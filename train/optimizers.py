@@ -91,7 +91,8 @@ def learning_rate(
 def _drops(schedule: ConfigDict, plan: Plan) -> list[int]:
     """The steps after which the rate is lowered."""
     if schedule.step_at:
-        return [round(epoch * plan.steps_per_epoch) for epoch in schedule.step_at]
+        steps = [round(epoch * plan.steps_per_epoch) for epoch in schedule.step_at]
+        return [step for step in steps if step <= plan.total_steps]
     every = schedule.step_epochs * plan.steps_per_epoch
     if plan.total_steps > _MAX_DROPS * every:
         raise UserError(

@@ -83,3 +83,5 @@ def test_the_rate_falls_after_the_epochs_that_are_named():
     rates = [float(rate(step)) for last in fall for step in (last - 1, last)]
     np.testing.assert_allclose(rates, [0.1, 0.01, 0.01, 0.001], rtol=1e-6)
     assert todo.total_steps > fall[1]
+    config.schedule.step_at = (1.0, 1e30)  # more steps than can be counted
+    assert float(optimizers.learning_rate(config, todo)(todo.total_steps)) == pytest.approx(0.01)

@@ -160,8 +160,9 @@ def test_what_is_no_sound_file_is_refused(file, tmp_path):
         with pytest.raises(UserError) as error:
             load(config_of(tmp_path / name))
         assert message in str(error.value)
-    with pytest.raises(UserError, match="does not exist; it must be a finished run's work folder"):
-        load(config_of(tmp_path / "nowhere"))
+    for nowhere in (tmp_path / "nowhere", "~nobody/net.safetensors", "long" * 1000):
+        with pytest.raises(UserError, match="does not exist; it must be a finished run's work"):
+            load(config_of(nowhere))
     with pytest.raises(UserError, match=r"is for ResNets, and config\.model describes a convnet"):
         load(config_of(file, name="convnet"))
 

@@ -59,8 +59,10 @@ def test_a_frozen_body_is_compared_with_scratch_and_stays_where_it_was(tmp_path)
 
 
 def test_without_the_run_that_it_begins_from_a_study_does_not_begin(tmp_path):
-    with pytest.raises(UserError, match=r"make it: python -m train --config configs/source\.py"):
-        study(of_bodies(tmp_path / "source"), tmp_path / "study")
+    with pytest.raises(
+        UserError, match=r"run python -m train --config configs/digits_pretrain\.py"
+    ):
+        study(of_bodies(tmp_path / "digits_pretrain"), tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 
