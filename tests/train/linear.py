@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from train import experiment
+from train.experiment import prepare as prepare_run
 from train.models import Model
 
 
@@ -13,8 +13,8 @@ def apply(params, stats, images, train):
 
 
 def prepare(config, dataset=None, devices=None):
-    """`experiment.prepare`, with another network and plain SGD."""
-    run = experiment.prepare(config, dataset, devices)
+    """`train.experiment.prepare`, with another network and plain SGD."""
+    run = prepare_run(config, dataset, devices)
     pixels, classes = run.model.input_shape, run.dataset.num_classes
 
     def init(key):

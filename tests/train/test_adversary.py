@@ -44,7 +44,7 @@ def config_of(**fields):
     random_start=st.booleans(),
     seed=st.integers(0, 100),
 )
-@hypothesis.settings(deadline=None, max_examples=40)
+@hypothesis.settings(deadline=None, max_examples=15)
 def test_no_pixel_goes_farther_than_epsilon_or_out_of_range(
     pixels, epsilon, share, steps, random_start, seed
 ):
@@ -194,7 +194,8 @@ def test_streamed_images_are_attacked_too(tmp_path):
     assert figures.sums.loss > 0
 
 
-def test_a_run_tells_how_robust_it_is(tmp_path):
+def test_a_run_tells_how_robust_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "prepare", linear.prepare)
     config = config_of()
     config.num_steps, config.eval.per_class = 1, True
     summary = train(config, tmp_path)

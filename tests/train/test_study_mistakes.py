@@ -33,6 +33,7 @@ MISTAKES = {
     "--config.batch_sizes=(0,)": "config.data.batch_size=0",
     "--config.base.optimizer.eps=-1": "config.base.optimizer.eps=-1.0",
     "--config.base.data.image_size=224": "kept on the device",
+    "--config.base.adversary.eval_steps=5": "a study scores images as they are; set it to 0",
     "--config.seed=1": "config.seed is not a field",
 }
 
