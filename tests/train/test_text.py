@@ -1,6 +1,5 @@
 """Texts: their words' numbers, the networks that read them, and whole runs."""
 
-import functools
 import os
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def reviews(count):
 def write(root, train=None, test=None, **changed):
     """A prepared set of 64 reviews to train on and 16 to test."""
     kinds = {"text": features.Text(), "label": features.ClassLabel(num_classes=2)} | changed
-    splits = {"train": train or reviews(64), "test": test or reviews(16)}
+    splits = {"train": train or reviews(64)} | ({} if test == () else {"test": test or reviews(16)})
     return tfds_sets.write(root, "reviews", kinds, splits)
 
 
@@ -98,6 +97,16 @@ def test_a_set_is_read_with_the_words_of_its_training_split_alone(tmp_path):
     assert data.describe(config_of(tmp_path)) == (2, dataset.input_shape, 2)
 
 
+def test_a_set_without_a_test_split_is_tested_on_a_share_whose_words_do_not_count(tmp_path):
+    texts = ["fine film"] * 3 + ["dreadful film"]
+    write(tmp_path, [{"text": text, "label": 0 if "d" in text else 1} for text in texts], ())
+    config = config_of(tmp_path, length=2)
+    config.data.test_share = 0.25
+    dataset = data.load(config)
+    np.testing.assert_array_equal(dataset.train.inputs, [[3, 2]] * 3)
+    np.testing.assert_array_equal(dataset.test.inputs, [[1, 2]])
+
+
 def test_texts_are_encoded_once_and_anew_for_other_words_or_files(tmp_path, monkeypatch):
     write(tmp_path / "a")
     first = data.load(config_of(tmp_path / "a"))
@@ -121,14 +130,15 @@ NO_FIT = {
     "many words": (("--config.data.vocabulary=65537",), "config.data.vocabulary=65537"),
     "no words": (("--config.data.length=0",), "config.data.length=0 is not allowed; it must be at"),
     "padded": (("--config.data.pad=1",), "config.data.pad=1 is for images"),
-    "flipped": (("--config.data.flip=True",), "set one of them to False"),
+    "flipped": (("--config.data.flip=True",), "config.data.flip=True is for images, and"),
     "cropped": (("--config.data.image_size=8",), "config.data.image_size=8 is for images"),
     "a net for images": (
-        ("--config.model.name=convnet", "--config.model.dropout=0.0"),
+        ("--config.model.name=convnet",),
         "'convnet' is not a model for texts; it must be one of lstm, transformer",
     ),
+    "attacked": (("--config.adversary.train=fgsm",), "config.adversary.train='fgsm' is for images"),
     "dropout": (("--config.model.dropout=1.0",), "at least 0 and below 1"),
-    "stem": (("--config.model.stem=7x7",), "for ResNets, and lstm is none"),
+    "stem": (("--config.model.stem=7x7",), "config.model.stem='7x7' is not for lstm"),
     "too few": (("--config.data.batch_size=72",), "more than the 64 training examples"),
     "texts without words": (("--config.data.vocabulary=0",), "reviews is no image classification"),
 }
@@ -144,7 +154,7 @@ def test_a_config_that_does_not_fit_texts(case, good, refusal):
 def test_what_is_for_texts_is_refused_for_images(refusal):
     digits = ("--config", CONFIGS / "digits_gc.py")
     error = refusal(*digits, "--config.model.dropout=0.5")
-    assert "config.model.dropout=0.5 is for networks for texts, and convnet is none" in error
+    assert "config.model.dropout=0.5 is for networks for texts" in error
     error = refusal(*digits, "--config.model.name=lstm")
     assert "'lstm' is not a model for images; it must be one of convnet" in error
 
@@ -194,9 +204,7 @@ def test_every_kernel_is_centralized_over_its_inputs_and_nothing_else_is(name):
     kernels = 0
     for (path, leaf), fan_in in zip(leaves, fan_ins, strict=True):
         names = [key.key for key in path]
-        of_heads = names[-2:-1] == [
-            "out"
-        ]  # (heads, features, width); query, key, value end in both
+        of_heads = names[-2:-1] == ["out"]  # (heads, features, width); others end in heads
         expected = ((0, 1) if of_heads else (0,)) if names[-1] == "kernel" else ()
         assert fan_in.axes == expected, (names, leaf.shape)
         kernels += names[-1] == "kernel"
@@ -227,22 +235,33 @@ def test_the_layer_is_an_lstm():
             np.testing.assert_allclose(found[text, word], hidden, atol=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", models.TEXT_MODELS)
-def test_a_text_is_read_by_itself_and_without_dropout_when_it_is_tested(name, precision):
-    model = build(name, precision=precision)
+def test_a_text_is_read_by_itself_and_without_dropout_when_it_is_tested(name):
+    model = build(name)
     params, stats = model.init(jax.random.key(0))
     texts = jnp.array([[0] * 8, [0] * 5 + [2, 3, 4], [8, 7, 6, 5, 4, 3, 2, 1]])
-    tested = jax.jit(functools.partial(model.apply, params, stats, train=False))
-    logits, _ = tested(texts)
-    assert logits.dtype == precision
+    apply = jax.jit(model.apply, static_argnums=3)
+    logits, _ = apply(params, stats, texts, False)
     assert jnp.all(jnp.isfinite(logits)), "even that of the text without words"
-    atol = {"float32": 1e-6, "bfloat16": 0.05}[precision]
-    np.testing.assert_allclose(tested(texts[1:2])[0], logits[1:2], atol=atol)
+    others = jnp.array([[5] * 8, [0] * 5 + [2, 3, 4], [0] * 8])
+    np.testing.assert_allclose(apply(params, stats, others, False)[0][1], logits[1], atol=1e-6)
     keys = [jax.random.key(seed) for seed in (1, 1, 2)]
-    trained = [model.apply(params, stats, texts, True, key)[0] for key in keys]
+    trained = [apply(params, stats, texts, True, key)[0] for key in keys]
     np.testing.assert_array_equal(trained[0], trained[1])
     assert jnp.all(trained[0][1:] != trained[2][1:])
+
+
+@pytest.mark.parametrize("name", models.TEXT_MODELS)
+def test_in_bfloat16_products_have_operands_of_bfloat16(name):
+    model = build(name, precision="bfloat16")
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    texts = jax.ShapeDtypeStruct((3, 8), jnp.int32)
+    traced = jax.jit(model.apply, static_argnums=3).trace(params, stats, texts, False)
+    assert traced.out_info[0].dtype == jnp.bfloat16
+    lines = traced.lower().as_text().splitlines()
+    products = [line for line in lines if "stablehlo.dot_general" in line]
+    assert len(products) == {"lstm": 3, "transformer": 2 * 8 + 1}[name]
+    assert not any("xf32>" in line for line in products)
 
 
 def test_padding_is_as_if_it_were_not_there():
@@ -255,11 +274,8 @@ def test_padding_is_as_if_it_were_not_there():
     np.testing.assert_allclose(answers[0][0], answers[1][0], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", models.TEXT_MODELS)
-def test_a_run_learns_and_resumed_it_comes_to_the_same_bits(
-    name, good, tmp_path, monkeypatch, capsys
-):
-    config = config_of(good, name)
+def test_a_run_learns_and_resumed_it_comes_to_the_same_bits(good, tmp_path, monkeypatch, capsys):
+    config = config_of(good)
     whole = loop.train(config, tmp_path / "whole")
     assert whole["test_top1"] == 1.0
     assert whole["test_top5"] == 1.0, "of two classes"
