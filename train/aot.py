@@ -151,7 +151,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     import jax  # as above
 
     from train import data, mesh, models, optimizers, plan, state, step, streamed
-    from train.data import batches
+    from train.data import batches, inputs
 
     placement = mesh.place(config, devices)
     known = data.describe(config)
@@ -165,7 +165,9 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated),
         jax.eval_shape(lambda: state.create(model, tx, config.seed)),
     )
-    batch = batches.shapes(config.data.batch_size, known.input_shape, placement.batch)
+    batch = batches.shapes(
+        config.data.batch_size, known.input_shape, placement.batch, inputs.dtype(config)
+    )
     steps = step.make(config, model, tx, rate, config.seed)
     lowered = streamed.jit_train_step(steps, placement).lower(like, batch)
     start = time.process_time()

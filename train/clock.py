@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 @dataclasses.dataclass
 class Clock:
-    """Seconds and images; saved with each checkpoint, so that a resumed run goes on counting.
+    """Seconds and examples; saved with each checkpoint, so that a resumed run goes on counting.
 
     Attributes:
-      images: images trained on.
+      images: or texts, trained on.
       train_seconds: spent on them, with compilation and evaluation left out.
       wall_seconds: spent in all.
     """

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from train import scalars
+from train import scalars, text_fields
 from train.errors import UserError, cut, short
 
 
@@ -36,6 +36,8 @@ def default() -> ConfigDict:
                 "train_draw": 0,  # ... and which: another number, others
                 "test_share": 0.0,  # of a TFDS set's `train`, its end, if it has no test split
                 "workers": 0,  # processes that decode what is streamed; 0: threads of this one
+                "vocabulary": 0,  # 0: images; else texts, in numbers of words, of which so many ...
+                "length": 200,  # ... and of each text the last so many words
             },
             "model": {
                 "name": "convnet",
@@ -43,6 +45,7 @@ def default() -> ConfigDict:
                 "remat": False,  # less memory, because each block is computed once more
                 "norm": "batch",  # or group, weight, none, for the nets that know them
                 "weight_standardization": False,  # of convolutions, beside the norm
+                "dropout": 0.0,  # share of activations, in nets for texts
             },
             "optimizer": {
                 "name": "momentum",
@@ -116,6 +119,8 @@ _AT_LEAST = {
     "data.train_per_class": 0,
     "data.train_draw": 0,
     "data.workers": 0,
+    "data.vocabulary": 0,
+    "data.length": 1,
     "optimizer.weight_decay": 0,
     "optimizer.lookahead.period": 1,
     "adversary.eval_steps": 0,
@@ -136,6 +141,7 @@ _MORE_THAN_ZERO = (
 )
 _SHARES = ("optimizer.lookahead.step_size", "adversary.epsilon", "adversary.step_size")
 _BELOW_ONE = (
+    "model.dropout",
     "optimizer.momentum",
     "optimizer.b1",
     "optimizer.b2",
@@ -191,6 +197,7 @@ def validate(config: ConfigDict) -> None:
             f"config.data.test_share={given['data.test_share']} is for TFDS sets without a split "
             f"to test on; {given['data.name']} has one; set it to 0"
         )
+    text_fields.check(given)
     if given["report.tensorboard"]:
         scalars.check_installed()
 

@@ -11,6 +11,7 @@ from train import config as configs
 from train import distributed, experiment, health, metrics, per_class
 from train.checkpoint import Checkpoints, newest
 from train.clock import Clock
+from train.data.inputs import noun
 from train.dispatch import Dispatcher, Programs
 from train.errors import Preempted
 from train.experiment import Experiment
@@ -66,7 +67,9 @@ def _train(
     done = int(now.step)
     with (
         contextlib.closing(run.compile(now)) as programs,
-        Report(work, run.plan, clock, done, run.config.report.tensorboard) as report,
+        Report(
+            work, run.plan, clock, done, run.config.report.tensorboard, noun(run.config)
+        ) as report,
     ):
         dispatcher = Dispatcher(run.plan, programs, preemption, run.config.steps_per_dispatch)
         report.say(opening(run, now, programs.cost))

@@ -4,6 +4,7 @@ import jax
 from ml_collections import ConfigDict
 
 from train.compiler import Cost
+from train.data.inputs import noun
 from train.experiment import Experiment
 from train.state import TrainState
 
@@ -25,7 +26,8 @@ def opening(run: Experiment, now: TrainState, cost: Cost) -> str:
         begin += f" from {run.initial.source}, {head}"
     return (
         f"{title(run.config)}\n"
-        f"{num_train:,} images to train on, {num_test:,} to test; {num_params:,} parameters\n"
+        f"{num_train:,} {noun(run.config)} to train on, {num_test:,} to test; "
+        f"{num_params:,} parameters\n"
         f"{run.plan.total_steps:,} steps of {run.config.data.batch_size} on "
         f"{run.placement.num_devices} {jax.default_backend()} device(s)\n"
         f"compiled in {cost.compile_seconds:.1f} s; a step takes {cost.flops / 1e9:,.1f} GFLOP, "

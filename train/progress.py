@@ -14,9 +14,11 @@ from train.plan import Plan
 class ProgressBar:
     """A context manager that shows how far a run is."""
 
-    def __init__(self, plan: Plan, first_step: int, clock: Clock):
+    def __init__(self, plan: Plan, first_step: int, clock: Clock, noun: str):
+        """Args: noun: what the examples are called."""
         self._plan = plan
         self._clock = clock
+        self._noun = noun
         self._train_loss = ""
         self._console = Console(highlight=False, soft_wrap=True)
         self._bar = Progress(
@@ -55,7 +57,7 @@ class ProgressBar:
         left = self._seconds_left(line["step"])
         figures = (
             f"loss {_number(line['loss'])}  top-1 {_percent(line['top1'])}  "
-            f"{self._clock.images_per_second():,.0f} images/s  {left} left"
+            f"{self._speed()}  {left} left"
         )
         self._bar.update(self._task, figures=figures)
         self._train_loss = f"train loss {_number(line['loss'])}  "
@@ -68,9 +70,11 @@ class ProgressBar:
         self.say(
             f"step {step:,}/{self._plan.total_steps:,}  epoch {line['epoch']:.2f}  "
             f"{self._train_loss}test loss {_number(line['loss'])}  top-1 {_percent(line['top1'])}  "
-            f"{attacked}{self._clock.images_per_second():,.0f} images/s  "
-            f"{self._seconds_left(step)} left"
+            f"{attacked}{self._speed()}  {self._seconds_left(step)} left"
         )
+
+    def _speed(self) -> str:
+        return f"{self._clock.images_per_second():,.0f} {self._noun}/s"
 
     def _seconds_left(self, step: int) -> datetime.timedelta:
         rate = self._clock.train_seconds / max(step, 1)

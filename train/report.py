@@ -19,13 +19,20 @@ class Report:
     """A context manager: the progress bar lives inside it."""
 
     def __init__(
-        self, work: WorkDir, plan: Plan, clock: Clock, first_step: int, tensorboard: bool = False
+        self,
+        work: WorkDir,
+        plan: Plan,
+        clock: Clock,
+        first_step: int,
+        tensorboard: bool = False,
+        noun: str = "images",
     ):
+        """Args: noun: what the examples are called."""
         self._work = work
         self._plan = plan
         self._clock = clock
         self._metrics = MetricsFile(work.metrics, first_step, writes=distributed.is_first())
-        self._progress = ProgressBar(plan, first_step, clock)
+        self._progress = ProgressBar(plan, first_step, clock, noun)
         writes_scalars = tensorboard and distributed.is_first()
         self._scalars = Scalars(work.tensorboard, first_step) if writes_scalars else None
 

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from train import adversary, figures, models
 from train.adversary import Attack
-from train.data.augment import augment, normalize, standardize, to_pixels
 from train.data.batches import Batch
+from train.data.inputs import standardized, values
 from train.figures import Figures
 from train.health import examine
 from train.models import Model
@@ -19,6 +19,8 @@ from train.state import Sums, TrainState
 
 TrainStep = Callable[[TrainState, Batch], TrainState]
 EvalStep = Callable[[Any, Any, Sums, Batch], Sums]
+
+_DROPOUT = 2  # the augmentation splits its keys, numbers 0 and 1, off the same key
 
 
 class Answers(NamedTuple):
@@ -66,7 +68,7 @@ def make_train_step(
     tx: optax.GradientTransformation,
     seed: jax.typing.ArrayLike,
 ) -> TrainStep:
-    """Augment, attack if `config.adversary` says so, differentiate, update.
+    """Prepare the inputs, attack if `config.adversary` says so, differentiate, update.
 
     The random numbers are those of (seed, step).
 
@@ -79,12 +81,13 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        pixels = to_pixels(augment(key, batch.inputs, config))
-        images = standardize(attack(key, pixels, batch.labels, state.params, state.stats), config)
+        pixels = values(batch.inputs, config, key)
+        inputs = standardized(attack(key, pixels, batch.labels, state.params, state.stats), config)
+        dropout_key = jax.random.fold_in(key, _DROPOUT)
 
         def loss_fn(params):
             params = models.freeze_body(params) if frozen else params
-            logits, stats = model.apply(params, state.stats, images, not frozen)
+            logits, stats = model.apply(params, state.stats, inputs, not frozen, dropout_key)
             sums = _score(logits, batch)
             return sums.loss / sums.examples, (stats, sums)
 
@@ -124,8 +127,8 @@ def make_eval_step(
 
     def eval_step(params: Any, stats: Any, sums: Sums, batch: Batch) -> Sums:
         key = adversary.evaluation_key(seed, sums.examples)
-        pixels = perturb(key, to_pixels(batch.inputs), batch.labels, params, stats)
-        logits, _ = model.apply(params, stats, standardize(pixels, config), False)
+        pixels = perturb(key, values(batch.inputs, config), batch.labels, params, stats)
+        logits, _ = model.apply(params, stats, standardized(pixels, config), False)
         return jax.tree.map(jnp.add, sums, _score(logits, batch))
 
     return eval_step
@@ -135,7 +138,8 @@ def make_predict_step(config: ConfigDict, model: Model) -> PredictStep:
     """Answers one batch with the running statistics."""
 
     def predict_step(params: Any, stats: Any, batch: Batch) -> Answers:
-        logits, _ = model.apply(params, stats, normalize(batch.inputs, config), False)
+        inputs = standardized(values(batch.inputs, config), config)
+        logits, _ = model.apply(params, stats, inputs, False)
         return Answers(logits.astype(jnp.float32), batch.labels, batch.mask)
 
     return predict_step

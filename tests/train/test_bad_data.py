@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from PIL import Image
 
+from tests.train import tfds_sets
 from train import config as trainer_config
 from train import data
 
@@ -36,26 +37,15 @@ def examples(count, shape=(8, 8), labels=(0, 1, 2)):
 
 def write(root, train=None, test=None, *, name="blobs", version="1.0.0", splits=None, **changed):
     """A prepared set of 64 images of 8x8 to train on and 16 to test."""
-    folder = root / name / version
-    folder.mkdir(parents=True)
     kinds = {"image": features.Image(shape=(8, 8, 1)), "label": features.ClassLabel(num_classes=3)}
     kinds |= changed
-    info = tfds.core.DatasetInfo(
-        builder=tfds.core.dataset_info.DatasetIdentity(
-            name=name, version=tfds.core.Version(version), data_dir=str(folder), module_name=""
-        ),
-        features=features.FeaturesDict({name: of for name, of in kinds.items() if of}),
-    )
     if splits is None:
         splits = {
             "train": examples(64) if train is None else train,
             "test": examples(16) if test is None else test,
         }
-    writer = tfds.core.SequentialWriter(info, 1000, file_format="array_record")
-    writer.initialize_splits(list(splits))
-    writer.add_examples({split: list(records) for split, records in splits.items()})
-    writer.close_all()
-    return folder
+    of_set = {name: of for name, of in kinds.items() if of}
+    return tfds_sets.write(root, name, of_set, splits, version)
 
 
 # What is written, and what the error says.

@@ -44,8 +44,8 @@ def test_a_run_that_diverges_stops_and_says_where(policy, expected, tmp_path):
 def fragile(model):
     """The model, but one that answers NaN to a batch with a marked image."""
 
-    def apply(params, stats, images, train):
-        logits, stats = model.apply(params, stats, images, train)
+    def apply(params, stats, images, train, key=None):
+        logits, stats = model.apply(params, stats, images, train, key)
         threshold = images.max() - 1e-3  # normalization keeps the order, and 255 is the largest
         marked = (images[:, 0, 0, 0] >= threshold).any() & (images.max() > 1.0)
         poison = jnp.where(marked, jnp.nan, 1.0)

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from train.data import subset
 from train.data.dataset import Dataset, Description
+from train.data.inputs import are_texts
 from train.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ def load(config: ConfigDict) -> "Dataset | Stream":
         from train.data import stream
 
         return stream.open(config, jax.process_index(), jax.process_count())
+    if are_texts(config):
+        from train.data import tfds_texts
+
+        return subset.take(config, tfds_texts.load(config))
     if config.data.name == "digits":
         from train.data import digits
 
@@ -49,12 +54,14 @@ def describe(config: ConfigDict) -> Description:
         return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
     from train.data import tfds_builder
 
-    known = tfds_builder.describe(data.name, data.dir, data.image_size, data.test_share)
+    if are_texts(config):
+        return tfds_builder.describe_texts(data.name, data.dir, data.length, data.test_share)
+    known = tfds_builder.describe_images(data.name, data.dir, data.image_size, data.test_share)
     _check_fit(config, known.input_shape)
     return known
 
 
-def _check_fit(config: ConfigDict, input_shape: tuple[int, int, int]) -> None:
+def _check_fit(config: ConfigDict, input_shape: tuple[int, ...]) -> None:
     height, width, channels = input_shape
     check_channels(config, channels)
     if config.data.pad > min(height, width):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
+from numpy.typing import DTypeLike
 
 from train.data.dataset import Split
 
@@ -12,25 +13,30 @@ from train.data.dataset import Split
 class Batch(NamedTuple):
     """Examples of one step, spread over the mesh along their first axis."""
 
-    inputs: jax.Array  # uint8, (batch, height, width, channels)
+    inputs: jax.Array  # uint8, (batch, height, width, channels); uint16, (batch, words)
     labels: jax.Array  # int32, (batch,)
     mask: jax.Array  # bool, (batch,): False where evaluation had to pad
 
 
-def shapes(batch_size: int, input_shape: tuple[int, int, int], sharding: NamedSharding) -> Batch:
+def shapes(
+    batch_size: int,
+    input_shape: tuple[int, ...],
+    sharding: NamedSharding,
+    input_dtype: DTypeLike = np.uint8,
+) -> Batch:
     """A batch's abstract value, to compile with."""
 
     def array(dtype, *shape):
         return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
 
-    return Batch(array(np.uint8, *input_shape), array(np.int32), array(np.bool_))
+    return Batch(array(input_dtype, *input_shape), array(np.int32), array(np.bool_))
 
 
 class Examples(NamedTuple):
     """A split on the devices, whole on each."""
 
-    inputs: jax.Array  # uint8, (examples, height, width, channels)
-    labels: jax.Array  # int32, (examples,)
+    inputs: jax.Array  # as in `Split`
+    labels: jax.Array  # as in `Split`
 
 
 def to_devices(split: Split, sharding: NamedSharding) -> Examples:

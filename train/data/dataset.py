@@ -6,9 +6,9 @@ import numpy as np
 
 
 class Split(NamedTuple):
-    """Examples in the source's order."""
+    """Examples in the source's order; texts are numbers of words, 0 where there is none."""
 
-    inputs: np.ndarray  # uint8, (examples, height, width, channels)
+    inputs: np.ndarray  # uint8, (examples, height, width, channels); uint16, (examples, words)
     labels: np.ndarray  # int32, (examples,)
 
 
@@ -29,15 +29,14 @@ class Dataset(NamedTuple):
         return len(self.test.labels)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels."""
-        _, height, width, channels = self.train.inputs.shape
-        return height, width, channels
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one example: height, width, channels of an image, words of a text."""
+        return self.train.inputs.shape[1:]
 
 
 class Description(NamedTuple):
     """What is known of a data set without its examples."""
 
     num_classes: int
-    input_shape: tuple[int, int, int]  # height, width, channels, as the device gets them
+    input_shape: tuple[int, ...]  # as the device gets them
     num_train: int | None  # examples to train on; None where the set is not prepared

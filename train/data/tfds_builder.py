@@ -1,4 +1,4 @@
-"""TFDS's prepared image-classification sets: found, opened and checked without TensorFlow."""
+"""TFDS's prepared classification sets: found, opened and checked without TensorFlow."""
 
 import importlib.util
 import os
@@ -15,30 +15,34 @@ MEND = "prepare the set again, or choose another --config.data.name"
 _NAME = re.compile(r"[a-zA-Z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
 _MAX_NAME = 200  # a folder is called so
 _TEST_SPLITS = ("test", "validation")
+_KINDS = {"image": tfds.features.Image, "text": tfds.features.Text}
 
 
-def open_prepared(name: str, data_dir: str, test_share: float = 0.0) -> Any:
-    """The builder of an image-classification set that is prepared.
+def open_prepared(name: str, data_dir: str, kind: str, test_share: float = 0.0) -> Any:
+    """The builder of a classification set that is prepared.
 
     Args:
       name: a TFDS name such as `cifar100` or `imdb_reviews/plain_text`.
       data_dir: the TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
+      kind: of what is classified, `image` or `text`; the feature is called so.
       test_share: as for `splits`.
 
     Raises:
       UserError: TFDS does not know the name, the set is not prepared, its description is damaged,
-        or it is no image classification with something to train on and to test.
+        or it is no classification of that kind with something to train on and to test.
     """
     builder = _prepared_builder(name, _folder(data_dir))
     all_splits = builder.info.splits
     _check_splits(name, all_splits, test_share)
     train, _ = splits(all_splits, test_share)
-    _check_features(name, builder.info.features, all_splits[train].num_examples)
+    _check_features(name, builder.info.features, kind, all_splits[train].num_examples)
     return builder
 
 
-def describe(name: str, data_dir: str, image_size: int, test_share: float = 0.0) -> Description:
-    """What TFDS knows of a set, prepared or not.
+def describe_images(
+    name: str, data_dir: str, image_size: int, test_share: float = 0.0
+) -> Description:
+    """What TFDS knows of a set of images, prepared or not.
 
     Args:
       name: as in `open_prepared`.
@@ -50,15 +54,38 @@ def describe(name: str, data_dir: str, image_size: int, test_share: float = 0.0)
       UserError: TFDS does not know the name, or the set is no classification of images.
     """
     info = _builder(name, _folder(data_dir)).info
-    image, label = _image_and_label(name, info.features)
+    image, _ = _example(name, info.features, "image")
     if not image_size:
         check_size(name, image)
+    shape = (image_size, image_size, 3) if image_size else image.shape
+    return _describe(name, info, "image", shape, test_share)
+
+
+def describe_texts(name: str, data_dir: str, length: int, test_share: float = 0.0) -> Description:
+    """What TFDS knows of a set of texts, prepared or not.
+
+    Args:
+      name: as in `open_prepared`.
+      data_dir: as in `open_prepared`.
+      length: words of a text.
+      test_share: as for `splits`.
+
+    Raises:
+      UserError: TFDS does not know the name, or the set is no classification of texts.
+    """
+    info = _builder(name, _folder(data_dir)).info
+    return _describe(name, info, "text", (length,), test_share)
+
+
+def _describe(
+    name: str, info: Any, kind: str, shape: tuple[int, ...], test_share: float
+) -> Description:
+    _, label = _example(name, info.features, kind)
     if not label.num_classes:
         raise UserError(
             f"{name} has no classes that are known before it is prepared; choose another "
             "--config.data.name"
         )
-    shape = (image_size, image_size, 3) if image_size else image.shape
     num_train = None
     if "train" in info.splits:
         train, _ = splits(info.splits, test_share)
@@ -186,8 +213,8 @@ def _check_splits(name: str, of_set: Any, test_share: float) -> None:
             )
 
 
-def _check_features(name: str, features: Any, num_examples: int) -> None:
-    _, label = _image_and_label(name, features)
+def _check_features(name: str, features: Any, kind: str, num_examples: int) -> None:
+    _, label = _example(name, features, kind)
     if not 0 < (label.num_classes or 0) <= num_examples:
         raise UserError(
             f"{name} has {label.num_classes or 'no'} classes and {num_examples} examples to train "
@@ -195,14 +222,14 @@ def _check_features(name: str, features: Any, num_examples: int) -> None:
         )
 
 
-def _image_and_label(name: str, features: Any) -> tuple[Any, Any]:
+def _example(name: str, features: Any, kind: str) -> tuple[Any, Any]:
+    """The features of what is classified, and of its label."""
     by_name = dict(features.items())
-    image, label = by_name.get("image"), by_name.get("label")
-    if not isinstance(image, tfds.features.Image) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
+    example, label = by_name.get(kind), by_name.get("label")
+    if not isinstance(example, _KINDS[kind]) or not isinstance(label, tfds.features.ClassLabel):
         raise UserError(
-            f"{name} is no image classification: it needs the features 'image' and 'label', "
-            f"and has {', '.join(features)}; choose another --config.data.name"
+            f"{name} is no {kind} classification: it needs the features {kind!r} and 'label', and "
+            f"has {', '.join(features)}; choose another --config.data.name, or set "
+            "--config.data.vocabulary above 0 for texts, and to 0 for images"
         )
-    return image, label
+    return example, label

@@ -53,7 +53,7 @@ def open_splits(
       UserError: as `tfds_builder.open_prepared`, or the images are not of 8 bits, or no split has
         the labels to test with.
     """
-    builder = tfds_builder.open_prepared(name, data_dir, test_share)
+    builder = tfds_builder.open_prepared(name, data_dir, "image", test_share)
     dtype = np.dtype(builder.info.features["image"].np_dtype)
     if dtype != np.uint8:
         raise UserError(

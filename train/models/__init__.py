@@ -10,8 +10,9 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 import optax_gc
+from train.data.inputs import are_texts, noun
 from train.errors import UserError, short
-from train.models import convnet, densenet, norm, resnet, resnext, vgg
+from train.models import convnet, densenet, lstm, norm, resnet, resnext, transformer, vgg
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
     "convnet": convnet.ConvNet,
@@ -20,6 +21,13 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
     "resnext29": resnext.ResNeXt29,
     "densenet121": densenet.DenseNet121,
 }
+"""For images; called with `(images, train)`."""
+TEXT_MODELS: dict[str, Callable[..., nnx.Module]] = {
+    "lstm": lstm.TextLSTM,
+    "transformer": transformer.TextTransformer,
+}
+"""For texts; called with `(texts, rngs)`, the latter None in evaluation."""
+
 # Fields of config.model: what networks are that do not know them, and what others can be.
 _DEFAULTS = {"stem": "3x3", "remat": False, "norm": "batch", "weight_standardization": False}
 _OPTIONS: dict[str, dict[str, tuple]] = {
@@ -39,36 +47,29 @@ class Model(NamedTuple):
     Attributes:
       init: `key -> (params, stats)`, two nested dicts of float32 arrays: what is learned, and the
         running statistics of batch normalization.
-      apply: `(params, stats, images, train) -> (logits, stats)`, with images (batch, height,
-        width, channels) normalized and float, and logits (batch, classes).
-      input_shape: height, width, channels.
+      apply: `(params, stats, inputs, train, key=None) -> (logits, stats)`, with inputs as
+        `train.data.inputs.standardized` makes them, logits (batch, classes), and in training the
+        key of dropout, which networks for images do not need.
+      input_shape: height, width, channels of an image, or words of a text.
+      input_dtype: float32 of images, int32 of texts.
     """
 
     init: Callable[[jax.Array], tuple[Any, Any]]
-    apply: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
-    input_shape: tuple[int, int, int]
+    apply: Callable[..., tuple[jax.Array, Any]]
+    input_shape: tuple[int, ...]
+    input_dtype: Any = jnp.float32
 
 
-def build(config: ConfigDict, num_classes: int, input_shape: tuple[int, int, int]) -> Model:
+def build(config: ConfigDict, num_classes: int, input_shape: tuple[int, ...]) -> Model:
     """The network that `config.model` and `config.precision` describe.
 
     Raises:
       UserError: there is no model of that name, it has no such option, or the images are too small
         for it.
     """
-    if config.model.name not in MODELS:
-        raise UserError(
-            f"config.model.name={config.model.name!r} is not a model; "
-            f"it must be one of {', '.join(MODELS)}"
-        )
-    _check_size(config.model.name, input_shape)
-    dtype = jnp.dtype(config.precision)
+    dtype, texts = jnp.dtype(config.precision), are_texts(config)
     make = functools.partial(
-        MODELS[config.model.name],
-        num_classes=num_classes,
-        channels=input_shape[-1],
-        dtype=dtype,
-        **_options(config),
+        _choose(config), num_classes=num_classes, dtype=dtype, **_options(config, input_shape)
     )
 
     def create(key: jax.Array) -> nnx.Module:
@@ -80,15 +81,32 @@ def build(config: ConfigDict, num_classes: int, input_shape: tuple[int, int, int
         params, stats = nnx.state(create(key), nnx.Param, nnx.BatchStat)
         return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
-    def apply(params: Any, stats: Any, images: jax.Array, train: bool) -> tuple[jax.Array, Any]:
+    def apply(
+        params: Any, stats: Any, inputs: jax.Array, train: bool, key: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
         net = nnx.merge(structure, nnx.State(params), nnx.State(stats))
-        logits = net(images.astype(dtype), train)
+        if texts:
+            logits = net(inputs, nnx.Rngs(key) if train else None)
+        else:
+            logits = net(inputs.astype(dtype), train)
         return logits, nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
 
-    return Model(init, apply, input_shape)
+    return Model(init, apply, input_shape, jnp.int32 if texts else jnp.float32)
 
 
-def _options(config: ConfigDict) -> dict[str, Any]:
+def _choose(config: ConfigDict) -> Callable[..., nnx.Module]:
+    name, kind = config.model.name, noun(config)
+    known = TEXT_MODELS if are_texts(config) else MODELS
+    if name in known:
+        return known[name]
+    elsewhere = {**MODELS, **TEXT_MODELS}
+    what = f"a model for {kind}" if name in elsewhere else "a model"
+    raise UserError(
+        f"config.model.name={name!r} is not {what}; it must be one of {', '.join(known)}"
+    )
+
+
+def _options(config: ConfigDict, input_shape: tuple[int, ...]) -> dict[str, Any]:
     """What the network is told beside what every network is told."""
     known = _OPTIONS.get(config.model.name, {})
     for field, default in _DEFAULTS.items():
@@ -96,7 +114,11 @@ def _options(config: ConfigDict) -> dict[str, Any]:
     options = {field: config.model[field] for field in known}
     if "norm" in options:
         options["norm"] = norm.of(options["norm"], options.pop("weight_standardization"))
-    return options
+    if are_texts(config):
+        of_texts = {"vocabulary": config.data.vocabulary, "length": input_shape[0]}
+        return options | of_texts | {"dropout": config.model.dropout}
+    _check_size(config.model.name, input_shape)
+    return options | {"channels": input_shape[-1]}
 
 
 def _check_option(config: ConfigDict, field: str, allowed: tuple) -> None:
@@ -110,7 +132,7 @@ def _check_option(config: ConfigDict, field: str, allowed: tuple) -> None:
     )
 
 
-def _check_size(name: str, input_shape: tuple[int, int, int]) -> None:
+def _check_size(name: str, input_shape: tuple[int, ...]) -> None:
     height, width, _ = input_shape
     if min(height, width) < (least := _SMALLEST_SIDES.get(name, 1)):
         raise UserError(
@@ -127,9 +149,9 @@ def freeze_body(params: Any) -> Any:
 def fan_in_axes(model: Model) -> Any:
     """A pytree of `optax_gc.FanIn` shaped like the parameters, read off the traced network."""
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
+    inputs = jax.ShapeDtypeStruct((1, *model.input_shape), model.input_dtype)
 
-    def logits(params: Any, stats: Any, images: Any) -> jax.Array:
-        return model.apply(params, stats, images, True)[0]
+    def logits(params: Any, stats: Any, inputs: Any) -> jax.Array:
+        return model.apply(params, stats, inputs, True, jax.random.key(0))[0]
 
-    return optax_gc.infer_axes(logits, params, stats, images)
+    return optax_gc.infer_axes(logits, params, stats, inputs)

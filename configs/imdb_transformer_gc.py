@@ -1,0 +1,13 @@
+"""IMDB's film reviews on a small transformer encoder with gradient centralization.
+
+As `imdb_lstm_gc`, but two blocks of attention: 0.75 M parameters.
+"""
+
+from configs import imdb_lstm_gc
+
+
+def get_config():
+    config = imdb_lstm_gc.get_config()
+    config.model.name = "transformer"
+    config.optimizer.learning_rate = 1e-3
+    return config

@@ -1,0 +1,73 @@
+"""A small transformer encoder (Vaswani et al. 2017, arXiv 1706.03762) that says a text's class."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from train.data.words import PADDING
+
+_WIDTH, _HEADS, _DEPTH = 64, 2, 2
+_POSITIONS = nnx.initializers.normal(0.02)
+
+
+class TextTransformer(nnx.Module):
+    """Embedding and learned positions, pre-norm blocks, mean over the words, classifier.
+
+    Args:
+      num_classes: of the classifier.
+      vocabulary: how many numbers of words there are.
+      length: words of a text.
+      dropout: share of the embedding's and of each branch's outputs that are set to 0.
+      dtype: of activations.
+      rngs: for the initial parameters.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        vocabulary: int,
+        length: int,
+        dropout: float,
+        dtype: Any,
+        rngs: nnx.Rngs,
+    ):
+        self.embed = nnx.Embed(vocabulary, _WIDTH, dtype=dtype, rngs=rngs)
+        self.positions = nnx.Param(_POSITIONS(rngs.params(), (length, _WIDTH)))
+        self.blocks = nnx.List([Block(dropout, dtype, rngs) for _ in range(_DEPTH)])
+        self.norm = nnx.LayerNorm(_WIDTH, dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(_WIDTH, num_classes, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(self, texts: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """Numbers of words (batch, words) to logits; `rngs` of dropout, None in evaluation."""
+        is_word = texts != PADDING
+        x = self.embed(texts)
+        x = x + self.positions[...].astype(x.dtype)[None]
+        x = self.dropout(x, deterministic=rngs is None, rngs=rngs)
+        for block in self.blocks:
+            x = block(x, is_word[:, None, None], rngs)
+        x = self.norm(x) * is_word[..., None]
+        return self.head(jnp.sum(x, 1) / jnp.maximum(jnp.sum(is_word, 1, keepdims=True), 1))
+
+
+class Block(nnx.Module):
+    """Self-attention, then two layers at each word; each a branch behind its own normalization."""
+
+    def __init__(self, dropout: float, dtype: Any, rngs: nnx.Rngs):
+        self.norm1 = nnx.LayerNorm(_WIDTH, dtype=dtype, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(
+            _HEADS, _WIDTH, dtype=dtype, decode=False, keep_rngs=False, rngs=rngs
+        )
+        self.norm2 = nnx.LayerNorm(_WIDTH, dtype=dtype, rngs=rngs)
+        self.wide = nnx.Linear(_WIDTH, 4 * _WIDTH, dtype=dtype, rngs=rngs)
+        self.narrow = nnx.Linear(4 * _WIDTH, _WIDTH, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        branch = self.attention(self.norm1(x), mask=mask)
+        x = x + self.dropout(branch, deterministic=rngs is None, rngs=rngs)
+        branch = self.narrow(nnx.gelu(self.wide(self.norm2(x))))
+        return x + self.dropout(branch, deterministic=rngs is None, rngs=rngs)
