@@ -13,7 +13,7 @@ _FORGET = 1.0  # added to what the forget gate is given, so that at first it for
 
 
 class TextLSTM(nnx.Module):
-    """Embedding, one layer of LSTM, mean over the words, classifier; 1.4 M parameters.
+    """Embedding, one layer of LSTM, mean over the words, classifier.
 
     Args:
       num_classes: of the classifier.
