@@ -12,9 +12,9 @@ def apply(params, stats, images, train):
     return images.reshape(len(images), -1) @ params["kernel"], stats
 
 
-def prepare(config, dataset=None, devices=None):
+def prepare(config, dataset=None, devices=None, **how):
     """`train.experiment.prepare`, with another network and plain SGD."""
-    run = prepare_run(config, dataset, devices)
+    run = prepare_run(config, dataset, devices, **how)
     pixels, classes = run.model.input_shape, run.dataset.num_classes
 
     def init(key):
