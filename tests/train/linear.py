@@ -7,14 +7,14 @@ from train.experiment import prepare as prepare_run
 from train.models import Model
 
 
-def apply(params, stats, images, train):
-    del train
+def apply(params, stats, images, train, key=None):
+    del train, key
     return images.reshape(len(images), -1) @ params["kernel"], stats
 
 
-def prepare(config, dataset=None, devices=None):
+def prepare(config, dataset=None, devices=None, **how):
     """`train.experiment.prepare`, with another network and plain SGD."""
-    run = prepare_run(config, dataset, devices)
+    run = prepare_run(config, dataset, devices, **how)
     pixels, classes = run.model.input_shape, run.dataset.num_classes
 
     def init(key):

@@ -36,27 +36,33 @@ def config_of(**fields):
     return config
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def wavy(epsilon, step_size, steps, random_start, pixels, seed):
+    """An attack on 20 pixels, compiled once for all numbers."""
+
+    def loss(pixels):
+        return jnp.sum(jnp.sin(9 * pixels + jnp.arange(20, dtype=jnp.float32)))
+
+    attack = Attack(epsilon, step_size, steps, random_start)
+    return adversary.perturb(attack, jax.random.key(seed), pixels, loss)
+
+
 @hypothesis.given(
-    pixels=st.lists(st.integers(0, 255), min_size=1, max_size=20),
+    pixels=st.lists(st.integers(0, 255), min_size=20, max_size=20),
     epsilon=st.floats(1 / 255, 1),
     share=st.floats(0.1, 3),
-    steps=st.integers(1, 5),
+    steps=st.sampled_from((1, 4)),
     random_start=st.booleans(),
     seed=st.integers(0, 100),
 )
-@hypothesis.settings(deadline=None, max_examples=15)
+@hypothesis.settings(deadline=None, max_examples=40)
 def test_no_pixel_goes_farther_than_epsilon_or_out_of_range(
     pixels, epsilon, share, steps, random_start, seed
 ):
-    attack = Attack(epsilon, min(1.0, share * epsilon), steps, random_start)
-    before = jnp.asarray(pixels, jnp.float32) / 255
-
-    def loss(changed):
-        return jnp.sum(jnp.sin(9 * changed + jnp.arange(len(pixels), dtype=jnp.float32)))
-
-    after = adversary.perturb(attack, jax.random.key(seed), before, loss)
+    before = np.array(pixels, np.float32) / 255
+    after = wavy(epsilon, min(1.0, share * epsilon), steps, random_start, before, seed)
     assert after.dtype == jnp.float32
-    assert jnp.abs(after - before).max() <= epsilon * (1 + 1e-6) + 1e-7
+    assert np.abs(after - before).max() <= epsilon * (1 + 1e-6) + 1e-7
     assert after.min() >= 0
     assert after.max() <= 1
 

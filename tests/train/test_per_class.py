@@ -168,9 +168,9 @@ def test_patch_camelyon_has_a_test_split_of_its_own(root, monkeypatch, tmp_path)
 def test_a_share_that_leaves_nothing_is_refused(root):
     for share, empty in ((0.001, r"train\[40:\]"), (0.999, r"train\[:0\]")):
         with pytest.raises(UserError, match=rf"the split '{empty}' of colorectal_histology is emp"):
-            tfds_builder.open_prepared("colorectal_histology", str(root), share)
+            tfds_builder.open_prepared("colorectal_histology", str(root), "image", share)
     with pytest.raises(UserError, match=r"set config\.data\.test_share to the share"):
-        tfds_builder.open_prepared("colorectal_histology", str(root))
+        tfds_builder.open_prepared("colorectal_histology", str(root), "image")
 
 
 def test_a_set_with_a_test_split_of_ours_takes_no_share():
