@@ -2,7 +2,9 @@
 
 import sys
 
+import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from train.__main__ import main
 from train.command_line import run
@@ -46,3 +48,21 @@ def contents(folder):
         path: path.read_bytes() if path.is_file() else path.lstat().st_mode
         for path in folder.rglob("*")
     }
+
+
+@pytest.fixture(scope="module")
+def programs_are_kept(tmp_path_factory):
+    """For files whose runs compile the same few programs, in this process."""
+    kept = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in kept}
+    for name, value in kept.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()

@@ -5,10 +5,8 @@ import html.parser
 import json
 import math
 
-import jax
 import optax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from tests.train.studying import lines, tiny
 from train import optimizers
@@ -16,23 +14,7 @@ from train.loop import train
 from train.studies import grid, statistics
 from train.studies.study import study
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _programs_are_kept(tmp_path_factory):
-    """The studies of this file compile the same few programs."""
-    kept = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in kept}
-    for name, value in kept.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+pytestmark = pytest.mark.usefixtures("programs_are_kept")
 
 
 @pytest.fixture(scope="module")
