@@ -141,7 +141,10 @@ NO_FIT = {
     "dropout": (("--config.model.dropout=1.0",), "at least 0 and below 1"),
     "stem": (("--config.model.stem=7x7",), "config.model.stem='7x7' is not for lstm"),
     "too few": (("--config.data.batch_size=72",), "more than the 64 training examples"),
-    "texts without words": (("--config.data.vocabulary=0",), "reviews is no image classification"),
+    "texts without words": (
+        ("--config.data.vocabulary=0", "--config.model.dropout=0.0"),
+        "reviews is no image classification",
+    ),
 }
 
 
@@ -262,7 +265,8 @@ def test_in_bfloat16_products_have_operands_of_bfloat16(name):
     lines = traced.lower().as_text().splitlines()
     products = [line for line in lines if "stablehlo.dot_general" in line]
     assert len(products) == {"lstm": 3, "transformer": 2 * 8 + 1}[name]
-    assert not any("xf32>" in line for line in products)
+    operands = [line.split("->")[0] for line in products]  # attention's scores are float32
+    assert not any("xf32>" in of_product for of_product in operands)
 
 
 def test_padding_is_as_if_it_were_not_there():
@@ -277,6 +281,7 @@ def test_padding_is_as_if_it_were_not_there():
 
 def test_a_run_learns_and_resumed_it_comes_to_the_same_bits(good, tmp_path, monkeypatch, capsys):
     config = config_of(good)
+    config.steps_per_dispatch = 4
     whole = loop.train(config, tmp_path / "whole")
     assert whole["test_top1"] == 1.0
     assert whole["test_top5"] == 1.0, "of two classes"
