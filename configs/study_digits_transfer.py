@@ -32,7 +32,7 @@ def get_config():
     config.baseline = "scratch"
     config.optimizers = ("momentum",)
     config.seeds = tuple(range(12))
-    config.learning_rates.momentum = (0.01, 0.03, 0.1)
+    config.learning_rates.momentum = (0.01, 0.03, 0.1, 0.3)
     config.tuning.seeds = (1000, 1001, 1002)
     config.tuning.validation_examples = 12
     config.target_loss = 0.1
