@@ -258,8 +258,12 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
 def no_such_field(name: str, known: Iterable[str]) -> UserError:
     """The mistake of a name that is not among those of a flattened config."""
+    known = list(known)
     close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(sorted(known))}"
+    group = name.rpartition(".")[0]
+    beside = [field for field in known if group and field.startswith(f"{group}.")]
+    allowed = beside or dict.fromkeys(field.partition(".")[0] for field in known)
+    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(sorted(allowed))}"
     return UserError(f"config.{cut(name, 100)} is not a field; {hint}")
 
 

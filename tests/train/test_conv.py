@@ -21,7 +21,7 @@ from train.models.relu import relu
     groups=st.sampled_from([1, 1, 2]),
     use_bias=st.booleans(),
 )
-@hypothesis.settings(deadline=None, max_examples=20)
+@hypothesis.settings(deadline=None, max_examples=8)
 def test_the_gradients_are_those_of_flax(size, window, stride, groups, use_bias):
     layer = conv.Conv(
         6, 4, (window, window), stride, groups=groups, use_bias=use_bias, rngs=nnx.Rngs(0)

@@ -103,7 +103,7 @@ def test_a_damaged_record_is_told_in_one_line(tmp_path):
 class Spy:
     """A data set that tells, as its damage, what is loaded where it is decoded."""
 
-    num_classes, mend = 2, ""
+    num_classes, class_names, mend = 2, (), ""
 
     def __len__(self):
         return 4
