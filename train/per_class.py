@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy.special import log_softmax
-from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from train.step import Answers
 
@@ -48,6 +46,10 @@ def figures(predictions: Predictions, names: Sequence[str]) -> list[dict[str, An
     Returns:
       For each class `class`, `precision`, `recall`, `auc` and `examples`, how many it has.
     """
+    # They take a second to import, and few runs need them.
+    from scipy.special import log_softmax
+    from sklearn.metrics import precision_recall_fscore_support
+
     labels, count = predictions.labels, predictions.logits.shape[1]
     finite = np.isfinite(predictions.logits).all(axis=1)
     predicted = np.where(finite, predictions.logits.argmax(axis=1), -1)
@@ -70,6 +72,8 @@ def figures(predictions: Predictions, names: Sequence[str]) -> list[dict[str, An
 def _auc(is_class: np.ndarray, scores: np.ndarray) -> float | None:
     if is_class.all() or not is_class.any():
         return None
+    from sklearn.metrics import roc_auc_score  # as above
+
     return float(roc_auc_score(is_class, scores))
 
 

@@ -9,6 +9,9 @@ from ml_collections import ConfigDict
 
 from train.data.augment import augment, standardize, to_pixels
 
+PADDING = 0
+"""What stands in front of a text that is too short, in place of the number of a word."""
+
 
 def are_texts(config: ConfigDict) -> bool:
     """Whether they are numbers of words; else they are pixels."""

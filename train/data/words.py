@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
 
-PADDING, UNKNOWN = 0, 1
+from train.data.inputs import PADDING
+
+UNKNOWN = 1
 FIRST_WORD = 2  # the number of the word that is met most often
 
 # In lower case and without accents; words keep what follows an apostrophe, as in "don't", and

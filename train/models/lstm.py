@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.data.words import PADDING
+from train.data.inputs import PADDING
 
 _WIDTH = 64  # of the embedding, and of the state
 _FORGET = 1.0  # added to what the forget gate is given, so that at first it forgets little

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.data.words import PADDING
+from train.data.inputs import PADDING
 
 _WIDTH, _HEADS, _DEPTH = 64, 2, 2
 _POSITIONS = nnx.initializers.normal(0.02)
