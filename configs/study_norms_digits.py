@@ -5,8 +5,8 @@ and with group normalization; each with GC and without, momentum. The report has
 accuracy, the steps to a training loss of 0.3 nats, the largest learning rate that was stable, and
 the milliseconds of a step. 132 runs of 10 epochs: six minutes on two cores.
 
-Expect normalization to matter far more than GC (docs/does-it-help.md). Beside weight standardization
-GC centres the classifier's gradient alone (docs/guide.md).
+Expect normalization to matter far more than GC (docs/does-it-help.md). Beside weight
+standardization GC centres the classifier's gradient alone (docs/guide.md).
 """
 
 from configs import digits_gc
