@@ -10,11 +10,11 @@ import numpy as np
 
 from train import compiler, health
 from train.clock import Clock
-from train.config import MAX_INT
 from train.data.batches import Batch
 from train.data.dataset import Dataset
 from train.dispatch import Dispatcher, Programs
 from train.experiment import Experiment
+from train.fields import MAX_INT
 from train.loop import reader
 from train.preemption import Preemption
 from train.report import Report

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from train.config import flatten, no_such_field
 from train.errors import Preempted, UserError, cut, reason, short
+from train.fields import flatten, no_such_field
 
 MISTAKE = 2
 """Exit status for what a person can mend."""

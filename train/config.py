@@ -1,13 +1,12 @@
 """The default configuration, and the check that every run's configuration passes first."""
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from train import scalars, text_fields
-from train.errors import UserError, cut, short
+from train import scalars
+from train.errors import UserError
+from train.fields import ALMOST_ONE, HUGE, TINY, bad, check_fields, flatten, is_number, most
 
 
 def default() -> ConfigDict:
@@ -149,10 +148,6 @@ _BELOW_ONE = (
     "data.test_share",
 )
 
-# What the devices count and compute with: int32 and float32, whose zero begins below _TINY.
-MAX_INT = 2**31 - 1
-_TINY, _HUGE, _ALMOST_ONE = 2.0**-126, 2.0**127, 1 - 2.0**-24
-
 
 def validate(config: ConfigDict) -> None:
     """Checks every field that can be checked without the data.
@@ -164,31 +159,31 @@ def validate(config: ConfigDict) -> None:
     check_fields(given, known, "config.default()")
     for name, choices in _CHOICES.items():
         if given[name] not in choices:
-            raise _bad(name, given[name], f"one of {', '.join(choices)}")
+            raise bad(name, given[name], f"one of {', '.join(choices)}")
     for name, least in _AT_LEAST.items():
-        if not (given[name] >= least and _is_number(given[name])):
-            raise _bad(name, given[name], f"at least {least} and at most {_most(known[name])}")
+        if not (given[name] >= least and is_number(given[name])):
+            raise bad(name, given[name], f"at least {least} and at most {most(known[name])}")
     for name in _MORE_THAN_ZERO:
-        if not (given[name] > 0 and _is_number(given[name])):
-            raise _bad(name, given[name], f"a number above 0, from {_TINY:.2g} to {_HUGE:.2g}")
+        if not (given[name] > 0 and is_number(given[name])):
+            raise bad(name, given[name], f"a number above 0, from {TINY:.2g} to {HUGE:.2g}")
     for name in _SHARES:
-        if not (0 < given[name] <= 1 and _is_number(given[name])):
-            raise _bad(name, given[name], "above 0 and at most 1")
+        if not (0 < given[name] <= 1 and is_number(given[name])):
+            raise bad(name, given[name], "above 0 and at most 1")
     for name in _BELOW_ONE:
-        if not (0 <= given[name] <= _ALMOST_ONE and _is_number(given[name])):
-            raise _bad(name, given[name], "at least 0 and below 1, in float32")
+        if not (0 <= given[name] <= ALMOST_ONE and is_number(given[name])):
+            raise bad(name, given[name], "at least 0 and below 1, in float32")
     if not given["num_epochs"] and not given["num_steps"]:
         raise UserError("config.num_epochs and config.num_steps are both 0: set one of them")
     for name in ("data.mean", "data.std"):
-        if not given[name] or not all(_is_number(value) for value in given[name]):
-            raise _bad(name, given[name], "one finite number per channel, in float32")
+        if not given[name] or not all(is_number(value) for value in given[name]):
+            raise bad(name, given[name], "one finite number per channel, in float32")
     if any(value <= 0 for value in given["data.std"]):
-        raise _bad("data.std", given["data.std"], "one number above 0 per channel")
+        raise bad("data.std", given["data.std"], "one number above 0 per channel")
     at = given["schedule.step_at"]
-    if not all(map(_is_number, at)) or list(at) != sorted(set(at)) or min(at, default=1) <= 0:
-        raise _bad("schedule.step_at", at, "numbers of epochs above 0 that rise")
-    if not (_is_number(given["optimizer.body_rate"]) and 0 <= given["optimizer.body_rate"] <= 1):
-        raise _bad("optimizer.body_rate", given["optimizer.body_rate"], "from 0 to 1")
+    if not all(map(is_number, at)) or list(at) != sorted(set(at)) or min(at, default=1) <= 0:
+        raise bad("schedule.step_at", at, "numbers of epochs above 0 that rise")
+    if not (is_number(given["optimizer.body_rate"]) and 0 <= given["optimizer.body_rate"] <= 1):
+        raise bad("optimizer.body_rate", given["optimizer.body_rate"], "from 0 to 1")
     if given["init_head"] and not given["init_from"]:
         raise UserError("config.init_head=True needs config.init_from; name it, or set it to False")
     _check_streaming(given)
@@ -197,36 +192,17 @@ def validate(config: ConfigDict) -> None:
             f"config.data.test_share={given['data.test_share']} is for TFDS sets without a split "
             f"to test on; {given['data.name']} has one; set it to 0"
         )
-    text_fields.check(given)
+    text_check_fields(given)
     if given["report.tensorboard"]:
         scalars.check_installed()
-
-
-def check_fields(given: dict[str, Any], known: dict[str, Any], start: str) -> None:
-    """Checks the names and the types of a flattened config's fields.
-
-    Args:
-      given: the config's.
-      known: those that there are, with a value of the right type each.
-      start: what a config file should have started from.
-
-    Raises:
-      UserError: a field is missing, unknown or of the wrong type.
-    """
-    if unknown := sorted(given.keys() - known.keys()):
-        raise no_such_field(unknown[0], known)
-    if missing := sorted(known.keys() - given.keys()):
-        raise UserError(f"config.{missing[0]} is missing; start the config from {start}")
-    for name, value in given.items():
-        _check_type(name, value, known[name])
 
 
 def _check_streaming(given: dict[str, Any]) -> None:
     scale = given["data.crop_scale"]
     if scale and not (
-        len(scale) == 2 and all(map(_is_number, scale)) and 0 < scale[0] <= scale[1] <= 1
+        len(scale) == 2 and all(map(is_number, scale)) and 0 < scale[0] <= scale[1] <= 1
     ):
-        raise _bad("data.crop_scale", scale, "two numbers above 0 and up to 1, the lesser first")
+        raise bad("data.crop_scale", scale, "two numbers above 0 and up to 1, the lesser first")
     if given["data.image_size"] and given["data.pad"]:
         raise UserError(
             f"config.data.pad={given['data.pad']} is for images that are kept on the device; "
@@ -243,57 +219,3 @@ def _check_streaming(given: dict[str, Any]) -> None:
             "config.data.name='folder' is streamed; set config.data.image_size to the pixels that "
             "a crop should have, such as 224"
         )
-
-
-def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """`{"data.name": "digits", ...}`, in the config's order."""
-    fields = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            fields.update(flatten(value, f"{prefix}{name}."))
-        else:
-            fields[f"{prefix}{name}"] = value
-    return fields
-
-
-def no_such_field(name: str, known: Iterable[str]) -> UserError:
-    """The mistake of a name that is not among those of a flattened config."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    group = name.rpartition(".")[0]
-    beside = [field for field in known if group and field.startswith(f"{group}.")]
-    allowed = beside or dict.fromkeys(field.partition(".")[0] for field in known)
-    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(sorted(allowed))}"
-    return UserError(f"config.{cut(name, 100)} is not a field; {hint}")
-
-
-def _check_type(name: str, value: Any, example: Any) -> None:
-    if isinstance(example, bool) or isinstance(value, bool):
-        fits = isinstance(example, bool) and isinstance(value, bool)
-    elif isinstance(example, float):
-        fits = isinstance(value, int | float)
-    elif isinstance(example, tuple):
-        fits = isinstance(value, tuple | list)
-    else:
-        fits = isinstance(value, type(example))
-    if not fits:
-        raise _bad(name, value, f"of type {type(example).__name__}")
-    if isinstance(value, str) and not value.isprintable():
-        raise _bad(name, value, "printable text")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a device can hold it: NaN, what overflows and what would become 0 are none."""
-    if isinstance(value, bool):
-        return False
-    if isinstance(value, int):
-        return abs(value) <= MAX_INT
-    return isinstance(value, float) and (value == 0 or _TINY <= abs(value) <= _HUGE)
-
-
-def _most(example: float) -> str:
-    return str(MAX_INT) if isinstance(example, int) else f"{_HUGE:.2g}"
-
-
-def _bad(name: str, value: Any, allowed: str) -> UserError:
-    return UserError(f"config.{name}={short(value)} is not allowed; it must be {allowed}")

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from train.config import MAX_INT
 from train.data.order import epoch_end
 from train.errors import UserError
+from train.fields import MAX_INT
 
 
 class Plan(NamedTuple):

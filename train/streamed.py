@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from train import compiler
 from train.compiler import Cost
-from train.config import MAX_INT
 from train.data.batches import Batch, shapes
+from train.fields import MAX_INT
 from train.figures import Figures
 from train.mesh import Placement
 from train.optimizers import tested_params

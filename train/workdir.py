@@ -10,8 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.config import flatten
 from train.errors import UserError, short
+from train.fields import flatten
 
 # Where the data lies, who decodes it, how many steps are dispatched at once and what is written
 # beside the results change none of them.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from train import command_line
-from train.config import flatten
+from train.fields import flatten
 
 # What libraries warn of on the way to an error is not what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 import configs
 from train import config as trainer_config
 from train.errors import UserError
+from train.fields import flatten
 
 CONFIGS = [
     module.name
@@ -24,8 +25,8 @@ def test_every_config_file_is_valid(name):
 
 def test_the_pairs_of_configs_differ_in_gc_alone():
     for name in ("digits", "cifar100"):
-        plain = trainer_config.flatten(importlib.import_module(f"configs.{name}").get_config())
-        gc = trainer_config.flatten(importlib.import_module(f"configs.{name}_gc").get_config())
+        plain = flatten(importlib.import_module(f"configs.{name}").get_config())
+        gc = flatten(importlib.import_module(f"configs.{name}_gc").get_config())
         assert {field for field in gc if gc[field] != plain[field]} == {"gc.mode"}
 
 

@@ -16,12 +16,13 @@ from train import config as trainer_config
 from train.__main__ import main
 from train.command_line import MISTAKE
 from train.data.order import epoch_end
+from train.fields import MAX_INT, flatten
 
 # What libraries warn of on the way to an error is not what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits_gc.py"
-FIELDS = trainer_config.flatten(trainer_config.default())
+FIELDS = flatten(trainer_config.default())
 NAMES = sorted(FIELDS)
 NUMBERS = sorted(name for name, value in FIELDS.items() if isinstance(value, int | float))
 
@@ -116,7 +117,7 @@ def test_any_override_prepares_a_run_or_is_one_line(fields):
         assert any(name in error for name in (*fields, "schedule.step_epochs")), (fields, error)
         return
     total = run.plan.total_steps
-    assert 0 < total <= trainer_config.MAX_INT
+    assert 0 < total <= MAX_INT
     assert 0 < run.plan.next_stop(0) <= total
     assert run.plan.next_stop(total - 1) == total
     rates = [float(run.learning_rate(step)) for step in (0, total // 2, total - 1)]

@@ -15,11 +15,11 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from train.config import MAX_INT
 from train.data import check_channels, crops, workers
 from train.data.encoded import EncodedImages, bad_label, damaged
 from train.data.order import example_at
 from train.errors import UserError, reason
+from train.fields import MAX_INT
 
 _CHANNELS = 3
 _MAX_THREADS = 16  # more of them wait for Python's lock

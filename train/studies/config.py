@@ -5,8 +5,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train import config as configs
-from train.config import OPTIMIZERS, check_fields, flatten
+from train.config import OPTIMIZERS
 from train.errors import UserError, short
+from train.fields import MAX_INT, check_fields, flatten
 
 GC = ("none", "all", "conv", "all@update", "conv@update")
 """`gc.mode`, and `gc.location` after an @ if it is not the gradient."""
@@ -70,7 +71,7 @@ def validate(config: ConfigDict) -> None:
     _check_choices("optimizers", config.optimizers, OPTIMIZERS)
     _check_choices("gc", config.gc, GC)
     for name in ("seeds", "tuning.seeds"):
-        _check_each(name, given[name], lambda seed: _is_int(seed) and 0 <= seed <= configs.MAX_INT)
+        _check_each(name, given[name], lambda seed: _is_int(seed) and 0 <= seed <= MAX_INT)
     if both := set(config.seeds) & set(config.tuning.seeds):
         raise UserError(
             f"config.tuning.seeds has {min(both)}, which config.seeds has too; a rate is chosen "

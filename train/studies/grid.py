@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from train import config as configs
-from train.config import flatten
 from train.errors import UserError
+from train.fields import flatten
 
 # What changes no result.
 _NOT_COMPUTED = ("data.dir", "data.workers", "steps_per_dispatch", "report", "eval", "checkpoint")

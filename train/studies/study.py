@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from train.config import flatten
+from train.fields import flatten
 from train.preemption import Preemption
 from train.studies import choice, grid, report, runner, tables
 from train.studies import config as configs
