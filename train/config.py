@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from train import scalars
+from train import scalars, text_fields
 from train.errors import UserError
 from train.fields import ALMOST_ONE, HUGE, TINY, bad, check_fields, flatten, is_number, most
 
@@ -192,7 +192,7 @@ def validate(config: ConfigDict) -> None:
             f"config.data.test_share={given['data.test_share']} is for TFDS sets without a split "
             f"to test on; {given['data.name']} has one; set it to 0"
         )
-    text_check_fields(given)
+    text_fields.check(given)
     if given["report.tensorboard"]:
         scalars.check_installed()
 
