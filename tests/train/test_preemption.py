@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.train import fine_grained
 from tests.train.processes import (
     cluster,
     end_of,
@@ -72,6 +73,29 @@ def test_sigterm_then_sigint_then_twice_sigint_and_the_result_is_the_same(uninte
 
     assert f"resuming after step {steps[-1]}" in run(tmp_path, *SETTINGS)
     assert result(tmp_path) == uninterrupted
+
+
+def test_a_streamed_run_goes_on_with_the_same_images(tmp_path):
+    images = tmp_path / "images"
+    fine_grained.write_folder(images, train_per_class=3)
+    settings = (
+        *SETTINGS,
+        "--config.data.name=folder",
+        f"--config.data.dir={images}",
+        "--config.data.image_size=8",
+        "--config.data.flip=True",
+        "--config.data.pad=0",
+        "--config.data.mean=(0.5,0.5,0.5)",
+        "--config.data.std=(0.25,0.25,0.25)",
+    )
+    run(tmp_path / "uninterrupted", *settings)
+    process = start(tmp_path / "run", *settings)
+    assert wait_until(has_metrics(tmp_path / "run", 3), process), process.communicate()
+    process.send_signal(signal.SIGTERM)
+    _, error = end_of(process, status=75)
+    assert 0 < said_step(error) < 80
+    assert f"resuming after step {said_step(error)}" in run(tmp_path / "run", *settings)
+    assert result(tmp_path / "run") == result(tmp_path / "uninterrupted")
 
 
 def test_a_signal_before_the_training_leaves_no_traceback(tmp_path):
