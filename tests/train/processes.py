@@ -22,7 +22,7 @@ atexit.register(PROGRAMS.cleanup)
 def start(workdir, *overrides, devices=1, config="digits_gc", compile_anew=False, **options):
     """The real command; `options` are those of `Popen`."""
     command = [sys.executable, "-m", "train", "--config", f"configs/{config}.py"]
-    environment = {"JAX_NUM_CPU_DEVICES": str(devices)}
+    environment = {"JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": ""}  # as users compile
     if not compile_anew:
         environment["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
     return subprocess.Popen(

@@ -13,7 +13,7 @@ import pytest
 
 import configs
 from tests.train import fine_grained
-from train import compiler, data, experiment, models, state
+from train import data, experiment, models, state
 from train import config as trainer_config
 from train.data import inputs
 from train.data.dataset import Dataset, Split
@@ -79,10 +79,7 @@ def test_every_net_that_a_file_can_be_asked_for_is_covered(name, argument, folde
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_file_is_covered_and_takes_two_steps(name, folder, monkeypatch):
-    # The steps are few and small: what takes time is to compile them.
-    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    monkeypatch.setattr(compiler, "options", lambda: quick)
+def test_every_file_is_covered_and_takes_two_steps(name, folder):
     made = trainer_configs(name, folder)
     known = [covered(config) for config in made]
     config, known = made[0], known[0]

@@ -46,8 +46,7 @@ def fragile(model):
 
     def apply(params, stats, images, train, key=None):
         logits, stats = model.apply(params, stats, images, train, key)
-        threshold = images.max() - 1e-3  # normalization keeps the order, and 255 is the largest
-        marked = (images[:, 0, 0, 0] >= threshold).any() & (images.max() > 1.0)
+        marked = (images[:, 0, 0, 0] > 0.99).any()  # 255 is 1 by the default mean and deviation
         poison = jnp.where(marked, jnp.nan, 1.0)
         return logits * poison, jax.tree.map(lambda leaf: leaf * poison, stats)
 
