@@ -9,12 +9,15 @@ usage: python -m train --config FILE [--workdir DIR] [--config.FIELD=VALUE ...]
 
 Trains the model that FILE describes and writes config.json, metrics.jsonl, checkpoints/,
 curves.png and summary.json into DIR (default: runs/NAME for configs/NAME.py).
-Run again with the same folder, it resumes. A config file is Python, and is run.
+Run again with the same folder, it resumes; another run needs another folder. A config file is
+Python, and is run; FILE:ARGUMENT gives its get_config() an argument, as cifar100_gc.py:vgg11,adam.
 
   --config.gc.mode=none               the same training without gradient centralization
   --config.optimizer.name=adam        another optimizer
   --config.data.dir=DIR               where TFDS's data sets lie (or set TFDS_DATA_DIR)
   --config.num_steps=100              a run of so many steps
+  --config.init_from=PATH             begins from a finished run, or a PyTorch ResNet's .safetensors
+  train/config.py has every field, with a word on each
 
   --distributed                       one of several processes of a run, on a TPU pod, under Slurm
                                       or Kubernetes; elsewhere also --coordinator=HOST:PORT,

@@ -1,5 +1,7 @@
 """The flags that every command shares: the config, its overrides, the work folder, the cluster."""
 
+import difflib
+import inspect
 import os
 import re
 import runpy
@@ -152,13 +154,24 @@ def _take_config(argv: list[str]) -> tuple[tuple[Path, list[str]], list[str]]:
         raise UserError(f"--config is there {len(found)} times; give it one file")
     name, *argument_of_config = found[0].split(":", 1)
     if not os.path.isfile(name):
-        raise UserError(f"--config {short(found[0])} is not a file; see the folder configs/")
+        raise UserError(f"--config {short(found[0])} is not a file; {_hint(Path(name))}")
     return (Path(name), argument_of_config), rest
+
+
+def _hint(missing: Path) -> str:
+    folders = [folder for folder in (Path("configs"), missing.parent) if os.path.isdir(folder)]
+    there = {file.stem: file for folder in folders for file in folder.glob("*.py")}
+    close = difflib.get_close_matches(missing.stem, there, 1)
+    return f"did you mean {there[close[0]]}?" if close else "see the folder configs/"
 
 
 def _load(file: Path, argument: list[str]) -> ConfigDict:
     try:
         get_config = runpy.run_path(str(file)).get("get_config", _no_config)
+        if argument and not inspect.signature(get_config).parameters:
+            raise UserError(
+                f"{file}: this config takes no argument; leave out :{short(argument[0])}"
+            )
         config = get_config(*argument)
         if isinstance(config, ConfigDict):
             flatten(config)

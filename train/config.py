@@ -155,6 +155,10 @@ def validate(config: ConfigDict) -> None:
     Raises:
       UserError: a field is missing, unknown, of the wrong type or out of its range.
     """
+    if isinstance(config.get("base"), ConfigDict):
+        raise UserError(
+            "the config has a base, so it is a study's; run it by python -m train.study"
+        )
     given, known = flatten(config), flatten(default())
     check_fields(given, known, "config.default()")
     for name, choices in _CHOICES.items():
@@ -184,6 +188,8 @@ def validate(config: ConfigDict) -> None:
         raise bad("schedule.step_at", at, "numbers of epochs above 0 that rise")
     if not (is_number(given["optimizer.body_rate"]) and 0 <= given["optimizer.body_rate"] <= 1):
         raise bad("optimizer.body_rate", given["optimizer.body_rate"], "from 0 to 1")
+    if len(given["data.classes"]) == 1:
+        raise bad("data.classes", given["data.classes"], "two classes or more, or () for all")
     if given["init_head"] and not given["init_from"]:
         raise UserError("config.init_head=True needs config.init_from; name it, or set it to False")
     _check_streaming(given)

@@ -46,11 +46,19 @@ def check_fields(given: dict[str, Any], known: dict[str, Any], start: str) -> No
 def no_such_field(name: str, known: Iterable[str]) -> UserError:
     """The mistake of a name that is not among those of a flattened config."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    group = name.rpartition(".")[0]
+    if inside := [field for field in known if field.startswith(f"{name}.")]:
+        return UserError(f"config.{name} is not a field but a group; name one: {', '.join(inside)}")
+    group, _, last = name.rpartition(".")
     beside = [field for field in known if group and field.startswith(f"{group}.")]
-    allowed = beside or dict.fromkeys(field.partition(".")[0] for field in known)
-    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(sorted(allowed))}"
+    groups = list(dict.fromkeys(field.partition(".")[0] for field in known))
+    if group and not beside:
+        meant, close = {field: field for field in known}, name
+    else:
+        meant = {field.rpartition(".")[2]: field for field in reversed(beside or known)}
+        meant, close = meant | {top: top for top in groups if not beside}, last
+    found = difflib.get_close_matches(close, meant, 1)
+    allowed = beside or groups
+    hint = f"did you mean {meant[found[0]]}?" if found else f"allowed: {', '.join(sorted(allowed))}"
     return UserError(f"config.{cut(name, 100)} is not a field; {hint}")
 
 

@@ -1,5 +1,6 @@
 """Signals that ask a run to stop: the step in flight is finished and saved first."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ import jax
 from jax.experimental import multihost_utils
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HEARD = b"stopping once what is running is done and saved; a second time stops at once, unsaved\n"
 
 
 class Preemption:
@@ -47,3 +49,5 @@ class Preemption:
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)
         self._requested = True
+        with contextlib.suppress(OSError):  # of a stdout that is closed
+            os.write(1, _HEARD)  # print() could be what the signal has interrupted

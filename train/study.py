@@ -21,6 +21,7 @@ A config file is Python, and is run.
   --config.seeds="(0,1,2,3,4,5,6,7)"     more seeds; the runs that are there are kept
   --config.optimizers="('adam',)"        fewer optimizers
   --config.base.FIELD=VALUE              any field of the training itself
+  train/studies/config.py has every field; config.variants compares nets or settings
   --config.base.report.tensorboard=true  curves for TensorBoard too
 
 Exit status: 0 done; 2 a mistake, in one line on stderr; 75 stopped by SIGTERM or SIGINT, saved.

@@ -76,6 +76,7 @@ def test_the_pairs_of_configs_differ_in_gc_alone():
         ("adversary.epsilon", 0.0, "above 0 and at most 1"),
         ("adversary.step_size", float("nan"), "above 0 and at most 1"),
         ("data.test_share", 1.0, "below 1"),
+        ("data.classes", (3,), "two classes or more"),
         ("data.image_size", -1, "at least 0"),
         ("data.workers", -1, "at least 0"),
         ("optimizer.body_rate", -0.1, "from 0 to 1"),
@@ -109,6 +110,12 @@ def test_what_is_streamed_is_not_padded_and_what_is_not_streamed_is_no_folder():
         trainer_config.validate(config)
     config.data.image_size, config.data.pad, config.data.name = 0, 0, "folder"
     with pytest.raises(UserError, match=r"set config\.data\.image_size"):
+        trainer_config.validate(config)
+
+
+def test_a_studys_config_is_refused():
+    config = importlib.import_module("configs.study_digits").get_config()
+    with pytest.raises(UserError, match=r"is a study's; run it by python -m train\.study"):
         trainer_config.validate(config)
 
 

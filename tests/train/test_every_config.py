@@ -13,8 +13,8 @@ import pytest
 
 import configs
 from tests.train import fine_grained
-from train import data, experiment, models, state
 from train import config as trainer_config
+from train import data, experiment, models, state
 from train.data import inputs
 from train.data.dataset import Dataset, Split
 from train.studies import config as studies

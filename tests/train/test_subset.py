@@ -57,7 +57,7 @@ def test_what_is_known_without_the_examples_is_of_the_part():
         ({"classes": ("3",)}, "config.data.classes=('3',)"),
         ({"train_per_class": 1000}, "is more than a class of digits has, which is"),
         ({"train_per_class": -1}, "config.data.train_per_class=-1 is not allowed"),
-        ({"classes": (3,), "image_size": 32}, "are for images that are kept on the device"),
+        ({"classes": (3, 4), "image_size": 32}, "are for images that are kept on the device"),
     ],
 )
 def test_a_part_that_there_is_not(fields, message):

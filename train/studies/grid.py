@@ -124,7 +124,12 @@ def trainer_config(study: ConfigDict, arm: Arm, seed: int, rate: float) -> Confi
     config.data.batch_size = arm.family.batch_size
     mode, _, location = arm.gc.partition("@")
     config.gc.mode, config.gc.location = mode, location or "gradient"
-    configs.validate(config)
+    try:
+        configs.validate(config)
+    except UserError as error:
+        if not arm.family.variant:
+            raise
+        raise UserError(f"{error} (config.variants.{arm.family.variant})") from None
     return config
 
 

@@ -51,6 +51,8 @@ class StudyProgress:
 
     def compiling(self, run: Run) -> None:
         self._describe(f"{name(run.arm)}: compiling")
+        if not self._terminal:
+            self._console.print(f"{name(run.arm)}: compiling", markup=False)
 
     def timing(self, arm: Arm) -> None:
         self._describe(f"{name(arm)}: timing")

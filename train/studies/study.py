@@ -79,6 +79,8 @@ def _make_runs(
 
     count = grid.count(config, share)
     done = count - _missing(config, results, share)[0]
+    seeds = ", ".join(map(str, config.seeds))
+    print(f"{count} runs, of which {done} are made; seeds to report: {seeds}")
     with Preemption() as preemption, StudyProgress(count, done, table_so_far) as progress:
         runner.Runner(config, folder, datasets, results, progress, preemption).run(share)
 
