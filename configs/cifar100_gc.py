@@ -41,7 +41,8 @@ def get_config(argument=""):
     config.optimizer.name, config.optimizer.learning_rate = OPTIMIZERS[optimizer]
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
-    config.optimizer.eps = 1e-10 if optimizer == "adagrad" else 1e-8  # PyTorch's
+    # PyTorch's 1e-8, and of Adagrad 1e-10, which stands in the root here and outside of it there.
+    config.optimizer.eps = 1e-20 if optimizer == "adagrad" else 1e-8
     config.schedule.name = "step"
     config.schedule.step_epochs = 60.0
     config.schedule.step_factor = 0.1

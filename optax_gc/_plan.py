@@ -91,7 +91,8 @@ def _why_untouchable(leaf: Any) -> str:
 def _checked(name: str, leaf: Any, fan_in: Any, conv_only: bool) -> FanIn:
     if not isinstance(fan_in, FanIn):
         raise TypeError(
-            f"the axes of {_describe(name, leaf)} must be an optax_gc.FanIn, got {fan_in!r}"
+            f"the axes of {_describe(name, leaf)} must be an optax_gc.FanIn, got {fan_in!r}; "
+            "FanIn(()) leaves it alone"
         )
     if why := _why_untouchable(leaf):
         return FanIn((), fan_in.op, why)
@@ -129,7 +130,7 @@ def _fit(axes: Axes, structure: Any, names: list[str], leaves: list[Any]) -> lis
                 "axes must be None, a rule such as optax_gc.last_axis_out, or a pytree of "
                 f"optax_gc.FanIn shaped like the updates, got {axes!r}"
             ) from None
-        raise ValueError(_misfit(axes, names, leaves)) from None
+        raise ValueError(_misfit(axes, structure, names, leaves)) from None
     fan_ins = [_unboxed(fan_in) for fan_in in fan_ins]
     return [
         FanIn(()) if _why_untouchable(leaf) and not isinstance(fan_in, FanIn) else fan_in
@@ -144,14 +145,25 @@ def _unboxed(fan_in: Any) -> Any:
     return leaves[0] if boxed else fan_in
 
 
-def _misfit(axes: Axes, names: list[str], leaves: list[Any]) -> str:
-    given = {path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(axes)[0]}
+def _misfit(axes: Axes, structure: Any, names: list[str], leaves: list[Any]) -> str:
+    wrong = "the tree of axes does not fit: "
+    given = [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(axes)[0]]
     for name, leaf in zip(names, leaves, strict=True):
         if name not in given and not _is_hole(leaf):
-            return f"the tree of axes does not fit: it has no FanIn for {_describe(name, leaf)}"
-    if extra := sorted(given - set(names)):
-        return f"the tree of axes does not fit: it has a FanIn for {extra[0]}, the updates do not"
-    return "the tree of axes does not fit: its containers are of other types than the updates'"
+            hint = ""
+            if isinstance(axes, FanIn):
+                hint = "; for a whole tree give a rule, as lambda path, leaf: FanIn((0,))"
+            elif given[0] not in names:
+                hint = f"; it has one for {given[0]}, which the updates have not"
+            return f"{wrong}it has no FanIn for {_describe(name, leaf)}{hint}"
+    if extra := sorted(set(given) - set(names)):
+        return f"{wrong}it has a FanIn for {extra[0]}, the updates do not"
+    theirs = (structure.node_data() or (None,))[0]
+    return (
+        f"{wrong}its containers ({type(axes).__name__}) are of other types than the updates' "
+        f"({getattr(theirs, '__name__', theirs)}); infer them on what the optimizer is given, for "
+        "an NNX module nnx.state(module, nnx.Param)"
+    )
 
 
 def _describe(name: str, leaf: Any) -> str:

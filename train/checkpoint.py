@@ -17,6 +17,8 @@ from train.errors import UserError, reason
 from train.record import DamagedError
 from train.state import TrainState, path_name, sha256
 
+_SLOW = ("opt_state", "slow_params")  # where Lookahead has them in a state
+
 
 class Checkpoints:
     """The folder `checkpoints/` of a run; a context manager that waits for the last save.
@@ -168,6 +170,8 @@ def is_one(folder: Path) -> bool:
 def read_weights(folder: Path) -> dict[str, Any]:
     """`params` and `stats` of any run, as nested dicts of NumPy's arrays.
 
+    Of Lookahead's two sets of weights `params` are the slow ones, which are those that are tested.
+
     Args:
       folder: of one checkpoint.
 
@@ -178,15 +182,17 @@ def read_weights(folder: Path) -> dict[str, Any]:
     wanted: dict[Any, Any] = {}
     for name in structure:
         *parents, leaf = (int(key) if key.isdigit() else key for key in name.split("/"))
-        if parents and parents[0] in ("params", "stats"):
+        if tuple(parents[:1]) in (("params",), ("stats",)) or tuple(parents[:2]) == _SLOW:
             functools.reduce(lambda d, key: d.setdefault(key, {}), parents, wanted)[leaf] = 0
     to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=to_host, partial_restore=True)
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            return checkpointer.restore(folder.absolute() / "state", arguments)
+            tree = checkpointer.restore(folder.absolute() / "state", arguments)
     except Exception as error:  # whatever reading damaged bytes can raise
         raise DamagedError(f"its state: {type(error).__name__}") from error
+    opt_state, slow = _SLOW
+    return {"params": tree.get(opt_state, {}).get(slow, tree["params"]), "stats": tree["stats"]}
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def default() -> ConfigDict:
                 "nesterov": False,  # momentum, sgdw
                 "b1": 0.9,  # adam, adamw, radam, ranger
                 "b2": 0.999,  # the same; rmsprop's decay
-                "eps": 1e-8,  # all but sgd, momentum and sgdw
+                "eps": 1e-8,  # all but sgd, momentum, sgdw; in the root of adagrad and rmsprop
                 "lookahead": {  # of lookahead and ranger
                     "inner": "momentum",  # what lookahead wraps; ranger wraps radam
                     "period": 5,  # steps from one meeting of fast and slow weights to the next

@@ -1,6 +1,7 @@
 """Beginning from weights that were trained before: by this trainer, or by PyTorch."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from train import checkpoint
+from train.data import inputs
 from train.errors import UserError, reason, short
+from train.fields import flatten
 from train.models import HEAD, Model, torch_names
 from train.record import DamagedError
 from train.state import path_name, sha256
 
 _WHAT = "a finished run's work folder, one of its checkpoints, or a PyTorch ResNet's .safetensors"
+
+# Fields that leave the shapes as they are, and change what the net computes or its words stand for.
+_OF_THE_NET = ("model.stem", "model.norm", "model.weight_standardization")
+_OF_WORDS = ("data.name", "data.vocabulary", "data.test_share")
 
 Shapes = Mapping[str, tuple[int, ...]]
 Arrays = Mapping[str, np.ndarray]
@@ -78,7 +85,26 @@ def _from_checkpoint(config: ConfigDict, source: Path, needed: Shapes) -> tuple[
         ) from error
     arrays = _by_path(tree)
     _check(config, arrays, needed, f"params/{HEAD}/")
+    _check_meaning(config, folder.parents[1] / "config.json")
     return arrays, sha256(tree["params"])
+
+
+def _check_meaning(config: ConfigDict, file: Path) -> None:
+    """Whether weights that fit mean the same here as in the run whose config a file holds."""
+    if not file.is_file():  # a checkpoint without its run
+        return
+    try:
+        theirs = json.loads(file.read_text())
+    except ValueError:
+        raise UserError(f"{file} is damaged; bring it back from a copy, or remove it") from None
+    ours = flatten(config)
+    for name in (*_OF_THE_NET, *(_OF_WORDS if inputs.are_texts(config) else ())):
+        if (there := theirs.get(name, ours[name])) != ours[name]:
+            raise UserError(
+                f"config.init_from={short(config.init_from)} was trained with config.{name}="
+                f"{short(there)}, and here it is {short(ours[name])}, so that the same weights "
+                "mean something else; set it as it was there, or name another run"
+            )
 
 
 def _last_of(config: ConfigDict, folder: Path) -> Path:
@@ -120,6 +146,11 @@ def _from_safetensors(config: ConfigDict, file: Path, needed: Shapes) -> tuple[A
     try:
         tensors = parse(content)
     except Exception as error:  # whatever damaged bytes can raise
+        if isinstance(error, KeyError) and str(error.args[0]).isupper():  # a type NumPy has not
+            raise UserError(
+                f"{what} holds {error.args[0]}, which NumPy has not; save it as float32, with "
+                "{name: tensor.float() for name, tensor in model.state_dict().items()}"
+            ) from error
         raise UserError(
             f"{what} is damaged, or no .safetensors file: {reason(error)}; fetch or save it again"
         ) from error
@@ -143,7 +174,7 @@ def _check(config: ConfigDict, arrays: Arrays, needed: Shapes, head: str) -> Non
                 f"of shape {shape}; " + ("set config.init_head=False" if head in name else mend)
             )
         if not np.issubdtype(arrays[name].dtype, np.floating):
-            raise UserError(f"{what} has {name} of type {arrays[name].dtype}; it must be float32")
+            raise UserError(f"{what} has {name} of type {arrays[name].dtype}; it must be of floats")
     left = sorted(name for name in arrays.keys() - needed.keys() if not name.startswith(head))
     if left:
         raise UserError(f"{what} has {_some(left)}, which {model} has not; {mend}")

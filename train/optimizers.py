@@ -1,5 +1,6 @@
 """From a config to an optax chain: the one place that says where GC stands in it."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +29,8 @@ def build(
     Decay that is decoupled is added to the preconditioned update. Ranger is RAdam in Lookahead.
 
     `optimizer.body_rate` multiplies the update of all but the last layer, decoupled decay included;
-    a body with rate 0 has neither decay nor momentum.
+    a body with rate 0 has neither decay nor momentum. `optimizer.eps` stands where optax has it:
+    inside the root for adagrad and rmsprop, outside for the others.
 
     Args:
       config: a validated config.
@@ -79,7 +81,8 @@ def learning_rate(
             after = optax.constant_schedule(peak)
         case "step":
             drops = _drops(schedule, plan)
-            factors = {step - warmup: schedule.step_factor for step in drops}
+            times = Counter(step - warmup for step in drops)  # more than once, in epochs of a step
+            factors = {step: schedule.step_factor**count for step, count in times.items()}
             after = optax.piecewise_constant_schedule(peak, factors)
         case "cosine":
             after = optax.cosine_decay_schedule(peak, plan.total_steps - warmup)

@@ -8,6 +8,7 @@ import numpy as np
 from train import distributed, plots
 from train.clock import Clock
 from train.metrics import Line, MetricsFile
+from train.optimizers import tested_params
 from train.plan import Plan
 from train.progress import ProgressBar
 from train.scalars import Scalars
@@ -103,7 +104,7 @@ class Report:
             "wall_seconds": self._clock.wall_seconds,
             "gc_removed_fraction": float(np.mean(removed)) if removed else None,
             "num_params": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-            "params_sha256": sha256(state.params),
+            "params_sha256": sha256(tested_params(state.opt_state, state.params)),
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "jax": jax.__version__,
             **self._work.began_from(),

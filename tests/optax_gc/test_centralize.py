@@ -262,17 +262,17 @@ _AXES_AND_MESSAGES = [
     (
         {"a": {"w": (0,)}},
         TypeError,
-        r"^the axes of a/w of shape \(3, 4\) must be an optax_gc.FanIn, got \(0,\)$",
+        r"^the axes of a/w of shape \(3, 4\) must be an .*FanIn, got \(0,\); FanIn\(\(\)\)",
     ),
     (
         {"a": {"w": None}},
         TypeError,
-        r"^the axes of a/w of shape \(3, 4\) must be an optax_gc.FanIn, got None$",
+        r"^the axes of a/w of shape \(3, 4\) must be an .*FanIn, got None; FanIn\(\(\)\)",
     ),
     (
         lambda path, leaf: 0,
         TypeError,
-        r"^the axes of a/w of shape \(3, 4\) must be an optax_gc.FanIn, got 0$",
+        r"^the axes of a/w of shape \(3, 4\) must be an .*FanIn, got 0; FanIn\(\(\)\)",
     ),
     (
         lambda path, leaf: FanIn((7,)),
@@ -282,12 +282,12 @@ _AXES_AND_MESSAGES = [
     (
         {"a": {"v": FanIn((0,))}},
         ValueError,
-        r"^the tree of axes does not fit: it has no FanIn for a/w of shape \(3, 4\)$",
+        r"^the tree of axes does not fit: it has no FanIn for a/w of shape \(3, 4\); .* a/v",
     ),
     (
         FanIn((0,)),
         ValueError,
-        r"^the tree of axes does not fit: it has no FanIn for a/w of shape \(3, 4\)$",
+        r"^the tree of axes does not fit: it has no FanIn for a/w of shape \(3, 4\); .* a rule",
     ),
     (
         {"a": {"w": FanIn((0,)), "b": FanIn(())}},
@@ -297,7 +297,7 @@ _AXES_AND_MESSAGES = [
     (
         {"a": [FanIn((0,))]},
         ValueError,
-        r"^the tree of axes does not fit: it has no FanIn for a/w of shape \(3, 4\)$",
+        r"^the tree of axes does not fit: it has no FanIn for a/w of shape \(3, 4\); .* a/0",
     ),
     (
         (("a", {"w": FanIn((0,))}),),
@@ -321,7 +321,7 @@ def test_wrong_axes_are_one_clear_message_at_init_and_at_update(axes, error, mes
 
 def test_containers_of_another_type_are_named_as_such():
     updates = _Linear(_normal(4, 5), None)
-    with pytest.raises(ValueError, match="containers are of other types"):
+    with pytest.raises(ValueError, match=r"\(dict\) are of other types than .* \(_Linear\)"):
         _update(updates, {"weight": FanIn((1,))})
 
 

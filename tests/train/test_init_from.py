@@ -11,7 +11,7 @@ import pytest
 
 from tests.train.processes import run, summary
 from train import config as trainer_config
-from train import init_from, models, state
+from train import experiment, init_from, models, state
 from train.errors import UserError
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
@@ -160,6 +160,10 @@ def test_what_is_no_sound_file_is_refused(file, tmp_path):
         with pytest.raises(UserError) as error:
             load(config_of(tmp_path / name))
         assert message in str(error.value)
+    half = b'{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+    (tmp_path / "half.safetensors").write_bytes(len(half).to_bytes(8, "little") + half + bytes(4))
+    with pytest.raises(UserError, match=r"holds BF16, which NumPy has not; save it as float32"):
+        load(config_of(tmp_path / "half.safetensors"))
     for nowhere in (tmp_path / "nowhere", "~nobody/net.safetensors", "long" * 1000):
         with pytest.raises(UserError, match="does not exist; it must be a finished run's work"):
             load(config_of(nowhere))
@@ -209,6 +213,10 @@ def test_a_run_that_is_not_finished_damaged_or_of_another_net_is_refused(pretrai
     model = models.build(config, 10, (8, 8, 1))
     same = init_from.load(config, model)
     assert state.sha256(same.params) == same.sha256 == summary(folder)["params_sha256"]
+    config.model.weight_standardization = True
+    with pytest.raises(UserError, match=r"with config\.model\.weight_standardization=False, and h"):
+        init_from.load(config, model)
+    config.model.weight_standardization = False
     (folder / "summary.json").unlink()
     with pytest.raises(UserError, match=r"has not come to its end; .* as .*run/checkpoints/4"):
         init_from.load(config, model)
@@ -220,6 +228,20 @@ def test_a_run_that_is_not_finished_damaged_or_of_another_net_is_refused(pretrai
     largest.write_bytes(content)
     with pytest.raises(UserError, match=r"checkpoints/4 is damaged \(.* has changed\)"):
         init_from.load(config, model)
+
+
+def test_of_lookahead_the_weights_that_are_tested_are_taken(tmp_path):
+    steps = "--config.num_steps=3"  # no multiple of the period, so fast and slow weights differ
+    run(tmp_path / "run", steps, "--config.optimizer.name=lookahead", *FEW)
+    config = trainer_config.default()
+    config.init_from, config.init_head = str(tmp_path / "run"), True
+    config.data.mean, config.data.std = (0.305,), (0.376,)
+    taken = experiment.prepare(config)
+    assert taken.initial.sha256 == summary(tmp_path / "run")["params_sha256"]
+    first = taken.first_state()
+    assert state.sha256(first.params) == taken.initial.sha256
+    figures = taken.compile(first).evaluate(first).means()
+    assert figures["loss"] == pytest.approx(summary(tmp_path / "run")["test_loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -2,11 +2,15 @@
 
 import sys
 
+import numpy as np
 import pytest
 
 from tests.train.conftest import contents
-from tests.train.studying import CONFIG
+from tests.train.studying import CONFIG, tiny
 from train.command_line import run
+from train.data.dataset import Dataset, Split
+from train.errors import UserError
+from train.studies import runner
 from train.study import main
 
 # An argument, and what the error says.
@@ -50,6 +54,14 @@ def test_a_trainers_config_is_no_study(tmp_path, monkeypatch, capfd):
         "from configs import digits\ndef get_config(): return digits.get_config()"
     )
     assert "it is not a study's" in refused(tmp_path, monkeypatch, capfd)
+
+
+def test_a_class_of_one_example_cannot_be_cut(monkeypatch):
+    labels = np.array([0] * 40 + [1] * 19 + [2], np.int32)
+    split = Split(np.zeros((60, 8, 8, 1), np.uint8), labels)
+    monkeypatch.setattr(runner.data, "load", lambda config: Dataset(split, split, 3))
+    with pytest.raises(UserError, match=r"a class has 1 example\(s\) to train on; it must be 0"):
+        runner.load(tiny(tuning={"seeds": (1000,), "validation_examples": 10}), [])
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch, capfd):

@@ -1,6 +1,7 @@
 """Variants beside a baseline; pretrained and frozen bodies in a study."""
 
 import importlib
+import shutil
 
 import jax
 import numpy as np
@@ -53,6 +54,14 @@ def test_a_frozen_body_is_compared_with_scratch_and_stays_where_it_was(tmp_path)
     for line in frozen:
         assert line["mean_drift"] < 1e-5
         assert line["params_norm"] > begun, "the body of the source, and a head"
+    assert all("init_sha256" in line for line in frozen)
+    run(tmp_path / "source2", "--config.num_steps=2", "--config.seed=1", *FEW)
+    shutil.rmtree(tmp_path / "source")
+    (tmp_path / "source2").rename(tmp_path / "source")
+    more = of_bodies(tmp_path / "source")
+    more.seeds = (0, 1, 2)
+    with pytest.raises(UserError, match="has changed since the runs in the work folder were made"):
+        study(more, tmp_path / "study")
     report = (tmp_path / "study" / "report.md").read_text()
     assert "What the variants change, beside scratch" in report
     assert "frozen in place of scratch" in report or "between frozen and scratch" in report

@@ -24,6 +24,7 @@ def test_classes_are_kept_in_both_splits_and_counted_in_the_order_given():
         np.testing.assert_array_equal(of_part.inputs, of_whole.inputs[ids])
         np.testing.assert_array_equal(of_part.labels, np.where(of_whole.labels[ids] == 7, 0, 1))
         assert of_part.labels.dtype == np.int32
+    assert part.class_names == ("7", "2")
 
 
 def test_so_many_of_each_class_are_trained_on_and_all_are_tested():

@@ -22,7 +22,13 @@ def take(config: ConfigDict, dataset: Dataset) -> Dataset:
     if config.data.classes:
         classes = _checked(config.data.classes, dataset.num_classes)
         train, test = (_relabelled(split, classes) for split in (dataset.train, dataset.test))
-        dataset = dataset._replace(train=train, test=test, num_classes=len(classes))
+        names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
+        dataset = dataset._replace(
+            train=train,
+            test=test,
+            num_classes=len(classes),
+            class_names=tuple(names[label] for label in classes),
+        )
     if config.data.train_per_class:
         dataset = dataset._replace(train=_few(config, dataset.train, dataset.num_classes))
     for name, split in (("train on", dataset.train), ("test", dataset.test)):

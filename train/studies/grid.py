@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 
 def families(study: ConfigDict) -> list[Family]:
-    """Variants, optimizers, decays and batch sizes in all combinations, in the config's order."""
+    """Variants, optimizers, decays and batch sizes in all combinations; variants by name."""
     decays = study.weight_decays or (study.base.optimizer.weight_decay,)
     sizes = study.batch_sizes or (study.base.data.batch_size,)
     combinations = itertools.product(study.variants or ("",), study.optimizers, decays, sizes)
@@ -71,8 +71,8 @@ def share(study: ConfigDict, shard: tuple[int, int]) -> list[Family]:
     every = families(study)
     if count > len(every):
         raise UserError(
-            f"--shard {index}/{count}: what is compared is trained in one place, and this study "
-            f"has {len(every)} comparison(s) to share out; use at most {len(every)} shards"
+            f"--shard {index}/{count}: with and without GC is trained in one place, and this "
+            f"study has {len(every)} comparison(s) to share out; use at most {len(every)} shards"
         )
     return every[index - 1 :: count]
 

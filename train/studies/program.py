@@ -34,6 +34,7 @@ class Program:
     Attributes:
       width: how many runs one call makes.
       total_steps: of each run.
+      init_sha256: of what the runs begin from; None if they begin anew.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Program:
         self._train_split = to_devices(dataset.train, everywhere)
         self._test_split = to_devices(dataset.test, everywhere)
         self._initial = self._run.initial and self._run.initial[:2]
+        self.init_sha256 = self._run.initial and self._run.initial.sha256
         self._start = self._compiled(
             self._first_state, 2, *self._numbers([0], [1.0]), self._initial
         )

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from train.studies import plots, tables
+from ml_collections import ConfigDict
+
+from train.studies import grid, plots, tables
 from train.studies.sentences import quotable
 from train.studies.summary import Summary
 from train.studies.tables import Table
@@ -65,7 +67,7 @@ def make(summary: Summary) -> Report:
     if summary.variants:
         compared.append(tables.variants(summary))
     return Report(
-        title=f"Does gradient centralization help? {base.model.name} on {base.data.name}",
+        title=f"Does gradient centralization help? {_nets(summary)} on {base.data.name}",
         how=_how(summary),
         tables=[*compared, tables.arms(summary)],
         sentences=quotable(summary),
@@ -130,10 +132,20 @@ def _figure(plot: tuple[str, bytes]) -> str:
     )
 
 
+def _configs(summary: Summary) -> list[ConfigDict]:
+    """Of one run of each arm."""
+    return [grid.trainer_config(summary.study, arm.arm, 0, 1.0) for arm in summary.arms]
+
+
+def _nets(summary: Summary) -> str:
+    return " and ".join(sorted({config.model.name for config in _configs(summary)}))
+
+
 def _how(summary: Summary) -> list[str]:
-    study, base = summary.study, summary.study.base
+    study, made = summary.study, _configs(summary)
     lines = [line for arm in summary.arms for line in arm.lines]
-    length = f"{base.num_steps:,} steps" if base.num_steps else f"{base.num_epochs} epochs"
+    lengths = [f"{c.num_steps:,} steps" if c.num_steps else f"{c.num_epochs} epochs" for c in made]
+    length = " or ".join(dict.fromkeys(lengths))
     sentences = [
         f"Runs of {length}, seeds {', '.join(map(str, study.seeds))}; runs of the same seed share "
         "initial weights, order of data and augmentation, and differ in GC and in the learning "

@@ -1,7 +1,7 @@
 """The order of a study's work: choose each arm's rate, make its reported runs, time the pairs."""
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from train import data, init_from, models, plan
 from train.data.dataset import Dataset, Split
-from train.errors import Preempted, UserError
+from train.errors import Preempted, UserError, short
 from train.preemption import Preemption
 from train.scalars import Scalars
 from train.studies import choice, grid
@@ -78,11 +78,10 @@ class Runner:
                 [run.learning_rate for run in some],
                 self._after_dispatch,
             )
-            together = f"{program.width} at once, {self._study.runs_per_device} a device"
-            lines = [
-                _line(run) | of_run | {"together": together}
-                for run, of_run in zip(some, figures, strict=True)
-            ]
+            how = {"together": f"{program.width} at once, {self._study.runs_per_device} a device"}
+            if program.init_sha256:
+                how["init_sha256"] = program.init_sha256
+            lines = [_line(run) | of_run | how for run, of_run in zip(some, figures, strict=True)]
             self._results.append(lines)
             if self._study.base.report.tensorboard:
                 for line in lines:
@@ -127,12 +126,16 @@ class Runner:
         return programs[arm].time(self._study.seeds[0], rate, self._study.timing.steps)
 
 
-def load(study: ConfigDict) -> Datasets:
+def load(study: ConfigDict, made: Iterable[Line]) -> Datasets:
     """Reads the data set, and cuts the validation split off its training set, class by class.
 
+    Args:
+      study: a validated config.
+      made: the results that there are.
+
     Raises:
-      UserError: it cannot be read, the config does not fit it, or too many or too few examples are
-        to be cut off.
+      UserError: it cannot be read, the config does not fit it, too many or too few examples are to
+        be cut off, or what runs begin from is no longer what it was.
     """
     final = data.load(study.base)
     for family in grid.families(study):
@@ -140,7 +143,8 @@ def load(study: ConfigDict) -> Datasets:
         plan.make(config, final.num_train)
         model = models.build(config, final.num_classes, final.input_shape)
         if config.init_from:
-            init_from.load(config, model)  # here and not after the runs of other families
+            # Here and not after the runs of other families.
+            _check_source(init_from.load(config, model), family, made)
     assert isinstance(final, Dataset)  # validate() lets nothing be streamed
     count = study.tuning.validation_examples
     if not count:
@@ -151,12 +155,28 @@ def load(study: ConfigDict) -> Datasets:
             f"examples of {final.num_classes} classes; cut off at least one of each class, and "
             "leave one"
         )
+    fewest = np.bincount(final.train.labels, minlength=final.num_classes).min()
+    if fewest < 2:
+        raise UserError(
+            f"config.tuning.validation_examples={count} cannot be cut off class by class, because "
+            f"a class has {fewest} example(s) to train on; it must be 0 here, with one rate for "
+            "each optimizer"
+        )
     rest, validation = train_test_split(
         np.arange(final.num_train), test_size=count, stratify=final.train.labels, random_state=0
     )
     rest, validation = np.sort(rest), np.sort(validation)
     tune = final._replace(train=_part(final.train, rest), test=_part(final.train, validation))
     return Datasets(tune, final)
+
+
+def _check_source(initial: init_from.Initial, family: Family, made: Iterable[Line]) -> None:
+    of_family = (line for line in made if line.get("variant", "") == family.variant)
+    if any(line.get("init_sha256", initial.sha256) != initial.sha256 for line in of_family):
+        raise UserError(
+            f"config.init_from={short(initial.source)} has changed since the runs in the work "
+            "folder were made; use another --workdir, or bring it back"
+        )
 
 
 def _write_scalars(folder: Path, line: Line) -> None:

@@ -41,8 +41,7 @@ def _of(
     if row.holm_p < _SIGNIFICANT:
         verb = "raised" if difference.value > 0 else "lowered"
         return f"{what}, {cause} {verb} test top-1 ({known})."
-    low, high = difference.interval
-    if low > 0 or high < 0:
+    if row.difference.p < _SIGNIFICANT:
         return (
             f"{what}, no difference{between} could be shown once {comparisons} comparisons "
             f"are allowed for ({known})."

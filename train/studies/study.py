@@ -37,7 +37,8 @@ def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None
     share = grid.share(config, shard or (1, 1))
     results = Results(folder, shard)
     # Not read where there is nothing to make: reports can be made where the data is not.
-    datasets = None if _missing(config, results, share) == (0, 0) else runner.load(config)
+    nothing = _missing(config, results, share) == (0, 0)
+    datasets = None if nothing else runner.load(config, results.lines.values())
     with results.held(json.loads(json.dumps(flatten(config)))):
         if datasets:
             _make_runs(config, folder, results, share, datasets)

@@ -25,7 +25,7 @@ class ArmResult(NamedTuple):
       top1: on the test split after the last step.
       gap: top-1 on the training split without augmentation, less that on the test split.
       reached: how many runs reached the target loss.
-      steps_to_target: median over the seeds; inf if most never reached it.
+      steps_to_target: the (lower) median over the seeds; inf if most never reached it.
       removed: the share of the squared gradient norm that GC removed; NaN without GC.
       drift: how far the weights left their hyperplanes, as a share of their norm.
       step_seconds: of a training step, median over the timed pairs; NaN if none was timed.
