@@ -98,9 +98,9 @@ def arms(summary: Summary) -> Table:
         + ". Largest: the greatest rate at which every tuning run stayed finite and reached half "
         "of the best rate's top-1 (≥: of all that were tried). Steps: (lower) median over the "
         "seeds (how many reached it, if not all). Gap: top-1 on the training split, without "
-        "augmentation, less that on the test split, in points. Removed: share of the squared gradient norm that "
-        "GC took. Drift: how far the weights left the hyperplanes that they started in, as a share "
-        "of their norm. Ms a step: median of runs side by side, one or more on each device; only "
+        "augmentation, less that on the test split, in points. Removed: share of the squared "
+        "gradient norm that GC took. Drift: how far the weights left the hyperplanes that they "
+        "started in, as a share of their norm. Ms a step: median of runs side by side, one or more on each device; only "
         "rows of the same comparison were timed in turn.",
     )
 

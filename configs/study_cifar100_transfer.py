@@ -1,0 +1,38 @@
+"""Does a pretrained body help on 20 classes of CIFAR-100 with ten labels each, and GC beside it?
+
+ResNet-20 on the last 20 classes, from scratch and from a body that has seen the other 80: frozen,
+and slow (a tenth of the last layer's rate), each with GC and without. Ten minutes on two cores. It
+needs the run that it begins from:
+
+    python -m train --config configs/cifar100_pretrain.py
+    python -m train.study --config configs/study_cifar100_transfer.py
+
+Rates are chosen on 60 of the 200 labels; the test is the 2,000 images of these classes.
+--config.base.data.train_draw=1 draws other labels. docs/transfer.md has what came of it.
+"""
+
+from configs import cifar100_resnet20_gc
+from train.studies import config as studies
+
+
+def get_config():
+    base = cifar100_resnet20_gc.get_config()
+    base.num_epochs = 30
+    base.data.classes = tuple(range(80, 100))
+    base.data.train_per_class = 10
+    base.data.batch_size = 20
+    base.log_every_steps = 20
+    source = "runs/cifar100_pretrain"
+    config = studies.default(base)
+    config.variants = {
+        "scratch": {"init_from": ""},
+        "frozen": {"init_from": source, "optimizer": {"body_rate": 0.0}},
+        "slow": {"init_from": source, "optimizer": {"body_rate": 0.1}},
+    }
+    config.baseline = "scratch"
+    config.optimizers = ("momentum",)
+    config.learning_rates.momentum = (0.01, 0.03, 0.1)
+    config.tuning.validation_examples = 60
+    config.target_loss = 1.0
+    config.timing.pairs, config.timing.steps = 3, 20
+    return config
