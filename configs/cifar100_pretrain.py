@@ -1,4 +1,4 @@
-"""The first 80 classes of CIFAR-100, three epochs, no gradient centralization: a body to begin from.
+"""The first 80 classes of CIFAR-100, three epochs without GC: a body to begin from.
 
 Three to four minutes on two cores. `study_cifar100_transfer` begins from the folder that this
 leaves, `runs/cifar100_pretrain`.

@@ -100,8 +100,8 @@ def arms(summary: Summary) -> Table:
         "seeds (how many reached it, if not all). Gap: top-1 on the training split, without "
         "augmentation, less that on the test split, in points. Removed: share of the squared "
         "gradient norm that GC took. Drift: how far the weights left the hyperplanes that they "
-        "started in, as a share of their norm. Ms a step: median of runs side by side, one or more on each device; only "
-        "rows of the same comparison were timed in turn.",
+        "started in, as a share of their norm. Ms a step: median of runs side by side, one or "
+        "more on each device; only rows of the same comparison were timed in turn.",
     )
 
 
