@@ -6,9 +6,10 @@ It needs the run that it begins from:
     python -m train --config configs/digits_transfer_gc.py
 
 The body learns at a tenth of the last layer's rate; --config.optimizer.body_rate=0 freezes it, and
---config.init_from= --config.optimizer.body_rate=1 is training from scratch.
-`study_digits_transfer` compares them: expect a slow body to do better than none, and a frozen one
-worse (docs/transfer.md).
+--config.init_from= --config.optimizer.body_rate=1 is training from scratch, each in a --workdir of
+its own.
+`study_digits_transfer` compares them: expect no pretrained body to be shown to help over draws of
+the labels, and a frozen one to be worse (docs/transfer.md).
 """
 
 from configs import digits_gc

@@ -7,10 +7,9 @@ without. It needs the run that it begins from:
     python -m train --config configs/digits_pretrain.py
     python -m train.study --config configs/study_digits_transfer.py
 
-Rates are chosen on 12 of the 30 labels, which is little. With five digits on either side, which was
-the first setting, no pretrained body was shown to help; this one was chosen after that was known
-(docs/transfer.md).
---config.base.data.train_draw=1 draws other labels.
+Rates are chosen on 12 of the 30 labels, which is little. Expect a slow or whole body to beat scratch
+on this draw of labels, and none to do so over several (--config.base.data.train_draw=1 and a
+--workdir of its own draw others; docs/transfer.md).
 """
 
 from configs import digits_transfer_gc
