@@ -3,7 +3,7 @@
 No normalization, batch, group and weight normalization, and weight standardization without another
 and with group normalization; each with GC and without, momentum. The report has for each the
 accuracy, the steps to a training loss of 0.3 nats, the largest learning rate that was stable, and
-the milliseconds of a step. 276 runs of 10 epochs: twelve minutes on two cores.
+the milliseconds of a step. 276 runs of 10 epochs: twelve minutes of processor time.
 
 Expect normalization to matter far more than GC (docs/does-it-help.md). Beside weight
 standardization GC centres the classifier's gradient alone (docs/guide.md).
