@@ -7,9 +7,9 @@ without. It needs the run that it begins from:
     python -m train --config configs/digits_pretrain.py
     python -m train.study --config configs/study_digits_transfer.py
 
-Rates are chosen on 12 of the 30 labels, which is little. Expect a slow or whole body to beat scratch
-on this draw of labels, and none to do so over several (--config.base.data.train_draw=1 and a
---workdir of its own draw others; docs/transfer.md).
+Rates are chosen on 12 of the 30 labels, which is little. Expect a slow or whole body to beat
+scratch on this draw of labels, and none to do so over several (docs/transfer.md;
+--config.base.data.train_draw=1, with a --workdir of its own, draws others).
 """
 
 from configs import digits_transfer_gc
