@@ -42,7 +42,7 @@ class MetricsFile:
     def append(self, step: int, split: str, **figures: float) -> Line:
         """Adds a line; it is on the disk when this returns. NaN and inf are written as null."""
         line = {"step": step, "split": split}
-        line |= {name: _finite(value) for name, value in figures.items()}
+        line |= {name: finite_or_none(value) for name, value in figures.items()}
         if self._writes:
             with writing(self._file), self._file.open("a") as stream:
                 stream.write(_dump(line))
@@ -92,5 +92,6 @@ def _dump(line: Line) -> str:
     return json.dumps(line) + "\n"
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def finite_or_none(value: Any) -> float | None:
+    """A number as JSON can hold it."""
+    return float(value) if math.isfinite(value) else None

@@ -11,7 +11,7 @@ import pytest
 from train import config as trainer_config
 from train import data
 from train.data import digits
-from train.data.augment import augment, normalize
+from train.data.augment import augment, standardize, to_pixels
 from train.errors import UserError
 
 has_cifar100 = pytest.mark.skipif(
@@ -59,11 +59,11 @@ def test_a_set_with_other_channels_than_the_config_is_refused():
         data.load(config)
 
 
-def test_normalize_gives_each_channel_its_mean_and_deviation():
+def test_standardizing_gives_each_channel_its_mean_and_deviation():
     config = trainer_config.default()
     config.data.mean, config.data.std = (0.2, 0.4), (0.5, 0.25)
     images = np.stack([np.full((2, 3, 3), 51), np.full((2, 3, 3), 255)], axis=-1).astype(np.uint8)
-    result = normalize(jnp.asarray(images), config)
+    result = standardize(to_pixels(jnp.asarray(images)), config)
     assert result.dtype == jnp.float32
     np.testing.assert_allclose(result[..., 0], 0.0, atol=1e-6)
     np.testing.assert_allclose(result[..., 1], 2.4, rtol=1e-6)

@@ -94,4 +94,4 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(source, capfd):
     cache.folder().write_text("a file where the folder should be")
     assert source.load() == 1
     assert source.load() == 2
-    assert capfd.readouterr().err.count("cannot keep decoded images in ") == 2
+    assert capfd.readouterr().err.count("cannot keep the decoded data in ") == 2

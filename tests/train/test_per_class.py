@@ -17,7 +17,7 @@ from tests.train.test_stream import folder_of_images
 from train import config as trainer_config
 from train import data, per_class
 from train.data import tfds_builder
-from train.data.augment import normalize
+from train.data.augment import standardize, to_pixels
 from train.errors import UserError
 from train.per_class import Predictions
 
@@ -65,7 +65,7 @@ def test_the_digits_figures_are_scikit_learns(devices):
     test = run.dataset.test
     np.testing.assert_array_equal(predictions.labels, test.labels)
     kernel = np.asarray(state.params["kernel"])
-    logits = np.asarray(normalize(test.inputs, config)).reshape(360, -1) @ kernel
+    logits = np.asarray(standardize(to_pixels(test.inputs), config)).reshape(360, -1) @ kernel
     np.testing.assert_allclose(predictions.logits, logits, atol=1e-4)
 
     figures = per_class.figures(predictions, run.dataset.class_names)

@@ -5,18 +5,13 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 
-def normalize(images: jax.Array, config: ConfigDict) -> jax.Array:
-    """uint8 images to float32 ones of mean 0 and deviation 1 per channel, as `config` says."""
-    return standardize(to_pixels(images), config)
-
-
 def to_pixels(images: jax.Array) -> jax.Array:
     """uint8 images to float32 ones from 0 to 1."""
     return images.astype(jnp.float32) / 255
 
 
 def standardize(pixels: jax.Array, config: ConfigDict) -> jax.Array:
-    """float32 images from 0 to 1 to ones of mean 0 and deviation 1, as `config` says."""
+    """float32 images from 0 to 1 to ones of mean 0 and deviation 1 per channel, by `config`."""
     mean = jnp.asarray(config.data.mean, jnp.float32)[None, None, None]
     std = jnp.asarray(config.data.std, jnp.float32)[None, None, None]
     return (pixels - mean) / std

@@ -60,7 +60,7 @@ def _write(folder: Path, split: Split) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     except OSError as error:
-        print(f"cannot keep decoded images in {folder.parent}: {error.strerror}", file=sys.stderr)
+        print(f"cannot keep the decoded data in {folder.parent}: {error.strerror}", file=sys.stderr)
 
 
 def _sha256(files: list[Path]) -> str:

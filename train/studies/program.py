@@ -1,7 +1,6 @@
 """Runs that differ only in seed and rate, side by side in one compiled program."""
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from train import compiler, experiment, figures, optimizers, state, step
 from train.data.batches import Examples, to_devices
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
+from train.metrics import finite_or_none
 from train.on_device import make_evaluate, make_train_steps
 from train.state import Sums, TrainState, sha256
 
@@ -143,15 +143,15 @@ class Program:
                 lambda leaf, index=index: leaf[index], (test, train, params, norm, drift)
             )
             test_means, train_means = (
-                {name: _finite(value) for name, value in sums.means().items()}
+                {name: finite_or_none(value) for name, value in sums.means().items()}
                 for sums in (of_test, of_train)
             )
             ends.append(
                 {
                     **test_means,
                     **{f"train_{name}": value for name, value in train_means.items()},
-                    "mean_drift": _finite(how_far),
-                    "params_norm": _finite(length),
+                    "mean_drift": finite_or_none(how_far),
+                    "params_norm": finite_or_none(length),
                     "params_sha256": sha256(of_params),
                 }
             )
@@ -253,11 +253,7 @@ def _extend(curves: list[Curve], last: int, seen: figures.Figures, norms: np.nda
         of_run = jax.tree.map(lambda leaf, index=index: leaf[index], seen)
         means = of_run.sums.means()
         curve["step"].append(last)
-        curve["loss"].append(_finite(means["loss"]))
-        curve["top1"].append(_finite(means["top1"]))
-        curve["gradient_norm"].append(_finite(norms[index]))
-        curve["gc_removed_fraction"].append(_finite(of_run.removed_fraction))
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if math.isfinite(value) else None
+        curve["loss"].append(finite_or_none(means["loss"]))
+        curve["top1"].append(finite_or_none(means["top1"]))
+        curve["gradient_norm"].append(finite_or_none(norms[index]))
+        curve["gc_removed_fraction"].append(finite_or_none(of_run.removed_fraction))
