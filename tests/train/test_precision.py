@@ -8,7 +8,7 @@ from tests.train.processes import metrics, run
 from train import config as configs
 from train import experiment
 
-SETTINGS = ("--config.num_steps=150", "--config.log_every_steps=10")
+SETTINGS = ("--config.num_steps=80", "--config.log_every_steps=10")
 
 
 def losses(folder, *overrides):
