@@ -85,7 +85,7 @@ def _from_checkpoint(config: ConfigDict, source: Path, needed: Shapes) -> tuple[
         ) from error
     arrays = _by_path(tree)
     _check(config, arrays, needed, f"params/{HEAD}/")
-    _check_meaning(config, folder.parents[1] / "config.json")
+    _check_meaning(config, folder.absolute().parents[1] / "config.json")
     return arrays, sha256(tree["params"])
 
 

@@ -205,7 +205,9 @@ def test_a_run_goes_on_from_another_and_after_a_kill_needs_it_no_more(pretrained
         assert summary(tmp_path / "run")[figure] == whole[figure]
 
 
-def test_a_run_that_is_not_finished_damaged_or_of_another_net_is_refused(pretrained, tmp_path):
+def test_a_run_that_is_not_finished_damaged_or_of_another_net_is_refused(
+    pretrained, tmp_path, monkeypatch
+):
     folder = shutil.copytree(pretrained, tmp_path / "run")
     with pytest.raises(UserError, match=r"which a resnet18 has; set config\.model to the network"):
         load(config_of(folder))
@@ -222,11 +224,14 @@ def test_a_run_that_is_not_finished_damaged_or_of_another_net_is_refused(pretrai
         init_from.load(config, model)
     config.init_from = str(folder / "checkpoints" / "4")
     assert init_from.load(config, model).sha256 == same.sha256
+    monkeypatch.chdir(folder / "checkpoints")
+    config.init_from = "4"  # as it is named from where it lies
+    assert init_from.load(config, model).sha256 == same.sha256
     largest = max((folder / "checkpoints").rglob("d/*"), key=lambda file: file.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
-    with pytest.raises(UserError, match=r"checkpoints/4 is damaged \(.* has changed\)"):
+    with pytest.raises(UserError, match=r"checkpoint 4 is damaged \(.* has changed\)"):
         init_from.load(config, model)
 
 
