@@ -15,7 +15,8 @@ import numpy as np
 import rich.console
 import rich.table
 
-from train.studies import results, statistics
+from train.studies import results
+from train.studies.report import statistics
 
 _DRAWS = "results/study_digits_transfer/draws"
 _BASELINE, _BODIES = "scratch", ("slow", "whole")

@@ -53,10 +53,12 @@ import optax_gc
 from benchmarks.machine import machine
 from benchmarks.timing import in_turn, summary
 from configs import cifar100_gc
-from train import compiler, models, optimizers
-from train.data.batches import Batch
-from train.state import create
-from train.step import make_train_step
+from train import models
+from train.data.batch import Batch
+from train.engine import optimizers
+from train.engine.state import create
+from train.engine.step import make_train_step
+from train.runtime import compilation as compiler
 
 Tree = Any
 

@@ -20,8 +20,8 @@ from benchmarks import made_up
 from benchmarks.machine import machine
 from configs import cifar100_resnet20_gc
 from train import experiment
-from train.checkpoint import Checkpoints
-from train.clock import Clock
+from train.checkpoints.manager import Checkpoints
+from train.output.timer import Clock
 
 
 class Training:

@@ -27,12 +27,14 @@ from benchmarks import made_up
 from benchmarks.machine import machine
 from benchmarks.timing import in_turn, paired
 from configs import cifar100_gc
-from train import compiler, data, experiment
-from train.data.batches import Batch
+from train import data, experiment
+from train.data.batch import Batch
 from train.data.dataset import Dataset
-from train.models import conv, resnet
-from train.state import TrainState
-from train.step import make_train_step
+from train.engine.state import TrainState
+from train.engine.step import make_train_step
+from train.models import resnet
+from train.models.layers import conv
+from train.runtime import compilation as compiler
 
 Advance = Callable[[TrainState, int], TrainState]
 

@@ -27,7 +27,8 @@ from PIL import Image
 from benchmarks.machine import machine
 from tests.train import imagenet
 from train import config as trainer_config
-from train.data import crops, stream, tfds_records
+from train.data.streaming import crops, tfds_records
+from train.data.streaming import pipeline as stream
 
 IMAGE_SIZE, SCALE, BATCH = 224, (0.08, 1.0), 64
 SIZES = ((500, 375), (375, 500), (500, 333), (500, 400), (640, 480))

@@ -8,19 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train import compiler, health
-from train.clock import Clock
-from train.data.batches import Batch
+from train.config.fields import MAX_INT
+from train.data.batch import Batch
 from train.data.dataset import Dataset
-from train.dispatch import Dispatcher, Programs
+from train.engine import nonfinite as health
+from train.engine.dispatch import Dispatcher, Programs
+from train.engine.state import TrainState
+from train.engine.step import make_train_step
 from train.experiment import Experiment
-from train.fields import MAX_INT
 from train.loop import reader
-from train.preemption import Preemption
-from train.report import Report
-from train.state import TrainState
-from train.step import make_train_step
-from train.workdir import WorkDir
+from train.output.summary import Report
+from train.output.timer import Clock
+from train.output.workdir import WorkDir
+from train.runtime import compilation as compiler
+from train.runtime.preemption import Preemption
 
 Loop = Callable[[int], None]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import jax
 
 from configs import digits_gc
-from train.data import digits
+from train.data.in_memory import digits
+from train.output.workdir import write_json
 from train.study import use_cores
-from train.workdir import write_json
 
 STEPS = 20
 
@@ -27,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     use_cores(0)
     from benchmarks.machine import machine
-    from train.studies.program import Program
+    from train.studies.parallel_runs import Program
 
     config = digits_gc.get_config()
     dataset = digits.load()

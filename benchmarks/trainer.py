@@ -42,8 +42,9 @@ from benchmarks.jax_loop import Loop
 from benchmarks.machine import machine
 from benchmarks.timing import count_for, in_turn, paired
 from train import config as configs
-from train import experiment, memory
+from train import experiment
 from train.data.dataset import Dataset
+from train.runtime import huge_pages as memory
 
 CONFIGS = ("cifar100_resnet20_gc", "cifar100_gc")
 IMAGES = 50_000

@@ -15,7 +15,7 @@ None has been trained to its end by us yet; `cifar100.py` is the same without GC
 """
 
 from train import config as configs
-from train.recipe import choose
+from train.config.argument import choose
 
 NETS = ("resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "resnext29", "densenet121")
 OPTIMIZERS = {  # the trainer's name, the rate

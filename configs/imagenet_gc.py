@@ -13,7 +13,7 @@ not been trained to its end by us.
 """
 
 from train import config as configs
-from train.recipe import choose
+from train.config.argument import choose
 
 
 def get_config(argument=""):

@@ -15,7 +15,7 @@ README shows curves and no figures; this file has not been trained to its end by
 """
 
 from configs import imagenet_gc
-from train.recipe import choose
+from train.config.argument import choose
 
 
 def get_config(argument=""):

@@ -10,7 +10,7 @@ by us.
 """
 
 from configs import mini_imagenet_gc
-from train.recipe import choose
+from train.config.argument import choose
 
 
 def get_config(argument=""):

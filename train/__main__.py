@@ -2,7 +2,8 @@
 
 import signal
 
-from train import command_line, memory
+from train import cli as command_line
+from train.runtime import huge_pages as memory
 
 USAGE = """\
 usage: python -m train --config FILE [--workdir DIR] [--config.FIELD=VALUE ...]
@@ -30,11 +31,11 @@ Exit status: 0 done; 2 a mistake, in one line on stderr; 75 stopped by SIGTERM o
 def main(argv: list[str]) -> int:
     command = command_line.parse(argv, USAGE)
     # JAX and Flax take seconds to import, which a typing error need not cost.
-    from train import cache, distributed
     from train.loop import train
+    from train.runtime import cache, distributed
 
     if command.cluster:
-        distributed.join(command.cluster)
+        distributed.join(*command.cluster)
     cache.keep_compiled_programs()
     train(command.config, command.workdir)
     return 0

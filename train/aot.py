@@ -23,10 +23,10 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from train import command_line
+from train import cli as command_line
 from train.config import validate
 from train.errors import UserError, cut, reason, short
-from train.workdir import write_json
+from train.output.workdir import write_json
 
 USAGE = """\
 usage: python -m train.aot --config FILE --topology NAME [--json FILE] [--config.FIELD=VALUE ...]
@@ -150,8 +150,12 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     """
     import jax  # as above
 
-    from train import data, mesh, models, optimizers, plan, state, step, streamed
-    from train.data import batches, inputs
+    from train import data, models
+    from train.data import batch as batches
+    from train.data import inputs
+    from train.engine import optimizers, plan, state, step
+    from train.engine import streaming as streamed
+    from train.runtime import mesh
 
     placement = mesh.place(config, devices)
     known = data.describe(config)

@@ -7,19 +7,21 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from train import data, mesh, models, optimizers, plan, state, step
+from train import data, models
 from train.data.dataset import Dataset
-from train.dispatch import Programs
-from train.mesh import Placement
+from train.engine import optimizers, plan, state, step
+from train.engine.dispatch import Programs
+from train.engine.plan import Plan
+from train.engine.resident import OnDevice
+from train.engine.state import TrainState
+from train.engine.streaming import Streamed
 from train.models import Model
-from train.on_device import OnDevice
-from train.plan import Plan
-from train.state import TrainState
-from train.streamed import Streamed
+from train.runtime import mesh
+from train.runtime.mesh import Placement
 
 if TYPE_CHECKING:
-    from train.data.stream import Stream
-    from train.init_from import Initial
+    from train.checkpoints.pretrained import Initial
+    from train.data.streaming.pipeline import Stream
 
 
 class Experiment(NamedTuple):
@@ -77,7 +79,7 @@ def prepare(
     tx = optimizers.build(config, learning_rate, axes)
     initial = None
     if config.init_from and not resumes:
-        from train import init_from  # which imports Orbax, and that takes a second
+        from train.checkpoints import pretrained as init_from
 
         initial = init_from.load(config, model)
     return Experiment(config, placement, dataset, model, todo, learning_rate, axes, tx, initial)

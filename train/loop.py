@@ -8,20 +8,24 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train import config as configs
-from train import distributed, experiment, health, metrics, per_class
-from train.checkpoint import Checkpoints, newest
-from train.clock import Clock
+from train import experiment
+from train.checkpoints.manager import Checkpoints, newest
 from train.data.inputs import noun
-from train.dispatch import Dispatcher, Programs
+from train.engine import nonfinite as health
+from train.engine import predictions as per_class
+from train.engine.dispatch import Dispatcher, Programs
+from train.engine.figures import Figures, for_log
+from train.engine.nonfinite import stop_if_sick
+from train.engine.state import TrainState
 from train.errors import Preempted
 from train.experiment import Experiment
-from train.figures import Figures, for_log
-from train.health import stop_if_sick
 from train.opening import opening, title
-from train.preemption import Preemption
-from train.report import Report
-from train.state import TrainState
-from train.workdir import WorkDir
+from train.output import metrics
+from train.output.summary import Report
+from train.output.timer import Clock
+from train.output.workdir import WorkDir
+from train.runtime import distributed
+from train.runtime.preemption import Preemption
 
 
 def train(config: ConfigDict, folder: Path) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 import jax
 from ml_collections import ConfigDict
 
-from train.compiler import Cost
 from train.data.inputs import noun
+from train.engine.state import TrainState
 from train.experiment import Experiment
-from train.state import TrainState
+from train.runtime.compilation import Cost
 
 
 def title(config: ConfigDict) -> str:

@@ -5,8 +5,9 @@ import re
 import signal
 from pathlib import Path
 
-from train import command_line, memory
+from train import cli as command_line
 from train.errors import UserError, short
+from train.runtime import huge_pages as memory
 
 USAGE = """\
 usage: python -m train.study --config FILE [--workdir DIR] [--shard I/N] [--config.FIELD=VALUE ...]
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
     shard = parse_shard(command.options["shard"])
     use_cores(command.config.runs_at_once)
     # JAX and Flax take seconds to import, which a typing error need not cost.
-    from train import cache
+    from train.runtime import cache
     from train.studies.study import study
 
     cache.keep_compiled_programs()

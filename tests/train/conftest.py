@@ -7,7 +7,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from train.__main__ import main
-from train.command_line import run
+from train.cli import run
 
 
 @pytest.fixture

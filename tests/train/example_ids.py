@@ -7,16 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train import command_line, distributed, experiment
-from train.data.batches import take, to_devices
+from train import cli as command_line
+from train import experiment
+from train.data.batch import take, to_devices
 from train.data.dataset import Split
 from train.data.order import two_epochs
+from train.runtime import distributed
 
 
 def main(argv):
     command = command_line.parse(argv[:1] + argv[2:], "")
     if command.cluster:
-        distributed.join(command.cluster)
+        distributed.join(*command.cluster)
     run = experiment.prepare(command.config)
     count, batch_size = run.dataset.num_train, command.config.data.batch_size
     numbers = np.arange(count, dtype=np.int32)

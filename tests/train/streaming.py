@@ -8,9 +8,9 @@ import multiprocessing
 import signal
 
 from tests.train.processes import ROOT
-from train import command_line
+from train import cli as command_line
 from train import config as trainer_config
-from train.data import stream
+from train.data.streaming import pipeline as stream
 
 
 def config_of(root, **fields):

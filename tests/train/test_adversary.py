@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 
 from tests.train import linear
 from tests.train.test_stream import folder_of_images
-from train import adversary, experiment, metrics
 from train import config as trainer_config
-from train.adversary import Attack
-from train.data import digits
+from train import experiment
 from train.data.augment import standardize, to_pixels
 from train.data.dataset import Dataset, Split
+from train.data.in_memory import digits
+from train.engine import attacks as adversary
+from train.engine.attacks import Attack
+from train.engine.state import sha256
 from train.loop import train
-from train.state import sha256
+from train.output import metrics
 
 KEY = jax.random.key(0)
 EPSILON = 0.1

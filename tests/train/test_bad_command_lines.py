@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import train.command_line
-import train.config
+from train import cli as command_line
+from train import config as trainer_config
 from train.__main__ import USAGE
 
 # What libraries warn of on the way to an error is not what is tested here.
@@ -156,8 +156,8 @@ GOOD = (
 def test_what_the_readme_shows_goes_through(file, overrides):
     config = CONFIGS / file
     for argv in (["--config", str(config), *overrides], [*overrides, f"--config={config}"]):
-        command = train.command_line.parse(["train", *argv], USAGE)
-        train.config.validate(command.config)
+        command = command_line.parse(["train", *argv], USAGE)
+        trainer_config.validate(command.config)
         assert command.config.is_locked
         assert command.workdir == Path("runs", config.stem)
 
@@ -165,9 +165,9 @@ def test_what_the_readme_shows_goes_through(file, overrides):
 def test_overrides_arrive():
     argv = ["train", "--config", str(FILE), "--config.num_steps=7", "--config.data.flip"]
     argv += ["--config.data.mean=(1, 2.5)", "--config.data.name=a/b:1.0.0", "--workdir=w"]
-    command = train.command_line.parse(argv, "")
+    command = command_line.parse(argv, "")
     config = command.config
     assert (config.num_steps, config.data.flip, config.data.mean) == (7, True, (1, 2.5))
     assert (config.data.name, command.workdir) == ("a/b:1.0.0", Path("w"))
-    again = train.command_line.parse(["train", "--config", str(FILE)], "").config
+    again = command_line.parse(["train", "--config", str(FILE)], "").config
     assert (again.num_steps, again.data.flip) == (0, False)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from train import command_line
-from train.fields import flatten
+from train import cli as command_line
+from train.config.fields import flatten
 
 # What libraries warn of on the way to an error is not what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -9,8 +9,9 @@ import pytest
 
 import optax_gc
 from train import config as trainer_config
-from train import models, optimizers, state, step
-from train.data.batches import Batch
+from train import models
+from train.data.batch import Batch
+from train.engine import optimizers, state, step
 
 PARAMS = {
     "body": {"kernel": jax.random.normal(jax.random.key(0), (3, 3, 4, 5)), "bias": jnp.ones(5)},

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from train import cache
+from train.runtime import cache
 
 _COMPILE = """
 import jax, sys

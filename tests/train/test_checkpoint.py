@@ -11,11 +11,11 @@ import numpy as np
 import optax
 import pytest
 
-from train.checkpoint import Checkpoints
-from train.clock import Clock
+from train.checkpoints.manager import Checkpoints
+from train.engine.nonfinite import healthy
+from train.engine.state import Sums, TrainState
 from train.errors import UserError
-from train.health import healthy
-from train.state import Sums, TrainState
+from train.output.timer import Clock
 
 KEEP = 3
 ORBAX_NOTES = {"_CHECKPOINT_METADATA", "commit_success.txt"}  # timestamps; nothing rests on them

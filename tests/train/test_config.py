@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 import configs
 from train import config as trainer_config
+from train.config.fields import flatten
 from train.errors import UserError
-from train.fields import flatten
 
 CONFIGS = [
     module.name

@@ -8,10 +8,11 @@ import pytest
 from flax import nnx
 from hypothesis import strategies as st
 
-from train import compiler
 from train import config as configs
-from train.models import build, conv
-from train.models.relu import relu
+from train.models import build
+from train.models.layers import conv
+from train.models.layers.relu import relu
+from train.runtime import compilation as compiler
 
 
 @hypothesis.given(

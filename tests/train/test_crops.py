@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.train import imagenet
-from train.data import crops
+from train.data.streaming import crops
 
 SIZES = st.integers(1, 2000)
 

@@ -10,8 +10,8 @@ import pytest
 
 from train import config as trainer_config
 from train import data
-from train.data import digits
 from train.data.augment import augment, standardize, to_pixels
+from train.data.in_memory import digits
 from train.errors import UserError
 
 has_cifar100 = pytest.mark.skipif(

@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from train import cache
 from train.data.dataset import Split
-from train.data.decoded import remembered
+from train.data.decoded_cache import remembered
+from train.runtime import cache
 
 SPLIT = Split(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([0, 1], np.int32))
 

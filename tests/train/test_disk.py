@@ -19,9 +19,10 @@ from tests.train.processes import (
     start,
     wait_until,
 )
-from train import plots, workdir
 from train.errors import UserError
-from train.metrics import MetricsFile
+from train.output import curves as plots
+from train.output import workdir
+from train.output.metrics import MetricsFile
 
 SETTINGS = (
     "--config.num_steps=40",

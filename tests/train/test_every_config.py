@@ -14,11 +14,12 @@ import pytest
 import configs
 from tests.train import fine_grained
 from train import config as trainer_config
-from train import data, experiment, models, state
+from train import data, experiment, models
 from train.data import inputs
 from train.data.dataset import Dataset, Split
+from train.engine import state
 from train.studies import config as studies
-from train.studies import grid
+from train.studies import design as grid
 
 FILES = [module.name for module in pkgutil.iter_modules(configs.__path__)]
 LARGEST_SIDE, BATCH = 64, 2

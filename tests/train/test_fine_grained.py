@@ -8,8 +8,9 @@ import pytest
 from tests.train import fine_grained
 from tests.train.imagenet import jpeg
 from train import config as trainer_config
-from train import data, experiment, models, optimizers, plan
-from train.data import crops
+from train import data, experiment, models
+from train.data.streaming import crops
+from train.engine import optimizers, plan
 from train.loop import train
 
 SETS = {

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from train import command_line, experiment, plan
+from train import cli as command_line
 from train import config as trainer_config
+from train import experiment
 from train.__main__ import main
-from train.command_line import MISTAKE
+from train.cli import MISTAKE
+from train.config.fields import MAX_INT, flatten
 from train.data.order import epoch_end
-from train.fields import MAX_INT, flatten
+from train.engine import plan
 
 # What libraries warn of on the way to an error is not what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore")

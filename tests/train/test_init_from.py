@@ -11,7 +11,9 @@ import pytest
 
 from tests.train.processes import run, summary
 from train import config as trainer_config
-from train import experiment, init_from, models, state
+from train import experiment, models
+from train.checkpoints import pretrained as init_from
+from train.engine import state
 from train.errors import UserError
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")

@@ -13,8 +13,8 @@ from optax_gc import diagnostics
 from tests.train.test_models import build, check_axes
 from train import models
 from train.errors import UserError
-from train.models import norm
-from train.models.norm import Normalization
+from train.models.layers import norm
+from train.models.layers.norm import Normalization
 
 KINDS = {  # batch normalization alone is what all other tests train with
     "group": Normalization("group"),

@@ -8,12 +8,12 @@ import pytest
 from tests.train.processes import metrics, run
 from train import config as configs
 from train import experiment
-from train.data.batches import Batch
+from train.data.batch import Batch
+from train.engine.nonfinite import names, stop_if_sick
+from train.engine.state import create
+from train.engine.step import make_train_step
 from train.errors import UserError
-from train.health import names, stop_if_sick
 from train.models import Model
-from train.state import create
-from train.step import make_train_step
 
 BAD_PIXEL = 255  # an image that begins with it makes the model's output NaN
 BATCH = 8

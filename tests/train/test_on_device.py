@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from tests.train.processes import result, run
 from train import config as configs
-from train import experiment, mesh
-from train.data.batches import Batch, Examples, to_devices
+from train import experiment
+from train.data.batch import Batch, Examples, to_devices
 from train.data.dataset import Split
 from train.data.order import epoch_end, epoch_order, two_epochs
-from train.on_device import make_evaluate, make_train_steps
-from train.state import Sums
-from train.step import Steps
+from train.engine.resident import make_evaluate, make_train_steps
+from train.engine.state import Sums
+from train.engine.step import Steps
+from train.runtime import mesh
 
 SEED = 3
 

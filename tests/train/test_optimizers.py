@@ -9,7 +9,8 @@ import pytest
 
 import optax_gc
 from train import config as trainer_config
-from train import experiment, optimizers, plan
+from train import experiment
+from train.engine import optimizers, plan
 
 PARAMS = {
     "conv": jax.random.normal(jax.random.key(0), (3, 3, 4, 5)),

@@ -15,11 +15,12 @@ from configs import colorectal_histology_gc, patch_camelyon_gc
 from tests.train import linear
 from tests.train.test_stream import folder_of_images
 from train import config as trainer_config
-from train import data, per_class
-from train.data import tfds_builder
+from train import data
+from train.data import tfds as tfds_builder
 from train.data.augment import standardize, to_pixels
+from train.engine import predictions as per_class
+from train.engine.predictions import Predictions
 from train.errors import UserError
-from train.per_class import Predictions
 
 TISSUES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")
 

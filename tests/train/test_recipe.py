@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from train import command_line, models
+from train import cli as command_line
 from train import config as trainer_config
+from train import models
+from train.config.argument import choose
 from train.errors import UserError
-from train.recipe import choose
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CIFAR = importlib.import_module("configs.cifar100_gc")

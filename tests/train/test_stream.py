@@ -12,7 +12,7 @@ from PIL import Image
 from tests.train import imagenet
 from tests.train.streaming import config_of
 from train import data
-from train.data import stream
+from train.data.streaming import pipeline as stream
 from train.errors import UserError
 
 # What libraries warn of on the way to an error is not what is tested here.

@@ -12,8 +12,8 @@ import pytest
 
 from tests.train import imagenet, streaming
 from tests.train.processes import end_of
-from train.data import stream
-from train.data.encoded import EncodedImage
+from train.data.streaming import pipeline as stream
+from train.data.streaming.source import EncodedImage
 from train.errors import UserError
 
 

@@ -9,9 +9,10 @@ import optax
 import pytest
 
 from tests.train.studying import lines, tiny
-from train import optimizers
+from train.engine import optimizers
 from train.loop import train
-from train.studies import grid, statistics
+from train.studies import design as grid
+from train.studies.report import statistics
 from train.studies.study import study
 
 pytestmark = pytest.mark.usefixtures("programs_are_kept")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.train.conftest import contents
 from tests.train.studying import CONFIG, tiny
-from train.command_line import run
+from train.cli import run
 from train.data.dataset import Dataset, Split
 from train.errors import UserError
 from train.studies import runner

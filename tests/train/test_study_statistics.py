@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from scipy import stats
 
-from train.studies import statistics
+from train.studies.report import statistics
 
 ACCURACIES = st.lists(st.floats(0, 100, allow_subnormal=False), min_size=2, max_size=12)
 

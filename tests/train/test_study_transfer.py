@@ -9,10 +9,12 @@ import pytest
 from tests.train.processes import run
 from tests.train.studying import lines, tiny
 from tests.train.test_init_from import FEW
-from train import checkpoint, init_from, models
+from train import models
+from train.checkpoints import manager as checkpoint
+from train.checkpoints import pretrained as init_from
 from train.errors import UserError
 from train.studies import config as studies
-from train.studies import grid
+from train.studies import design as grid
 from train.studies.study import study
 
 

@@ -6,10 +6,11 @@ import math
 import pytest
 
 from tests.train.studying import lines, tiny
-from train import command_line
+from train import cli as command_line
 from train.errors import UserError
-from train.studies import choice, grid
 from train.studies import config as studies
+from train.studies import design as grid
+from train.studies import tuning as choice
 from train.studies.study import study
 from train.study import USAGE
 

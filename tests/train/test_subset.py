@@ -5,7 +5,7 @@ import pytest
 
 from train import config as trainer_config
 from train import data
-from train.data import digits
+from train.data.in_memory import digits
 from train.errors import UserError
 
 

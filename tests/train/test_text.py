@@ -14,7 +14,8 @@ from configs import imdb_lstm_gc
 from tests.train import tfds_sets
 from train import config as trainer_config
 from train import data, experiment, loop, models
-from train.data import tfds_examples, words
+from train.data.in_memory import tfds_examples
+from train.data.in_memory import vocabulary as words
 from train.errors import Preempted
 from train.models.lstm import LSTM
 

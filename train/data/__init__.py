@@ -7,11 +7,11 @@ from ml_collections import ConfigDict
 
 from train.data import subset
 from train.data.dataset import Dataset, Description
-from train.data.inputs import are_texts
+from train.data.inputs import are_texts, check_channels
 from train.errors import UserError
 
 if TYPE_CHECKING:
-    from train.data.stream import Stream
+    from train.data.streaming.pipeline import Stream
 
 
 def load(config: ConfigDict) -> "Dataset | Stream":
@@ -22,19 +22,19 @@ def load(config: ConfigDict) -> "Dataset | Stream":
     """
     # Each source imports libraries that take a second, and a decoding process needs none of them.
     if config.data.image_size:
-        from train.data import stream
+        from train.data.streaming import pipeline as stream
 
         return stream.open(config, jax.process_index(), jax.process_count())
     if are_texts(config):
-        from train.data import tfds_texts
+        from train.data.in_memory import tfds_text as tfds_texts
 
         return subset.take(config, tfds_texts.load(config))
     if config.data.name == "digits":
-        from train.data import digits
+        from train.data.in_memory import digits
 
         dataset = digits.load()
     else:
-        from train.data import tfds_images
+        from train.data.in_memory import tfds_images
 
         dataset = tfds_images.load(config.data.name, config.data.dir, config.data.test_share)
     _check_fit(config, dataset.input_shape)
@@ -52,7 +52,7 @@ def describe(config: ConfigDict) -> Description:
     if data.name in ("digits", "folder") or subset.names_one(config):
         dataset = load(config)
         return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
-    from train.data import tfds_builder
+    from train.data import tfds as tfds_builder
 
     if are_texts(config):
         return tfds_builder.describe_texts(data.name, data.dir, data.length, data.test_share)
@@ -69,17 +69,3 @@ def _check_fit(config: ConfigDict, input_shape: tuple[int, ...]) -> None:
             f"config.data.pad={config.data.pad} is more than an image of {config.data.name}, which "
             f"is {height}x{width}; a crop could miss it; use at most {min(height, width)}"
         )
-
-
-def check_channels(config: ConfigDict, channels: int) -> None:
-    """Whether mean and deviation are those of images of so many channels.
-
-    Raises:
-      UserError: they are not.
-    """
-    for field in ("mean", "std"):
-        if len(config.data[field]) != channels:
-            raise UserError(
-                f"config.data.{field} has {len(config.data[field])} numbers; the images of "
-                f"{config.data.name} have {channels} channel(s), each needs one"
-            )

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from train.data.augment import augment, standardize, to_pixels
+from train.errors import UserError
 
 PADDING = 0
 """What stands in front of a text that is too short, in place of the number of a word."""
@@ -48,3 +49,17 @@ def values(inputs: jax.Array, config: ConfigDict, key: jax.Array | None = None) 
 def standardized(values: jax.Array, config: ConfigDict) -> jax.Array:
     """What a network is given: pixels of mean 0 and deviation 1, and texts as they are."""
     return values if are_texts(config) else standardize(values, config)
+
+
+def check_channels(config: ConfigDict, channels: int) -> None:
+    """Whether mean and deviation are those of images of so many channels.
+
+    Raises:
+      UserError: they are not.
+    """
+    for field in ("mean", "std"):
+        if len(config.data[field]) != channels:
+            raise UserError(
+                f"config.data.{field} has {len(config.data[field])} numbers; the images of "
+                f"{config.data.name} have {channels} channel(s), each needs one"
+            )

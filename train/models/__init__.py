@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 import optax_gc
 from train.data.inputs import are_texts, noun
 from train.errors import UserError, short
-from train.models import convnet, densenet, lstm, norm, resnet, resnext, transformer, vgg
+from train.models import convnet, densenet, lstm, resnet, resnext, transformer, vgg
+from train.models.layers import norm
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
     "convnet": convnet.ConvNet,

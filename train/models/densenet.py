@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.models.conv import Conv
-from train.models.norm import HE_NORMAL, Normalization, normalize
-from train.models.relu import relu
+from train.models.layers.conv import Conv
+from train.models.layers.norm import HE_NORMAL, Normalization, normalize
+from train.models.layers.relu import relu
 
 _GROWTH = 32
 _STAGES = (6, 12, 24, 16)  # layers of each

@@ -6,8 +6,8 @@ from ml_collections import ConfigDict
 
 from train import config as configs
 from train.config import OPTIMIZERS
+from train.config.fields import MAX_INT, check_fields, flatten
 from train.errors import UserError, short
-from train.fields import MAX_INT, check_fields, flatten
 
 GC = ("none", "all", "conv", "all@update", "conv@update")
 """`gc.mode`, and `gc.location` after an @ if it is not the gradient."""

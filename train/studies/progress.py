@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from train.studies.grid import Arm, Run
+from train.studies.design import Arm, Run
 from train.studies.results import Line
 
 

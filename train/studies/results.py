@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import UserError
-from train.workdir import lock, write_atomically, write_json, writing
+from train.output.workdir import lock, write_atomically, write_json, writing
 
 Line = dict[str, Any]
 

@@ -10,14 +10,17 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.model_selection import train_test_split
 
-from train import data, init_from, models, plan
+from train import data, models
+from train.checkpoints import pretrained as init_from
 from train.data.dataset import Dataset, Split
+from train.engine import plan
 from train.errors import Preempted, UserError, short
-from train.preemption import Preemption
-from train.scalars import Scalars
-from train.studies import choice, grid
-from train.studies.grid import Arm, Family, Run
-from train.studies.program import Program
+from train.output.tensorboard import Scalars
+from train.runtime.preemption import Preemption
+from train.studies import design as grid
+from train.studies import tuning as choice
+from train.studies.design import Arm, Family, Run
+from train.studies.parallel_runs import Program
 from train.studies.progress import StudyProgress
 from train.studies.results import Line, Results
 

@@ -7,14 +7,17 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from train.fields import flatten
-from train.preemption import Preemption
-from train.studies import choice, grid, report, runner, tables
+from train.config.fields import flatten
+from train.runtime.preemption import Preemption
 from train.studies import config as configs
-from train.studies.grid import Family
+from train.studies import design as grid
+from train.studies import report, runner
+from train.studies import tuning as choice
+from train.studies.design import Family
 from train.studies.progress import StudyProgress
+from train.studies.report import tables
+from train.studies.report.summary import Summary, summarize
 from train.studies.results import Results
-from train.studies.summary import Summary, summarize
 
 
 def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None) -> Summary:
