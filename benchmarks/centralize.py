@@ -58,7 +58,7 @@ from train.data.batch import Batch
 from train.engine import optimizers
 from train.engine.state import create
 from train.engine.step import make_train_step
-from train.runtime import compilation as compiler
+from train.runtime import compilation
 
 Tree = Any
 
@@ -270,7 +270,7 @@ def resnet18_step(gc: bool, batch_size: int) -> Callable[[], None]:
     state = jax.jit(lambda: create(model, tx, seed=0))()
     train_step = make_train_step(config, model, tx, config.seed)
     step = jax.jit(train_step, donate_argnums=0)
-    compiled = step.lower(state, batch).compile(compiler_options=compiler.options())
+    compiled = step.lower(state, batch).compile(compiler_options=compilation.options())
     return _repeat(compiled, state, batch)
 
 

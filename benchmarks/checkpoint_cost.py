@@ -16,12 +16,12 @@ from pathlib import Path
 
 import jax
 
-from benchmarks import made_up
+from benchmarks import synthetic_data
 from benchmarks.machine import machine
 from configs import cifar100_resnet20_gc
 from train import experiment
 from train.checkpoints.manager import Checkpoints
-from train.output.timer import Clock
+from train.output.timer import Timer
 
 
 class Training:
@@ -30,8 +30,8 @@ class Training:
     def __init__(self, model, images):
         config = cifar100_resnet20_gc.get_config()
         config.model.name = model
-        self._run = experiment.prepare(config, made_up.dataset(images))
-        self.state = self._run.first_state()
+        self._run = experiment.prepare(config, synthetic_data.dataset(images))
+        self.state = self._run.init_state()
         self._programs = self._run.compile(self.state)
         self._done = 0
 
@@ -40,7 +40,7 @@ class Training:
         first, last = self._done, self._done + self._run.plan.total_steps
         began, cpu_began, save_ended = time.monotonic(), time.process_time(), time.monotonic()
         if checkpoints:
-            checkpoints.save(first, self.state, Clock())
+            checkpoints.save(first, self.state, Timer())
             save_ended = time.monotonic()
         while self._done < last:
             step = min(last, self._programs.reach(self._done))

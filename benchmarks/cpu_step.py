@@ -23,7 +23,7 @@ import rich.console
 import rich.table
 from flax import nnx
 
-from benchmarks import made_up
+from benchmarks import synthetic_data
 from benchmarks.machine import machine
 from benchmarks.timing import in_turn, paired
 from configs import cifar100_gc
@@ -34,7 +34,7 @@ from train.engine.state import TrainState
 from train.engine.step import make_train_step
 from train.models import resnet
 from train.models.layers import conv
-from train.runtime import compilation as compiler
+from train.runtime import compilation
 
 Advance = Callable[[TrainState, int], TrainState]
 
@@ -62,13 +62,13 @@ VARIANTS = {
 @contextlib.contextmanager
 def measures(variant: Variant) -> Iterator[None]:
     """The trainer with these measures and without the others."""
-    options = dict(compiler.options())
+    options = dict(compilation.options())
     if not variant.keeps_activations:
         options.pop(_BARRIERS, None)
     if not variant.eigen:
         options = {name: value for name, value in options.items() if name == _BARRIERS}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(compiler, "options", return_value=options))
+        stack.enter_context(mock.patch.object(compilation, "options", return_value=options))
         if not variant.keeps_activations:
             stack.enter_context(mock.patch.object(resnet, "relu", nnx.relu))
         if not variant.own_gradients:
@@ -80,10 +80,10 @@ def training(variant: Variant, model: str, batch: int, steps: int) -> Callable[[
     """So many steps, in the way of a variant."""
     config = cifar100_gc.get_config()
     config.model.name, config.data.batch_size = model, batch
-    dataset = made_up.dataset(steps * batch)
+    dataset = synthetic_data.dataset(steps * batch)
     with measures(variant), mock.patch.object(data, "load", return_value=dataset):
         run = experiment.prepare(config)
-        state = run.first_state()
+        state = run.init_state()
         advance = in_a_loop(run, state) if variant.loops else one_by_one(run, state)
 
     def train() -> None:
@@ -109,7 +109,7 @@ def one_by_one(run: experiment.Experiment, like: TrainState) -> Advance:
     step = jax.jit(
         make_train_step(run.config, run.model, run.tx, run.config.seed), donate_argnums=0
     )
-    program, _ = compiler.compiled(step, like, batch)
+    program, _ = compilation.compiled(step, like, batch)
 
     def advance(state: TrainState, steps: int) -> TrainState:
         for _ in range(steps):

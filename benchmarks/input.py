@@ -25,10 +25,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import machine
-from tests.train import imagenet
-from train import config as trainer_config
-from train.data.streaming import crops, tfds_records
-from train.data.streaming import pipeline as stream
+from tests.support import imagenet
+from train.config import default_config
+from train.data.streaming import crops, pipeline, tfds_records
 
 IMAGE_SIZE, SCALE, BATCH = 224, (0.08, 1.0), 64
 SIZES = ((500, 375), (375, 500), (500, 333), (500, 400), (640, 480))
@@ -77,7 +76,7 @@ def bare_rate(contents, seconds):
 def stream_rate(config, workers, seconds):
     """Of the whole batches that reach the training process."""
     config.data.workers = workers
-    with stream.open(config, 0, 1).train_batches(0) as batches:
+    with pipeline.open(config, 0, 1).train_batches(0) as batches:
         for _ in range(4 * max(workers, CORES)):  # what was made ahead is not for the clock
             next(batches)
         done, began, cpu_began = 0, time.monotonic(), cpu_seconds()
@@ -140,11 +139,11 @@ def measure(config, contents, rounds, seconds):
     return rates
 
 
-def median_ratios(rates, clock):
+def median_ratios(rates, timer):
     """Of each stream to the bare decoding with which it is compared."""
     return {
         name: statistics.median(
-            getattr(one, clock) / getattr(other, clock)
+            getattr(one, timer) / getattr(other, timer)
             for one, other in zip(rates[name], rates[bare], strict=True)
         )
         for name, (_, bare) in STREAM.items()
@@ -159,7 +158,7 @@ def main() -> int:
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     contents = [photo(rng, *SIZES[index % len(SIZES)]) for index in range(DISTINCT)]
-    config = trainer_config.default()
+    config = default_config()
     config.data.update(
         name="imagenet2012", mean=(0.5,) * 3, std=(0.25,) * 3, flip=True, batch_size=BATCH
     )

@@ -11,24 +11,24 @@ import numpy as np
 from train.config.fields import MAX_INT
 from train.data.batch import Batch
 from train.data.dataset import Dataset
-from train.engine import nonfinite as health
-from train.engine.dispatch import Dispatcher, Programs
+from train.engine import nonfinite
+from train.engine.dispatch import Dispatcher, Executor
 from train.engine.state import TrainState
 from train.engine.step import make_train_step
 from train.experiment import Experiment
 from train.loop import reader
 from train.output.summary import Report
-from train.output.timer import Clock
+from train.output.timer import Timer
 from train.output.workdir import WorkDir
-from train.runtime import compilation as compiler
+from train.runtime import compilation
 from train.runtime.preemption import Preemption
 
 Loop = Callable[[int], None]
 
 
-def dispatched(run: Experiment, programs: Programs) -> Loop:
+def dispatched(run: Experiment, programs: Executor) -> Loop:
     """The compiled steps over the data set, with nothing of the host's between them."""
-    state, done = run.first_state(), 0
+    state, done = run.init_state(), 0
 
     def train(steps: int) -> None:
         nonlocal state, done
@@ -44,22 +44,22 @@ def dispatched(run: Experiment, programs: Programs) -> Loop:
 
 @contextlib.contextmanager
 def whole_loop(
-    run: Experiment, programs: Programs, steps: int, folder: Path
+    run: Experiment, programs: Executor, steps: int, folder: Path
 ) -> Iterator[Callable[[], None]]:
     """What `train.loop` does between two pauses that are `steps` apart, with no test and no save.
 
     Dispatches as long as in a run, figures read and checked, lines in `metrics.jsonl`, progress.
     """
     plan = run.plan._replace(total_steps=MAX_INT, test_every=MAX_INT, save_every=steps)
-    state, done, clock = run.first_state(), 0, Clock()
-    names = health.names(state.params)
+    state, done, timer = run.init_state(), 0, Timer()
+    names = nonfinite.names(state.params)
     dispatcher = Dispatcher(plan, programs, Preemption(), run.config.steps_per_dispatch)
-    with Report(WorkDir(folder, run.config), plan, clock, 0) as report:
-        read = reader(run._replace(plan=plan), names, clock, report, lambda: None)
+    with Report(WorkDir(folder, run.config), plan, timer, 0) as report:
+        read = reader(run._replace(plan=plan), names, timer, report, lambda: None)
 
         def train() -> None:
             nonlocal state, done
-            with clock.training():
+            with timer.training():
                 state, done, _ = dispatcher.run(state, done, read)
             jax.block_until_ready(state)
 
@@ -71,17 +71,17 @@ def bare_steps(run: Experiment, dataset: Dataset) -> dict[str, Loop]:
     train_step = make_train_step(run.config, run.model, run.tx, run.config.seed)
     size = run.config.data.batch_size
     rows = dataset.train.inputs[:size], dataset.train.labels[:size], np.ones(size, bool)
-    batch = Batch(*jax.device_put(rows, run.placement.batch))
+    batch = Batch(*jax.device_put(rows, run.sharding.batch))
 
     def several(state: TrainState, batch: Batch, count: jax.Array) -> TrainState:
         return jax.lax.fori_loop(0, count, lambda _, state: train_step(state, batch), state)
 
     def count(steps: int) -> jax.Array:
-        return jax.device_put(np.int32(steps), run.placement.replicated)
+        return jax.device_put(np.int32(steps), run.sharding.replicated)
 
-    states = [run.first_state(), run.first_state()]
-    one, _ = compiler.compiled(_jitted(train_step, run), states[0], batch)
-    many, _ = compiler.compiled(_jitted(several, run), states[1], batch, count(1))
+    states = [run.init_state(), run.init_state()]
+    one, _ = compilation.compiled(_jitted(train_step, run), states[0], batch)
+    many, _ = compilation.compiled(_jitted(several, run), states[1], batch, count(1))
 
     def called(steps: int) -> None:
         for _ in range(steps):
@@ -95,7 +95,7 @@ def bare_steps(run: Experiment, dataset: Dataset) -> dict[str, Loop]:
 
 
 def _jitted(function: Callable[..., TrainState], run: Experiment):
-    return jax.jit(function, donate_argnums=0, out_shardings=run.placement.replicated)
+    return jax.jit(function, donate_argnums=0, out_shardings=run.sharding.replicated)
 
 
 def products(precision: str) -> tuple[Loop, float]:
@@ -107,7 +107,7 @@ def products(precision: str) -> tuple[Loop, float]:
     def chain(left: jax.Array, right: jax.Array, count: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, count, lambda _, product: product @ right, left)
 
-    chained = jax.jit(chain, compiler_options=compiler.options())
+    chained = jax.jit(chain, compiler_options=compilation.options())
 
     def multiply(count: int) -> None:
         jax.block_until_ready(chained(left, right, jnp.int32(count)))

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import machine
-from tests.train.killing import MOMENTS, campaign
+from tests.support.killing import MOMENTS, campaign
 
 
 def main() -> int:

@@ -37,14 +37,14 @@ import rich.console
 import rich.table
 from ml_collections import ConfigDict
 
-from benchmarks import jax_loop, made_up
+from benchmarks import jax_loop, synthetic_data
 from benchmarks.jax_loop import Loop
 from benchmarks.machine import machine
 from benchmarks.timing import count_for, in_turn, paired
-from train import config as configs
 from train import experiment
+from train.config import validate
 from train.data.dataset import Dataset
-from train.runtime import huge_pages as memory
+from train.runtime import huge_pages
 
 CONFIGS = ("cifar100_resnet20_gc", "cifar100_gc")
 IMAGES = 50_000
@@ -83,9 +83,9 @@ def torch_loops(
 
 def measure(config: ConfigDict, rounds: int, seconds: float) -> dict[str, Any]:
     """Seconds of every variant in every round, and what they are of."""
-    dataset = made_up.dataset(IMAGES)
+    dataset = synthetic_data.dataset(IMAGES)
     run = experiment.prepare(config, dataset)
-    first = run.first_state()
+    first = run.init_state()
     programs = run.compile(first)
     num_params = sum(leaf.size for leaf in jax.tree.leaves(first.params))
     without = config.copy_and_resolve_references()
@@ -93,7 +93,7 @@ def measure(config: ConfigDict, rounds: int, seconds: float) -> dict[str, Any]:
     run_without = experiment.prepare(without, dataset)
     loops = {
         WITH: jax_loop.dispatched(run, programs),
-        WITHOUT: jax_loop.dispatched(run_without, run_without.compile(run_without.first_state())),
+        WITHOUT: jax_loop.dispatched(run_without, run_without.compile(run_without.init_state())),
         **jax_loop.bare_steps(run, dataset),
     }
     torchs, skipped = torch_loops(config, dataset, num_params)
@@ -182,7 +182,7 @@ def main() -> None:
     config = importlib.import_module(f"configs.{flags.config}").get_config()
     config.data.batch_size = flags.batch or config.data.batch_size
     config.precision = flags.precision
-    configs.validate(config)
+    validate(config)
 
     console = rich.console.Console(width=None if sys.stdout.isatty() else 120)
     batch = config.data.batch_size
@@ -204,5 +204,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    memory.use_large_pages()  # as the trainer's own command does
+    huge_pages.enable_huge_pages()  # as the trainer's own command does
     main()

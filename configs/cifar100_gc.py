@@ -14,7 +14,7 @@ does. For a GPU or a TPU: on two CPU cores one epoch of ResNet-18 takes about 20
 None has been trained to its end by us yet; `cifar100.py` is the same without GC.
 """
 
-from train import config as configs
+from train.config import default_config
 from train.config.argument import choose
 
 NETS = ("resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "resnext29", "densenet121")
@@ -29,7 +29,7 @@ OPTIMIZERS = {  # the trainer's name, the rate
 
 def get_config(argument=""):
     net, optimizer = choose(argument, net=NETS, optimizer=OPTIMIZERS)
-    config = configs.default()
+    config = default_config()
     config.num_epochs = 200
     config.data.name = "cifar100"
     config.data.batch_size = 128

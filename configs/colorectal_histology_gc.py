@@ -12,11 +12,11 @@ For a GPU or a TPU. Not yet trained to its end by us.
     tfds build colorectal_histology --file_format=array_record
 """
 
-from train import config as configs
+from train.config import default_config
 
 
 def get_config():
-    config = configs.default()
+    config = default_config()
     config.num_epochs = 60
     config.data.name = "colorectal_histology"
     config.data.test_share = 0.2

@@ -3,11 +3,11 @@
 Expect test_top1 of 0.99 (360 test images, so 0.003 is one image).
 """
 
-from train import config as configs
+from train.config import default_config
 
 
 def get_config():
-    config = configs.default()
+    config = default_config()
     config.num_epochs = 40
     config.data.name = "digits"
     config.data.batch_size = 64

@@ -5,8 +5,8 @@ It needs the run that it begins from:
     python -m train --config configs/digits_pretrain.py
     python -m train --config configs/digits_transfer_gc.py
 
-The body learns at a tenth of the last layer's rate; --config.optimizer.body_rate=0 freezes it, and
---config.init_from= --config.optimizer.body_rate=1 is training from scratch, each in a --workdir of
+The body learns at a tenth of the last layer's rate; --config.optimizer.body_lr_scale=0 freezes it, and
+--config.init_from= --config.optimizer.body_lr_scale=1 is training from scratch, each in a --workdir of
 its own.
 `study_digits_transfer` compares them: expect no pretrained body to be shown to help over draws of
 the labels, and a frozen one to be worse (docs/transfer.md).
@@ -23,6 +23,6 @@ def get_config():
     config.data.train_per_class = 10
     config.data.batch_size = 10
     config.optimizer.learning_rate = 0.03
-    config.optimizer.body_rate = 0.1
+    config.optimizer.body_lr_scale = 0.1
     config.eval.every_epochs = 20
     return config

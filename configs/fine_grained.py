@@ -9,7 +9,7 @@ several GPUs.
 This is read off the authors' program (github.com/Yonghongwei/Gradient-Centralization, the folder
 GC_code/Fine-grained_classification). Three things to know: its `lr_mult`, which is to make the
 body's rate a tenth, is read by neither PyTorch's SGD nor theirs, so that the published program
-trains the body at 0.1 (--config.optimizer.body_rate=1 does that); it leaves out the last batch of
+trains the body at 0.1 (--config.optimizer.body_lr_scale=1 does that); it leaves out the last batch of
 an epoch where we go on into the next; and it reports the best epoch on the test set, we the last.
 
 The weights to begin from are yours to fetch. With torchvision and safetensors installed:
@@ -23,11 +23,11 @@ timm (its model.safetensors) is read too, as is the work folder of a run of `ima
 `init_from` the net begins from random numbers, which is another experiment.
 """
 
-from train import config as configs
+from train.config import default_config
 
 
 def get_config():
-    config = configs.default()
+    config = default_config()
     config.num_epochs = 100
     config.precision = "bfloat16"
     config.data.name = "folder"
@@ -41,7 +41,7 @@ def get_config():
     config.model.stem = "7x7"
     config.optimizer.name = "momentum"
     config.optimizer.learning_rate = 0.1
-    config.optimizer.body_rate = 0.1
+    config.optimizer.body_lr_scale = 0.1
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "step"

@@ -12,13 +12,13 @@ normalization 23.53 % (24.50 %); ResNet-101 21.82 % (22.37 %) and 22.14 % (23.34
 not been trained to its end by us.
 """
 
-from train import config as configs
+from train.config import default_config
 from train.config.argument import choose
 
 
 def get_config(argument=""):
     net, norm = choose(argument, net=("resnet50", "resnet101"), norm=("batch", "group"))
-    config = configs.default()
+    config = default_config()
     config.num_epochs = 100
     config.precision = "bfloat16"
     config.data.name = "imagenet2012"

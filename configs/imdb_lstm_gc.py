@@ -9,11 +9,11 @@ Expect test_top1 of 0.86, and the same without GC (seed 0: 0.860, and 0.858 with
 --config.gc.mode=none --workdir runs/imdb_none), after 130 seconds of processor time, all included.
 """
 
-from train import config as configs
+from train.config import default_config
 
 
 def get_config():
-    config = configs.default()
+    config = default_config()
     config.num_epochs = 2
     config.data.name = "imdb_reviews/plain_text"
     config.data.vocabulary = 10_000

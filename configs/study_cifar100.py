@@ -6,14 +6,14 @@ middle; `--shard I/5` gives each of five machines an optimizer.
 """
 
 from configs import cifar100_gc
-from train.studies import config as studies
+from train.studies.config import default_study
 
 
 def get_config(model="resnet18"):
     base = cifar100_gc.get_config()
     base.model.name = model
     base.log_every_steps = 391  # an epoch
-    config = studies.default(base)
+    config = default_study(base)
     config.seeds = (0, 1, 2)
     config.learning_rates.sgd = (0.03, 0.1, 0.3)
     config.learning_rates.momentum = (0.03, 0.1, 0.3)

@@ -4,14 +4,14 @@
 """
 
 from configs import cifar100_resnet20_gc
-from train.studies import config as studies
+from train.studies.config import default_study
 
 
 def get_config():
     base = cifar100_resnet20_gc.get_config()
     base.num_epochs = 10
     base.log_every_steps = 100
-    config = studies.default(base)
+    config = default_study(base)
     config.optimizers = ("momentum", "adam")
     config.seeds = (0, 1, 2)
     config.learning_rates.momentum = (0.03, 0.1, 0.3)

@@ -13,7 +13,7 @@ Rates are chosen on 60 of the 200 labels; the test is the 2,000 images of these 
 """
 
 from configs import cifar100_resnet20_gc
-from train.studies import config as studies
+from train.studies.config import default_study
 
 
 def get_config():
@@ -24,11 +24,11 @@ def get_config():
     base.data.batch_size = 20
     base.log_every_steps = 20
     source = "runs/cifar100_pretrain"
-    config = studies.default(base)
+    config = default_study(base)
     config.variants = {
         "scratch": {"init_from": ""},
-        "frozen": {"init_from": source, "optimizer": {"body_rate": 0.0}},
-        "slow": {"init_from": source, "optimizer": {"body_rate": 0.1}},
+        "frozen": {"init_from": source, "optimizer": {"body_lr_scale": 0.0}},
+        "slow": {"init_from": source, "optimizer": {"body_lr_scale": 0.1}},
     }
     config.baseline = "scratch"
     config.optimizers = ("momentum",)

@@ -4,14 +4,14 @@ Expect no difference that can be shown: nets this small are where GC is known no
 """
 
 from configs import digits_gc
-from train.studies import config as studies
+from train.studies.config import default_study
 
 
 def get_config():
     base = digits_gc.get_config()
     base.num_epochs = 15
     base.log_every_steps = 10
-    config = studies.default(base)
+    config = default_study(base)
     config.seeds = (0, 1, 2, 3, 4, 5)
     config.learning_rates.sgd = (0.1, 0.3, 1.0, 3.0, 10.0)
     config.learning_rates.momentum = (0.03, 0.1, 0.3, 1.0, 3.0)

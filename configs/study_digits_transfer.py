@@ -13,19 +13,19 @@ scratch on this draw of labels, and none to do so over several (docs/transfer.md
 """
 
 from configs import digits_transfer_gc
-from train.studies import config as studies
+from train.studies.config import default_study
 
 
 def get_config():
     base = digits_transfer_gc.get_config()
     source, base.init_from = base.init_from, ""
-    base.optimizer.body_rate = 1.0
+    base.optimizer.body_lr_scale = 1.0
     base.log_every_steps = 10
-    config = studies.default(base)
+    config = default_study(base)
     config.variants = {
         "scratch": {"init_from": ""},
-        "frozen": {"init_from": source, "optimizer": {"body_rate": 0.0}},
-        "slow": {"init_from": source, "optimizer": {"body_rate": 0.1}},
+        "frozen": {"init_from": source, "optimizer": {"body_lr_scale": 0.0}},
+        "slow": {"init_from": source, "optimizer": {"body_lr_scale": 0.1}},
         "whole": {"init_from": source},
     }
     config.baseline = "scratch"

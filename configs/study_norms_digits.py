@@ -10,14 +10,14 @@ standardization GC centres the classifier's gradient alone (docs/guide.md).
 """
 
 from configs import digits_gc
-from train.studies import config as studies
+from train.studies.config import default_study
 
 
 def get_config():
     base = digits_gc.get_config()
     base.num_epochs = 10
     base.log_every_steps = 10
-    config = studies.default(base)
+    config = default_study(base)
     config.variants = {
         "none": {"model": {"norm": "none"}},
         "batch": {"model": {"norm": "batch"}},

@@ -2,8 +2,8 @@
 
 import signal
 
-from train import cli as command_line
-from train.runtime import huge_pages as memory
+from train import cli
+from train.runtime import huge_pages
 
 USAGE = """\
 usage: python -m train --config FILE [--workdir DIR] [--config.FIELD=VALUE ...]
@@ -29,20 +29,20 @@ Exit status: 0 done; 2 a mistake, in one line on stderr; 75 stopped by SIGTERM o
 
 
 def main(argv: list[str]) -> int:
-    command = command_line.parse(argv, USAGE)
+    command = cli.parse(argv, USAGE)
     # JAX and Flax take seconds to import, which a typing error need not cost.
     from train.loop import train
     from train.runtime import cache, distributed
 
     if command.cluster:
         distributed.join(*command.cluster)
-    cache.keep_compiled_programs()
+    cache.enable_compilation_cache()
     train(command.config, command.workdir)
     return 0
 
 
 if __name__ == "__main__":
-    memory.use_large_pages()
+    huge_pages.enable_huge_pages()
     # Until the training takes signals over there is nothing to finish: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    command_line.run(main)
+    cli.run(main)

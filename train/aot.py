@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from train import cli as command_line
+from train import cli
 from train.config import validate
 from train.errors import UserError, cut, reason, short
 from train.output.workdir import write_json
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     values = flags.FlagValues()
     topology = flags.DEFINE_string("topology", None, "", flag_values=values)
     json = flags.DEFINE_string("json", None, "", flag_values=values)
-    config, name = command_line.parse_config(argv, USAGE, values)
+    config, name = cli.parse_config(argv, USAGE, values)
     validate(config)
     if not topology.value:
         raise UserError("--topology is missing; for example --topology v5e:2x2")
@@ -151,13 +151,11 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     import jax  # as above
 
     from train import data, models
-    from train.data import batch as batches
-    from train.data import inputs
-    from train.engine import optimizers, plan, state, step
-    from train.engine import streaming as streamed
+    from train.data import batch, inputs
+    from train.engine import optimizers, plan, state, step, streaming
     from train.runtime import mesh
 
-    placement = mesh.place(config, devices)
+    sharding = mesh.place(config, devices)
     known = data.describe(config)
     model = models.build(config, known.num_classes, known.input_shape)
     # How long an epoch is matters to the rates of a schedule alone, which are constants in the
@@ -166,14 +164,14 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     rate = optimizers.learning_rate(config, todo)
     tx = optimizers.build(config, rate, models.fan_in_axes(model))
     like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated),
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated),
         jax.eval_shape(lambda: state.create(model, tx, config.seed)),
     )
-    batch = batches.shapes(
-        config.data.batch_size, known.input_shape, placement.batch, inputs.dtype(config)
+    batch_shapes = batch.shapes(
+        config.data.batch_size, known.input_shape, sharding.batch, inputs.dtype(config)
     )
     steps = step.make(config, model, tx, rate, config.seed)
-    lowered = streamed.jit_train_step(steps, placement).lower(like, batch)
+    lowered = streaming.jit_train_step(steps, sharding).lower(like, batch_shapes)
     start = time.process_time()
     try:
         compiled = lowered.compile()
@@ -255,4 +253,4 @@ def _check_writable(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

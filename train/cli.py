@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from train.config.fields import flatten, no_such_field
+from train.config.fields import flatten, unknown_field
 from train.errors import Preempted, UserError, cut, reason, short
 
-MISTAKE = 2
-"""Exit status for what a person can mend."""
-PREEMPTED = 75
+EXIT_USER_ERROR = 2
+"""Exit status for what a user can fix."""
+EXIT_PREEMPTED = 75
 """Exit status of a run that a signal stopped and that has saved: run the same command again."""
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
@@ -99,7 +99,7 @@ def parse_config(argv: list[str], usage: str, values: flags.FlagValues) -> tuple
     fields = flatten(config)
     for override in filter(None, map(_OVERRIDE.match, argv)):
         if override[1] not in fields:
-            raise no_such_field(override[1], fields)
+            raise unknown_field(override[1], fields)
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)
@@ -118,10 +118,10 @@ def run(command: Callable[[list[str]], int]) -> None:
         status = command(sys.argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        status = MISTAKE
+        status = EXIT_USER_ERROR
     except Preempted as stop:
         print(f"{stop}; run the same command again to go on", file=sys.stderr)
-        status = PREEMPTED
+        status = EXIT_PREEMPTED
     sys.exit(status)
 
 
@@ -181,11 +181,11 @@ def _load(file: Path, argument: list[str]) -> ConfigDict:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(file)]
         where = f"{file}, line {lines[-1]}" if lines else str(file)
-        raise UserError(f"{where}: {reason(error)}; mend the config file") from error
+        raise UserError(f"{where}: {reason(error)}; fix the config file") from error
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"{file}: get_config() must return an ml_collections.ConfigDict, not "
-            f"{type(config).__name__}; start from train.config.default()"
+            f"{type(config).__name__}; start from train.config.default_config()"
         )
     return config
 

@@ -4,7 +4,7 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Something that a person can mend: what was wrong, what is allowed, what to do."""
+    """Something that a user can fix: what was wrong, what is allowed, what to do."""
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.split()))

@@ -10,17 +10,17 @@ from ml_collections import ConfigDict
 from train import data, models
 from train.data.dataset import Dataset
 from train.engine import optimizers, plan, state, step
-from train.engine.dispatch import Programs
+from train.engine.dispatch import Executor
 from train.engine.plan import Plan
-from train.engine.resident import OnDevice
+from train.engine.resident import ResidentExecutor
 from train.engine.state import TrainState
-from train.engine.streaming import Streamed
+from train.engine.streaming import StreamingExecutor
 from train.models import Model
 from train.runtime import mesh
-from train.runtime.mesh import Placement
+from train.runtime.mesh import Sharding
 
 if TYPE_CHECKING:
-    from train.checkpoints.pretrained import Initial
+    from train.checkpoints.pretrained import PretrainedWeights
     from train.data.streaming.pipeline import Stream
 
 
@@ -28,29 +28,29 @@ class Experiment(NamedTuple):
     """Data, model, optimizer and plan of one configuration."""
 
     config: ConfigDict
-    placement: Placement
+    sharding: Sharding
     dataset: "Dataset | Stream"
     model: Model
     plan: Plan
     learning_rate: optax.Schedule
     axes: Any  # a pytree of optax_gc.FanIn, shaped like the parameters
     tx: optax.GradientTransformation
-    initial: "Initial | None"  # what it begins from, if not from random numbers
+    initial: "PretrainedWeights | None"  # what it begins from, if not from random numbers
 
-    def first_state(self) -> TrainState:
+    def init_state(self) -> TrainState:
         """The state before the first step, on every device."""
         create = jax.jit(
             lambda initial: state.create(self.model, self.tx, self.config.seed, initial),
-            out_shardings=self.placement.replicated,
+            out_shardings=self.sharding.replicated,
         )
-        return create(self.initial and self.placement.replicate(self.initial[:2]))
+        return create(self.initial and self.sharding.replicate(self.initial[:2]))
 
-    def compile(self, like: TrainState) -> Programs:
+    def compile(self, like: TrainState) -> Executor:
         """Compiles the whole step for states like `like`; the data is at hand then."""
         steps = step.make(self.config, self.model, self.tx, self.learning_rate, self.config.seed)
         if isinstance(self.dataset, Dataset):
-            return OnDevice(self.config, self.dataset, self.placement, steps, like)
-        return Streamed(self.config, self.dataset, self.placement, steps, like)
+            return ResidentExecutor(self.config, self.dataset, self.sharding, steps, like)
+        return StreamingExecutor(self.config, self.dataset, self.sharding, steps, like)
 
 
 def prepare(
@@ -70,7 +70,7 @@ def prepare(
     Raises:
       UserError: the configuration does not fit the data, the devices, or what it begins from.
     """
-    placement = mesh.place(config, devices)
+    sharding = mesh.place(config, devices)
     dataset = dataset or data.load(config)
     model = models.build(config, dataset.num_classes, dataset.input_shape)
     todo = plan.make(config, dataset.num_train)
@@ -79,7 +79,7 @@ def prepare(
     tx = optimizers.build(config, learning_rate, axes)
     initial = None
     if config.init_from and not resumes:
-        from train.checkpoints import pretrained as init_from
+        from train.checkpoints import pretrained
 
-        initial = init_from.load(config, model)
-    return Experiment(config, placement, dataset, model, todo, learning_rate, axes, tx, initial)
+        initial = pretrained.load(config, model)
+    return Experiment(config, sharding, dataset, model, todo, learning_rate, axes, tx, initial)

@@ -3,7 +3,7 @@
 import jax
 from ml_collections import ConfigDict
 
-from train.data.inputs import noun
+from train.data.inputs import example_unit
 from train.engine.state import TrainState
 from train.experiment import Experiment
 from train.runtime.compilation import Cost
@@ -26,10 +26,10 @@ def opening(run: Experiment, now: TrainState, cost: Cost) -> str:
         begin += f" from {run.initial.source}, {head}"
     return (
         f"{title(run.config)}\n"
-        f"{num_train:,} {noun(run.config)} to train on, {num_test:,} to test; "
+        f"{num_train:,} {example_unit(run.config)} to train on, {num_test:,} to test; "
         f"{num_params:,} parameters\n"
         f"{run.plan.total_steps:,} steps of {run.config.data.batch_size} on "
-        f"{run.placement.num_devices} {jax.default_backend()} device(s)\n"
+        f"{run.sharding.num_devices} {jax.default_backend()} device(s)\n"
         f"compiled in {cost.compile_seconds:.1f} s; a step takes {cost.flops / 1e9:,.1f} GFLOP, "
         f"{cost.bytes_per_device / 2**20:,.0f} MiB a device with the data\n"
         f"{begin}"

@@ -5,9 +5,9 @@ import re
 import signal
 from pathlib import Path
 
-from train import cli as command_line
+from train import cli
 from train.errors import UserError, short
-from train.runtime import huge_pages as memory
+from train.runtime import huge_pages
 
 USAGE = """\
 usage: python -m train.study --config FILE [--workdir DIR] [--shard I/N] [--config.FIELD=VALUE ...]
@@ -30,19 +30,19 @@ Exit status: 0 done; 2 a mistake, in one line on stderr; 75 stopped by SIGTERM o
 
 
 def main(argv: list[str]) -> int:
-    command = command_line.parse(argv, USAGE, options=("shard",))
+    command = cli.parse(argv, USAGE, options=("shard",))
     if command.cluster:
         raise UserError("a study knows no --distributed; share it out with --shard I/N")
-    from train.studies import config as configs
+    from train.studies.config import validate_study
 
-    configs.validate(command.config)
+    validate_study(command.config)
     shard = parse_shard(command.options["shard"])
     use_cores(command.config.runs_at_once)
     # JAX and Flax take seconds to import, which a typing error need not cost.
     from train.runtime import cache
     from train.studies.study import study
 
-    cache.keep_compiled_programs()
+    cache.enable_compilation_cache()
     study(command.config, Path(command.workdir), shard)
     return 0
 
@@ -71,7 +71,7 @@ def use_cores(count: int) -> None:
 
 
 if __name__ == "__main__":
-    memory.use_large_pages()
+    huge_pages.enable_huge_pages()
     # Until the runs begin there is nothing to finish: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    command_line.run(main)
+    cli.run(main)

@@ -11,11 +11,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from train.checkpoints import manifest as record
+from train.checkpoints import manifest
 from train.checkpoints.manifest import DamagedError
 from train.engine.state import TrainState, path_name, sha256
 from train.errors import UserError, reason
-from train.output.timer import Clock
+from train.output.timer import Timer
 from train.runtime import distributed
 
 _SLOW = ("opt_state", "slow_params")  # where Lookahead has them in a state
@@ -24,7 +24,7 @@ _SLOW = ("opt_state", "slow_params")  # where Lookahead has them in a state
 class Checkpoints:
     """The folder `checkpoints/` of a run; a context manager that waits for the last save.
 
-    Beside the state, each checkpoint holds a record: the run's clock, the state's structure, the
+    Beside the state, each checkpoint holds a record: the run's timer, the state's structure, the
     digest of its bytes and those of the files. A checkpoint that does not agree with its record is
     damaged, whatever damaged it; that is found before Orbax reads a byte of it, because Orbax
     answers to some damage with pages of tracebacks on stderr, and late.
@@ -55,7 +55,7 @@ class Checkpoints:
         """The newest step whose checkpoint is complete."""
         return newest(self._folder)
 
-    def save(self, step: int, state: TrainState, clock: Clock) -> None:
+    def save(self, step: int, state: TrainState, timer: Timer) -> None:
         """Starts to save; returns as soon as the state has been copied off the device.
 
         Raises:
@@ -65,7 +65,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._record = {
                 "step": step,
-                "clock": clock.saved(),
+                "timer": timer.saved(),
                 "structure": _structure(state),
                 "sha256": sha256(state),
             }
@@ -81,12 +81,12 @@ class Checkpoints:
         with self._saving():
             self._manager.wait_until_finished()
 
-    def restore(self, like: TrainState, clock: Clock, say: Callable[[str], None]) -> TrainState:
+    def restore(self, like: TrainState, timer: Timer, say: Callable[[str], None]) -> TrainState:
         """The newest state that is not damaged, placed as `like`; `like` if nothing was saved.
 
         Args:
-          like: a state of the run's structure and placement.
-          clock: is advanced by the times of the run so far.
+          like: a state of the run's structure and sharding.
+          timer: is advanced by the times of the run so far.
           say: is told of damaged checkpoints.
 
         Raises:
@@ -101,7 +101,7 @@ class Checkpoints:
                 say(f"checkpoint {step} is damaged ({error}); trying the one before")
                 continue
             self._set_aside(list(damaged))
-            clock.add(**saved)
+            timer.add(**saved)
             return state
         if damaged:
             raise UserError(
@@ -113,7 +113,7 @@ class Checkpoints:
         return like
 
     def _read(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        saved = record.read(self._folder / str(step))
+        saved = manifest.read(self._folder / str(step))
         if saved["step"] != step:
             raise DamagedError(f"it is of step {saved['step']}")
         _check_structure(step, saved["structure"], _structure(like))
@@ -125,26 +125,26 @@ class Checkpoints:
             raise DamagedError(f"its state: {type(error).__name__}") from error
         if sha256(state) != saved["sha256"]:
             raise DamagedError("its state has changed")
-        return state, saved["clock"]
+        return state, saved["timer"]
 
     def _write_record(self) -> None:
         """Called by Orbax when all files are written and their folder has not its name yet."""
-        if distributed.is_first():
+        if distributed.is_first_process():
             step = self._record["step"]
             (folder,) = self._folder.glob(f"{step}.orbax-checkpoint-tmp*")
-            record.write(folder, self._record)
+            manifest.write(folder, self._record)
 
     def _set_aside(self, steps: list[int]) -> None:
         """Moves damaged checkpoints out of the way of new ones of the same step."""
         attic = self._folder.with_name("damaged")
-        if steps and distributed.is_first():
+        if steps and distributed.is_first_process():
             with _explained(f"cannot move damaged checkpoints to {attic}"):
                 attic.mkdir(exist_ok=True)
                 for step in steps:
                     names = (f"{step}-{count}" for count in range(1, 1_000_000))
                     free = next(attic / name for name in names if not (attic / name).exists())
                     (self._folder / str(step)).rename(free)
-        distributed.wait_for_all("damaged checkpoints are out of the way")
+        distributed.barrier("damaged checkpoints are out of the way")
         self._manager.reload()
 
     @contextlib.contextmanager
@@ -153,7 +153,7 @@ class Checkpoints:
         with _explained(
             f"cannot save in {self._folder}",
             f"the last good checkpoint is {'none' if good is None else good}; "
-            "make room or mend the folder, and run the same command again",
+            "make room or fix the folder, and run the same command again",
         ):
             yield
 
@@ -163,12 +163,12 @@ def newest(folder: Path) -> int | None:
     return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
 
 
-def is_one(folder: Path) -> bool:
+def is_checkpoint(folder: Path) -> bool:
     """Whether the folder is that of one checkpoint."""
-    return record.is_in(folder)
+    return manifest.is_in(folder)
 
 
-def read_weights(folder: Path) -> dict[str, Any]:
+def load_weights(folder: Path) -> dict[str, Any]:
     """`params` and `stats` of any run, as nested dicts of NumPy's arrays.
 
     Of Lookahead's two sets of weights `params` are the slow ones, which are those that are tested.
@@ -179,7 +179,7 @@ def read_weights(folder: Path) -> dict[str, Any]:
     Raises:
       DamagedError: it does not hold what was saved.
     """
-    structure = record.read(folder)["structure"]
+    structure = manifest.read(folder)["structure"]
     wanted: dict[Any, Any] = {}
     for name in structure:
         *parents, leaf = (int(key) if key.isdigit() else key for key in name.split("/"))
@@ -198,7 +198,7 @@ def read_weights(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _explained(
-    what: str, then: str = "mend the folder or choose another --workdir"
+    what: str, then: str = "fix the folder or choose another --workdir"
 ) -> Iterator[None]:
     """Orbax raises what its storage raised, of many types; a person needs one line."""
     try:

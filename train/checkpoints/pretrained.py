@@ -11,8 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from train.checkpoints import manager as checkpoint
-from train.checkpoints import torch_resnet as torch_names
+from train.checkpoints import manager, torch_resnet
 from train.checkpoints.manifest import DamagedError
 from train.config.fields import flatten
 from train.data import inputs
@@ -30,7 +29,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Arrays = Mapping[str, np.ndarray]
 
 
-class Initial(NamedTuple):
+class PretrainedWeights(NamedTuple):
     """What a run begins from.
 
     Attributes:
@@ -47,7 +46,7 @@ class Initial(NamedTuple):
     sha256: str
 
 
-def load(config: ConfigDict, model: Model) -> Initial:
+def load(config: ConfigDict, model: Model) -> PretrainedWeights:
     """Reads what `config.init_from` names.
 
     Raises:
@@ -64,11 +63,11 @@ def load(config: ConfigDict, model: Model) -> Initial:
         arrays, digest = read(config, Path(source), needed)
     except OSError as error:
         raise UserError(
-            f"cannot read config.init_from={short(config.init_from)}: {error.strerror}; mend it, "
+            f"cannot read config.init_from={short(config.init_from)}: {error.strerror}; fix it, "
             "or name another"
         ) from error
     taken = jax.tree_util.tree_map_with_path(lambda path, _: arrays[path_name(path)], wanted)
-    return Initial(**taken, source=config.init_from, sha256=digest)
+    return PretrainedWeights(**taken, source=config.init_from, sha256=digest)
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
@@ -76,9 +75,9 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 
 def _from_checkpoint(config: ConfigDict, source: Path, needed: Shapes) -> tuple[Arrays, str]:
-    folder = source if checkpoint.is_one(source) else _last_of(config, source)
+    folder = source if manager.is_checkpoint(source) else _last_of(config, source)
     try:
-        tree = checkpoint.read_weights(folder)
+        tree = manager.load_weights(folder)
     except DamagedError as error:
         raise UserError(
             f"the checkpoint {folder} is damaged ({error}); name another in config.init_from, or "
@@ -99,7 +98,7 @@ def _check_meaning(config: ConfigDict, file: Path) -> None:
     except ValueError:
         raise UserError(f"{file} is damaged; bring it back from a copy, or remove it") from None
     ours = flatten(config)
-    for name in (*_OF_THE_NET, *(_OF_WORDS if inputs.are_texts(config) else ())):
+    for name in (*_OF_THE_NET, *(_OF_WORDS if inputs.is_text(config) else ())):
         if (there := theirs.get(name, ours[name])) != ours[name]:
             raise UserError(
                 f"config.init_from={short(config.init_from)} was trained with config.{name}="
@@ -111,7 +110,7 @@ def _check_meaning(config: ConfigDict, file: Path) -> None:
 def _last_of(config: ConfigDict, folder: Path) -> Path:
     """The last checkpoint of a run that has come to its end."""
     what = f"config.init_from={short(config.init_from)}"
-    step = checkpoint.newest(folder / "checkpoints")
+    step = manager.newest(folder / "checkpoints")
     if step is None:
         raise UserError(f"{what} has no checkpoint in it; it must be {_WHAT} file")
     last = folder / "checkpoints" / str(step)
@@ -135,7 +134,7 @@ def _from_safetensors(config: ConfigDict, file: Path, needed: Shapes) -> tuple[A
             "safetensors.torch.save_file(model.state_dict(), FILE)"
         )
     try:
-        names = torch_names.of(needed)
+        names = torch_resnet.of(needed)
     except ValueError as error:
         raise UserError(
             f"{what} is for ResNets, and config.model describes a {config.model.name} with "
@@ -155,30 +154,30 @@ def _from_safetensors(config: ConfigDict, file: Path, needed: Shapes) -> tuple[A
         raise UserError(
             f"{what} is damaged, or no .safetensors file: {reason(error)}; fetch or save it again"
         ) from error
-    tensors = {k: v for k, v in tensors.items() if not k.endswith(torch_names.COUNTER)}
-    theirs = {names[path]: torch_names.shape_of_theirs(shape) for path, shape in needed.items()}
-    _check(config, tensors, theirs, torch_names.HEAD)
-    arrays = {path: torch_names.to_ours(tensors[name]) for path, name in names.items()}
+    tensors = {k: v for k, v in tensors.items() if not k.endswith(torch_resnet.COUNTER)}
+    theirs = {names[path]: torch_resnet.shape_of_theirs(shape) for path, shape in needed.items()}
+    _check(config, tensors, theirs, torch_resnet.HEAD)
+    arrays = {path: torch_resnet.to_ours(tensors[name]) for path, name in names.items()}
     return arrays, hashlib.sha256(content).hexdigest()
 
 
 def _check(config: ConfigDict, arrays: Arrays, needed: Shapes, head: str) -> None:
     """Whether a source has the arrays that are needed, and no others but those of the head."""
     what, model = f"config.init_from={short(config.init_from)}", f"a {config.model.name}"
-    mend = "set config.model to the network that it is of, or name another"
+    fix_hint = "set config.model to the network that it is of, or name another"
     if missing := sorted(needed.keys() - arrays.keys()):
-        raise UserError(f"{what} has no {_some(missing)}, which {model} has; {mend}")
+        raise UserError(f"{what} has no {_some(missing)}, which {model} has; {fix_hint}")
     for name, shape in needed.items():
         if arrays[name].shape != shape:
             raise UserError(
                 f"{what} has {name} of shape {arrays[name].shape}, and {model} as configured "
-                f"of shape {shape}; " + ("set config.init_head=False" if head in name else mend)
+                f"of shape {shape}; " + ("set config.init_head=False" if head in name else fix_hint)
             )
         if not np.issubdtype(arrays[name].dtype, np.floating):
             raise UserError(f"{what} has {name} of type {arrays[name].dtype}; it must be of floats")
     left = sorted(name for name in arrays.keys() - needed.keys() if not name.startswith(head))
     if left:
-        raise UserError(f"{what} has {_some(left)}, which {model} has not; {mend}")
+        raise UserError(f"{what} has {_some(left)}, which {model} has not; {fix_hint}")
 
 
 def _some(names: list[str]) -> str:

@@ -10,7 +10,7 @@ from train.config.fields import ALMOST_ONE, HUGE, TINY, bad, check_fields, flatt
 from train.errors import UserError
 
 
-def default() -> ConfigDict:
+def default_config() -> ConfigDict:
     """A config with every field there is; the files in `configs/` change what they need."""
     return ConfigDict(
         {
@@ -61,7 +61,7 @@ def default() -> ConfigDict:
                     "period": 5,  # steps from one meeting of fast and slow weights to the next
                     "step_size": 0.5,  # the share of the way that the slow ones go then
                 },
-                "body_rate": 1.0,  # the rate of all but the last layer, as a share; 0: frozen
+                "body_lr_scale": 1.0,  # the rate of all but the last layer, as a share; 0: frozen
             },
             "schedule": {
                 "name": "constant",
@@ -160,8 +160,8 @@ def validate(config: ConfigDict) -> None:
         raise UserError(
             "the config has a base, so it is a study's; run it by python -m train.study"
         )
-    given, known = flatten(config), flatten(default())
-    check_fields(given, known, "config.default()")
+    given, known = flatten(config), flatten(default_config())
+    check_fields(given, known, "train.config.default_config()")
     for name, choices in _CHOICES.items():
         if given[name] not in choices:
             raise bad(name, given[name], f"one of {', '.join(choices)}")
@@ -187,8 +187,10 @@ def validate(config: ConfigDict) -> None:
     at = given["schedule.step_at"]
     if not all(map(is_number, at)) or list(at) != sorted(set(at)) or min(at, default=1) <= 0:
         raise bad("schedule.step_at", at, "numbers of epochs above 0 that rise")
-    if not (is_number(given["optimizer.body_rate"]) and 0 <= given["optimizer.body_rate"] <= 1):
-        raise bad("optimizer.body_rate", given["optimizer.body_rate"], "from 0 to 1")
+    if not (
+        is_number(given["optimizer.body_lr_scale"]) and 0 <= given["optimizer.body_lr_scale"] <= 1
+    ):
+        raise bad("optimizer.body_lr_scale", given["optimizer.body_lr_scale"], "from 0 to 1")
     if len(given["data.classes"]) == 1:
         raise bad("data.classes", given["data.classes"], "two classes or more, or () for all")
     if given["init_head"] and not given["init_from"]:

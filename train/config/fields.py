@@ -36,14 +36,14 @@ def check_fields(given: dict[str, Any], known: dict[str, Any], start: str) -> No
       UserError: a field is missing, unknown or of the wrong type.
     """
     if unknown := sorted(given.keys() - known.keys()):
-        raise no_such_field(unknown[0], known)
+        raise unknown_field(unknown[0], known)
     if missing := sorted(known.keys() - given.keys()):
         raise UserError(f"config.{missing[0]} is missing; start the config from {start}")
     for name, value in given.items():
         _check_type(name, value, known[name])
 
 
-def no_such_field(name: str, known: Iterable[str]) -> UserError:
+def unknown_field(name: str, known: Iterable[str]) -> UserError:
     """The mistake of a name that is not among those of a flattened config."""
     known = list(known)
     if inside := [field for field in known if field.startswith(f"{name}.")]:

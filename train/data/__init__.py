@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from train.data import subset
 from train.data.dataset import Dataset, Description
-from train.data.inputs import are_texts, check_channels
+from train.data.inputs import check_channels, is_text
 from train.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ def load(config: ConfigDict) -> "Dataset | Stream":
     """
     # Each source imports libraries that take a second, and a decoding process needs none of them.
     if config.data.image_size:
-        from train.data.streaming import pipeline as stream
+        from train.data.streaming import pipeline
 
-        return stream.open(config, jax.process_index(), jax.process_count())
-    if are_texts(config):
-        from train.data.in_memory import tfds_text as tfds_texts
+        return pipeline.open(config, jax.process_index(), jax.process_count())
+    if is_text(config):
+        from train.data.in_memory import tfds_text
 
-        return subset.take(config, tfds_texts.load(config))
+        return subset.take(config, tfds_text.load(config))
     if config.data.name == "digits":
         from train.data.in_memory import digits
 
@@ -52,9 +52,9 @@ def describe(config: ConfigDict) -> Description:
     if data.name in ("digits", "folder") or subset.names_one(config):
         dataset = load(config)
         return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
-    from train.data import tfds as tfds_builder
+    from train.data import tfds_builder
 
-    if are_texts(config):
+    if is_text(config):
         return tfds_builder.describe_texts(data.name, data.dir, data.length, data.test_share)
     known = tfds_builder.describe_images(data.name, data.dir, data.image_size, data.test_share)
     _check_fit(config, known.input_shape)

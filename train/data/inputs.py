@@ -14,19 +14,19 @@ PADDING = 0
 """What stands in front of a text that is too short, in place of the number of a word."""
 
 
-def are_texts(config: ConfigDict) -> bool:
+def is_text(config: ConfigDict) -> bool:
     """Whether they are numbers of words; else they are pixels."""
     return config.data.vocabulary > 0
 
 
-def noun(config: ConfigDict) -> str:
+def example_unit(config: ConfigDict) -> str:
     """What a person calls the examples."""
-    return "texts" if are_texts(config) else "images"
+    return "texts" if is_text(config) else "images"
 
 
 def dtype(config: ConfigDict) -> Any:
     """That of a batch's inputs, before `values`."""
-    return np.uint16 if are_texts(config) else np.uint8
+    return np.uint16 if is_text(config) else np.uint8
 
 
 def values(inputs: jax.Array, config: ConfigDict, key: jax.Array | None = None) -> jax.Array:
@@ -41,14 +41,14 @@ def values(inputs: jax.Array, config: ConfigDict, key: jax.Array | None = None) 
     Returns:
       float32 or int32, of the same shape.
     """
-    if are_texts(config):
+    if is_text(config):
         return inputs.astype(jnp.int32)
     return to_pixels(inputs if key is None else augment(key, inputs, config))
 
 
 def standardized(values: jax.Array, config: ConfigDict) -> jax.Array:
     """What a network is given: pixels of mean 0 and deviation 1, and texts as they are."""
-    return values if are_texts(config) else standardize(values, config)
+    return values if is_text(config) else standardize(values, config)
 
 
 def check_channels(config: ConfigDict, channels: int) -> None:

@@ -8,17 +8,17 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from train.engine.figures import Figures
+from train.engine.figures import StepMetrics
 from train.engine.plan import Plan
 from train.engine.predictions import Predictions
-from train.engine.state import Sums, TrainState
+from train.engine.state import MetricSums, TrainState
 from train.runtime.compilation import Cost
 from train.runtime.preemption import Preemption
 
 _SECONDS = 2.5  # of work in a dispatch: long enough to hide its cost, short enough to stop soon
 
 
-class Programs(Protocol):
+class Executor(Protocol):
     """The compiled programs of a run."""
 
     cost: Cost
@@ -26,10 +26,10 @@ class Programs(Protocol):
     def reach(self, step: int) -> int:
         """The last step that one dispatch can go to from `step`."""
 
-    def train(self, state: TrainState, first: int, last: int) -> tuple[TrainState, Figures]:
+    def train(self, state: TrainState, first: int, last: int) -> tuple[TrainState, StepMetrics]:
         """Dispatches the steps after `first` up to `last`; overwrites `state`."""
 
-    def evaluate(self, state: TrainState, attacked: bool = False) -> Sums:
+    def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
         """The sums over the test split, as it is or under the attack of `config.adversary`."""
 
     def predict(self, state: TrainState) -> Predictions:
@@ -45,7 +45,7 @@ class Dispatcher:
     How many steps a dispatch has changes nothing of what is computed.
     """
 
-    def __init__(self, plan: Plan, programs: Programs, preemption: Preemption, steps: int):
+    def __init__(self, plan: Plan, programs: Executor, preemption: Preemption, steps: int):
         """Args: steps: the most that a dispatch has; 0 for as many as take two or three seconds."""
         self._plan = plan
         self._programs = programs
@@ -53,7 +53,7 @@ class Dispatcher:
         self._pace = _Pace(steps)
 
     def run(
-        self, state: TrainState, done: int, read: Callable[[int, int, Figures], None]
+        self, state: TrainState, done: int, read: Callable[[int, int, StepMetrics], None]
     ) -> tuple[TrainState, int, bool]:
         """Trains on to the next pause, or until a signal.
 
@@ -67,7 +67,7 @@ class Dispatcher:
           The new state, the number of its steps, and whether a signal asked to stop.
         """
         pause, leaving = self._plan.next_pause(done), False
-        unread: tuple[int, int, Figures] | None = None
+        unread: tuple[int, int, StepMetrics] | None = None
         while done < pause and not leaving:
             reach = min(done + self._pace.steps(state), self._programs.reach(done))
             last = min(self._plan.next_stop(done), reach)

@@ -6,23 +6,23 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from train.engine.nonfinite import Health
+from train.engine.nonfinite import NonFiniteState
 from train.engine.optimizers import removed_fraction
-from train.engine.state import Sums, TrainState
+from train.engine.state import MetricSums, TrainState
 
 
-class Figures(NamedTuple):
+class StepMetrics(NamedTuple):
     """What the host reads of a state; a copy, because the next dispatch overwrites the state."""
 
-    sums: Sums
-    health: Health
+    sums: MetricSums
+    health: NonFiniteState
     learning_rate: jax.Array  # of the last step that was not skipped
     removed_fraction: jax.Array
 
 
-def of(state: TrainState, learning_rate: optax.Schedule) -> Figures:
+def of(state: TrainState, learning_rate: optax.Schedule) -> StepMetrics:
     """The figures of a state, on the device."""
-    return Figures(
+    return StepMetrics(
         state.sums,
         state.health,
         learning_rate(state.step - 1 - state.health.skipped),
@@ -30,7 +30,7 @@ def of(state: TrainState, learning_rate: optax.Schedule) -> Figures:
     )
 
 
-def for_log(figures: Figures, config: ConfigDict) -> dict[str, float]:
+def for_log(figures: StepMetrics, config: ConfigDict) -> dict[str, float]:
     """The figures of a line of `metrics.jsonl`, on the host."""
     line = figures.sums.means() | {
         "learning_rate": float(figures.learning_rate),

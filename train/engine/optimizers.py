@@ -28,7 +28,7 @@ def build(
     before it is preconditioned; with "update", the preconditioned update is, before the rate.
     Decay that is decoupled is added to the preconditioned update. Ranger is RAdam in Lookahead.
 
-    `optimizer.body_rate` multiplies the update of all but the last layer, decoupled decay included;
+    `optimizer.body_lr_scale` multiplies the update of all but the last layer, decoupled decay included;
     a body with rate 0 has neither decay nor momentum. `optimizer.eps` stands where optax has it:
     inside the root for adagrad and rmsprop, outside for the others.
 
@@ -54,7 +54,7 @@ def build(
         centralize if at_update else optax.identity(),
         optax.scale_by_learning_rate(learning_rate),
     )
-    chain = _with_body_rate(chain, settings.body_rate)
+    chain = _scale_body_updates(chain, settings.body_lr_scale)
     if settings.name in ("lookahead", "ranger"):
         return _lookahead(chain, settings.lookahead)
     return chain
@@ -110,7 +110,7 @@ def removed_fraction(opt_state: optax.OptState) -> jax.Array:
     return optax.tree.get(opt_state, "removed_fraction", jnp.zeros(()))
 
 
-def _with_body_rate(
+def _scale_body_updates(
     chain: optax.GradientTransformation, rate: float
 ) -> optax.GradientTransformation:
     if rate == 1:
@@ -126,7 +126,7 @@ def _parts(params: Any) -> Any:
     return {name: "head" if name == models.HEAD else "body" for name in params}
 
 
-def tested_params(opt_state: optax.OptState, params: Any) -> Any:
+def eval_params(opt_state: optax.OptState, params: Any) -> Any:
     """The weights to test: Lookahead's slow ones, and with any other optimizer those of training.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train.engine.step import Answers
+from train.engine.step import BatchPredictions
 
 
 class Predictions(NamedTuple):
@@ -16,7 +16,7 @@ class Predictions(NamedTuple):
     labels: np.ndarray  # int32, (examples,)
 
 
-def on_host(batches: Iterable[Answers]) -> Predictions:
+def on_host(batches: Iterable[BatchPredictions]) -> Predictions:
     """The answers to the batches of a split, without their padding.
 
     Each batch is read before the next one is sent, so that two programs never run at once.

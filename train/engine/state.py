@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from train.engine.nonfinite import Health, healthy
+from train.engine.nonfinite import NonFiniteState, healthy
 from train.models import Model
 
 
-class Sums(NamedTuple):
+class MetricSums(NamedTuple):
     """What the figures of a log line are made of: sums over the examples since the line before."""
 
     examples: jax.Array  # float32, ()
@@ -21,7 +21,7 @@ class Sums(NamedTuple):
     top5: jax.Array
 
     @classmethod
-    def zeros(cls) -> "Sums":
+    def zeros(cls) -> "MetricSums":
         return cls(*(jnp.zeros(()) for _ in cls._fields))
 
     def means(self) -> dict[str, float]:
@@ -41,8 +41,8 @@ class TrainState(NamedTuple):
     params: Any
     stats: Any  # running statistics of batch normalization
     opt_state: optax.OptState
-    sums: Sums
-    health: Health
+    sums: MetricSums
+    health: NonFiniteState
 
 
 def create(
@@ -59,18 +59,18 @@ def create(
       seed: of all that begins at random.
       initial: parameters and statistics that do not: dicts that may lack entries of the network's.
     """
-    params, stats = first_weights(model, seed, initial)
+    params, stats = init_weights(model, seed, initial)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         stats=stats,
         opt_state=tx.init(params),
-        sums=Sums.zeros(),
+        sums=MetricSums.zeros(),
         health=healthy(params),
     )
 
 
-def first_weights(
+def init_weights(
     model: Model, seed: jax.typing.ArrayLike, initial: tuple[Any, Any] | None
 ) -> tuple[Any, Any]:
     """Parameters and statistics as `create` has them."""

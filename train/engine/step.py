@@ -11,21 +11,20 @@ from ml_collections import ConfigDict
 from train import models
 from train.data.batch import Batch
 from train.data.inputs import standardized, values
-from train.engine import attacks as adversary
-from train.engine import figures
+from train.engine import attacks, figures
 from train.engine.attacks import Attack
-from train.engine.figures import Figures
+from train.engine.figures import StepMetrics
 from train.engine.nonfinite import examine
-from train.engine.state import Sums, TrainState
+from train.engine.state import MetricSums, TrainState
 from train.models import Model
 
 TrainStep = Callable[[TrainState, Batch], TrainState]
-EvalStep = Callable[[Any, Any, Sums, Batch], Sums]
+EvalStep = Callable[[Any, Any, MetricSums, Batch], MetricSums]
 
 _DROPOUT = 2  # the augmentation splits its keys, numbers 0 and 1, off the same key
 
 
-class Answers(NamedTuple):
+class BatchPredictions(NamedTuple):
     """What a network answers to a batch, and which of it counts."""
 
     logits: jax.Array  # float32, (batch, classes)
@@ -33,14 +32,14 @@ class Answers(NamedTuple):
     mask: jax.Array  # bool, (batch,)
 
 
-PredictStep = Callable[[Any, Any, Batch], Answers]
+PredictStep = Callable[[Any, Any, Batch], BatchPredictions]
 
 
 class Steps(NamedTuple):
-    """The pure functions of a run, for `OnDevice` and `Streamed` to compile."""
+    """The pure functions of a run, for `ResidentExecutor` and `StreamingExecutor` to compile."""
 
     train: TrainStep
-    figures: Callable[[TrainState], Figures]
+    figures: Callable[[TrainState], StepMetrics]
     evaluate: EvalStep
     predict: PredictStep
     evaluate_attacked: EvalStep | None = None  # if `config.adversary` attacks the test split
@@ -54,7 +53,7 @@ def make(
     seed: jax.typing.ArrayLike,
 ) -> Steps:
     """All that a run computes with its data; `seed` may be traced."""
-    attack = adversary.of_evaluation(config)
+    attack = attacks.of_evaluation(config)
     return Steps(
         train=make_train_step(config, model, tx, seed),
         figures=lambda state: figures.of(state, learning_rate),
@@ -75,11 +74,11 @@ def make_train_step(
     The random numbers are those of (seed, step).
 
     Where `config.nan_policy` is "skip", a step whose loss or gradient is not finite counts as done
-    and changes nothing else. Where `config.optimizer.body_rate` is 0, the body runs as it does when
+    and changes nothing else. Where `config.optimizer.body_lr_scale` is 0, the body runs as it does when
     it is tested, so that its running statistics stay what they are, and has no backward pass.
     """
-    frozen = config.optimizer.body_rate == 0
-    attack = adversary.make(adversary.of_training(config), config, model, train=not frozen)
+    frozen = config.optimizer.body_lr_scale == 0
+    attack = attacks.make(attacks.of_training(config), config, model, train=not frozen)
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -108,7 +107,7 @@ def make_train_step(
             jax.tree.map(jnp.add, old_sums, sums),
         )
         if config.nan_policy == "skip":
-            new = jax.tree.map(lambda n, o: jnp.where(health.in_a_row, o, n), new, old)
+            new = jax.tree.map(lambda n, o: jnp.where(health.consecutive, o, n), new, old)
         return TrainState(state.step + 1, *new, health)
 
     return train_step
@@ -125,10 +124,10 @@ def make_eval_step(
     Under an attack, its random numbers are those of the seed and of the number of examples before
     the batch.
     """
-    perturb = adversary.make(attack, config, model, train=False)
+    perturb = attacks.make(attack, config, model, train=False)
 
-    def eval_step(params: Any, stats: Any, sums: Sums, batch: Batch) -> Sums:
-        key = adversary.evaluation_key(seed, sums.examples)
+    def eval_step(params: Any, stats: Any, sums: MetricSums, batch: Batch) -> MetricSums:
+        key = attacks.evaluation_key(seed, sums.examples)
         pixels = perturb(key, values(batch.inputs, config), batch.labels, params, stats)
         logits, _ = model.apply(params, stats, standardized(pixels, config), False)
         return jax.tree.map(jnp.add, sums, _score(logits, batch))
@@ -137,18 +136,18 @@ def make_eval_step(
 
 
 def make_predict_step(config: ConfigDict, model: Model) -> PredictStep:
-    """Answers one batch with the running statistics."""
+    """BatchPredictions one batch with the running statistics."""
 
-    def predict_step(params: Any, stats: Any, batch: Batch) -> Answers:
+    def predict_step(params: Any, stats: Any, batch: Batch) -> BatchPredictions:
         inputs = standardized(values(batch.inputs, config), config)
         logits, _ = model.apply(params, stats, inputs, False)
-        return Answers(logits.astype(jnp.float32), batch.labels, batch.mask)
+        return BatchPredictions(logits.astype(jnp.float32), batch.labels, batch.mask)
 
     return predict_step
 
 
-def _score(logits: jax.Array, batch: Batch) -> Sums:
-    """Sums over the batch, in float32; a label is in the top k if fewer than k logits reach it."""
+def _score(logits: jax.Array, batch: Batch) -> MetricSums:
+    """MetricSums over the batch, in float32; a label is in the top k if fewer than k logits reach it."""
     logits = logits.astype(jnp.float32)
     weight = batch.mask.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
@@ -156,7 +155,7 @@ def _score(logits: jax.Array, batch: Batch) -> Sums:
     # Ties and NaN count against the label: a net that answers nothing must not be right.
     beaten = jnp.sum(logits < of_label, axis=1)
     better = logits.shape[1] - 1 - beaten
-    return Sums(
+    return MetricSums(
         examples=jnp.sum(weight),
         loss=jnp.sum(weight * loss),
         top1=jnp.sum(weight * (better < 1)),

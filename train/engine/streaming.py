@@ -9,30 +9,30 @@ from ml_collections import ConfigDict
 
 from train.config.fields import MAX_INT
 from train.data.batch import Batch, shapes
-from train.engine.figures import Figures
-from train.engine.optimizers import tested_params
+from train.engine.figures import StepMetrics
+from train.engine.optimizers import eval_params
 from train.engine.predictions import Predictions, on_host
-from train.engine.state import Sums, TrainState
+from train.engine.state import MetricSums, TrainState
 from train.engine.step import Steps
-from train.runtime import compilation as compiler
+from train.runtime import compilation
 from train.runtime.compilation import Cost
-from train.runtime.mesh import Placement
+from train.runtime.mesh import Sharding
 
 if TYPE_CHECKING:
     from train.data.streaming.pipeline import Batches, HostBatch, Stream
 
 
-def jit_train_step(steps: Steps, placement: Placement) -> Any:
+def jit_train_step(steps: Steps, sharding: Sharding) -> Any:
     """A step and its figures, jitted: of the state, which it overwrites, and a batch."""
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         state = steps.train(state, batch)
         return state, steps.figures(state)
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=placement.replicated)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=sharding.replicated)
 
 
-class Streamed:
+class StreamingExecutor:
     """The compiled programs of a run whose batches come from the host.
 
     Attributes:
@@ -45,30 +45,30 @@ class Streamed:
         self,
         config: ConfigDict,
         stream: "Stream",
-        placement: Placement,
+        sharding: Sharding,
         steps: Steps,
         like: TrainState,
     ):
         """Begins to read after the steps of `like`, and compiles for states like it."""
         self._stream = stream
-        self._batch = placement.batch
+        self._batch = sharding.batch
         self._next_step = int(like.step)
         self._batches: Batches = stream.train_batches(self._next_step)
-        self._eval_batch = placement.round_up(min(config.eval.batch_size, stream.num_test))
-        batch = shapes(config.data.batch_size, stream.input_shape, placement.batch)
-        self._train_step, self.cost = compiler.compiled(
-            jit_train_step(steps, placement), like, batch
+        self._eval_batch = sharding.round_up(min(config.eval.batch_size, stream.num_test))
+        batch = shapes(config.data.batch_size, stream.input_shape, sharding.batch)
+        self._train_step, self.cost = compilation.compiled(
+            jit_train_step(steps, sharding), like, batch
         )
         self._predict_step = jax.jit(
             steps.predict,
-            out_shardings=placement.replicated,
-            compiler_options=compiler.options(),
+            out_shardings=sharding.replicated,
+            compiler_options=compilation.options(),
         )
         self._eval_steps = [
             jax.jit(
                 eval_step,
-                out_shardings=placement.replicated,
-                compiler_options=compiler.options(),
+                out_shardings=sharding.replicated,
+                compiler_options=compilation.options(),
             )
             for eval_step in (steps.evaluate, steps.evaluate_attacked)
             if eval_step
@@ -83,7 +83,7 @@ class Streamed:
         del step
         return MAX_INT
 
-    def train(self, state: TrainState, first: int, last: int) -> tuple[TrainState, Figures]:
+    def train(self, state: TrainState, first: int, last: int) -> tuple[TrainState, StepMetrics]:
         """Dispatches the steps after `first` up to `last`; overwrites `state`."""
         if first != self._next_step:
             self._batches.close()
@@ -93,15 +93,15 @@ class Streamed:
         self._next_step = last
         return state, figures
 
-    def evaluate(self, state: TrainState, attacked: bool = False) -> Sums:
+    def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
         """The sums over the test split, as it is or under the attack of `config.adversary`.
 
         They are passed from batch to batch, so that batches follow one another: devices that run
         two programs at once can wait for each other's reductions for ever.
         """
         eval_step = self._eval_steps[attacked]
-        params = tested_params(state.opt_state, state.params)
-        sums = Sums(*np.zeros(len(Sums._fields), np.float32))
+        params = eval_params(state.opt_state, state.params)
+        sums = MetricSums(*np.zeros(len(MetricSums._fields), np.float32))
         with contextlib.closing(self._stream.test_batches(self._eval_batch)) as batches:
             for batch in batches:
                 sums = eval_step(params, state.stats, sums, self._send(batch))
@@ -109,7 +109,7 @@ class Streamed:
 
     def predict(self, state: TrainState) -> Predictions:
         """The answers to the whole test split."""
-        params = tested_params(state.opt_state, state.params)
+        params = eval_params(state.opt_state, state.params)
         with contextlib.closing(self._stream.test_batches(self._eval_batch)) as batches:
             return on_host(
                 self._predict_step(params, state.stats, self._send(batch)) for batch in batches

@@ -10,7 +10,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 import optax_gc
-from train.data.inputs import are_texts, noun
+from train.data.inputs import example_unit, is_text
 from train.errors import UserError, short
 from train.models import convnet, densenet, lstm, resnet, resnext, transformer, vgg
 from train.models.layers import norm
@@ -68,7 +68,7 @@ def build(config: ConfigDict, num_classes: int, input_shape: tuple[int, ...]) ->
       UserError: there is no model of that name, it has no such option, or the images are too small
         for it.
     """
-    dtype, texts = jnp.dtype(config.precision), are_texts(config)
+    dtype, texts = jnp.dtype(config.precision), is_text(config)
     make = functools.partial(
         _choose(config), num_classes=num_classes, dtype=dtype, **_options(config, input_shape)
     )
@@ -96,8 +96,8 @@ def build(config: ConfigDict, num_classes: int, input_shape: tuple[int, ...]) ->
 
 
 def _choose(config: ConfigDict) -> Callable[..., nnx.Module]:
-    name, kind = config.model.name, noun(config)
-    known = TEXT_MODELS if are_texts(config) else MODELS
+    name, kind = config.model.name, example_unit(config)
+    known = TEXT_MODELS if is_text(config) else MODELS
     if name in known:
         return known[name]
     elsewhere = {**MODELS, **TEXT_MODELS}
@@ -115,7 +115,7 @@ def _options(config: ConfigDict, input_shape: tuple[int, ...]) -> dict[str, Any]
     options = {field: config.model[field] for field in known}
     if "norm" in options:
         options["norm"] = norm.of(options["norm"], options.pop("weight_standardization"))
-    if are_texts(config):
+    if is_text(config):
         of_texts = {"vocabulary": config.data.vocabulary, "length": input_shape[0]}
         return options | of_texts | {"dropout": config.model.dropout}
     _check_size(config.model.name, input_shape)

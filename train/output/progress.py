@@ -7,18 +7,18 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from train.engine.plan import Plan
 from train.output.metrics import Line
-from train.output.timer import Clock
+from train.output.timer import Timer
 from train.runtime import distributed
 
 
 class ProgressBar:
     """A context manager that shows how far a run is."""
 
-    def __init__(self, plan: Plan, first_step: int, clock: Clock, noun: str):
-        """Args: noun: what the examples are called."""
+    def __init__(self, plan: Plan, first_step: int, timer: Timer, example_unit: str):
+        """Args: example_unit: what the examples are called."""
         self._plan = plan
-        self._clock = clock
-        self._noun = noun
+        self._clock = timer
+        self._noun = example_unit
         self._train_loss = ""
         self._console = Console(highlight=False, soft_wrap=True)
         self._bar = Progress(
@@ -27,7 +27,7 @@ class ProgressBar:
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[figures]}"),
             console=self._console,
-            disable=not self._console.is_terminal or not distributed.is_first(),
+            disable=not self._console.is_terminal or not distributed.is_first_process(),
         )
         self._task = self._bar.add_task(
             "",
@@ -45,7 +45,7 @@ class ProgressBar:
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        if distributed.is_first():
+        if distributed.is_first_process():
             self._console.print(text, markup=False)
 
     def advance(self, step: int) -> None:

@@ -5,14 +5,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from train.engine.optimizers import tested_params
+from train.engine.optimizers import eval_params
 from train.engine.plan import Plan
 from train.engine.state import TrainState, sha256
-from train.output import curves as plots
+from train.output import curves
 from train.output.metrics import Line, MetricsFile
 from train.output.progress import ProgressBar
 from train.output.tensorboard import Scalars
-from train.output.timer import Clock
+from train.output.timer import Timer
 from train.output.workdir import WorkDir, write_json, writing
 from train.runtime import distributed
 
@@ -24,18 +24,18 @@ class Report:
         self,
         work: WorkDir,
         plan: Plan,
-        clock: Clock,
+        timer: Timer,
         first_step: int,
         tensorboard: bool = False,
-        noun: str = "images",
+        example_unit: str = "images",
     ):
-        """Args: noun: what the examples are called."""
+        """Args: example_unit: what the examples are called."""
         self._work = work
         self._plan = plan
-        self._clock = clock
-        self._metrics = MetricsFile(work.metrics, first_step, writes=distributed.is_first())
-        self._progress = ProgressBar(plan, first_step, clock, noun)
-        writes_scalars = tensorboard and distributed.is_first()
+        self._clock = timer
+        self._metrics = MetricsFile(work.metrics, first_step, writes=distributed.is_first_process())
+        self._progress = ProgressBar(plan, first_step, timer, example_unit)
+        writes_scalars = tensorboard and distributed.is_first_process()
         self._scalars = Scalars(work.tensorboard, first_step) if writes_scalars else None
 
     def __enter__(self) -> "Report":
@@ -52,7 +52,7 @@ class Report:
         self._progress.say(text)
 
     def train(self, step: int, **figures: float) -> None:
-        """Figures of the training steps since the last such line."""
+        """StepMetrics of the training steps since the last such line."""
         line = self._append(step, "train", figures)
         self._progress.show_train(line)
 
@@ -65,7 +65,7 @@ class Report:
         return any(line["step"] == step for line in self._metrics.of("test"))
 
     def test(self, step: int, **figures: float) -> None:
-        """Figures of the whole test split after `step` steps."""
+        """StepMetrics of the whole test split after `step` steps."""
         line = self._append(step, "test", figures)
         self._progress.show_test(line)
 
@@ -105,15 +105,15 @@ class Report:
             "wall_seconds": self._clock.wall_seconds,
             "gc_removed_fraction": float(np.mean(removed)) if removed else None,
             "num_params": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-            "params_sha256": sha256(tested_params(state.opt_state, state.params)),
+            "params_sha256": sha256(eval_params(state.opt_state, state.params)),
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "jax": jax.__version__,
             **self._work.began_from(),
         }
         if per_class is not None:
             summary["test_per_class"] = per_class
-        if distributed.is_first():
+        if distributed.is_first_process():
             with writing(self._work.curves):
-                plots.draw_curves(self._work.curves, self._metrics.lines, title)
+                curves.draw_curves(self._work.curves, self._metrics.lines, title)
             write_json(self._work.summary, summary)
         return summary

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 @dataclasses.dataclass
-class Clock:
+class Timer:
     """Seconds and examples; saved with each checkpoint, so that a resumed run goes on counting.
 
     Attributes:
@@ -29,7 +29,7 @@ class Clock:
         self.train_seconds += time.monotonic() - start
 
     def tick(self) -> None:
-        """Adds the time since the last tick, or since the clock was made, to `wall_seconds`."""
+        """Adds the time since the last tick, or since the timer was made, to `wall_seconds`."""
         now = time.monotonic()
         self.wall_seconds += now - self._ticked
         self._ticked = now

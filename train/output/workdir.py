@@ -149,7 +149,7 @@ def writing(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot write {file}: {error.strerror or error}; make room or mend the folder, and "
+            f"cannot write {file}: {error.strerror or error}; make room or fix the folder, and "
             "run the same command again"
         ) from error
 

@@ -11,7 +11,7 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optax_gc"
 
 
-def keep_compiled_programs() -> None:
+def enable_compilation_cache() -> None:
     """Turns JAX's persistent compilation cache on; JAX_COMPILATION_CACHE_DIR says if elsewhere."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(folder() / "compiled"))

@@ -25,19 +25,19 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         ) from error
 
 
-def is_first() -> bool:
+def is_first_process() -> bool:
     """Whether this is the process that writes."""
     return jax.process_index() == 0
 
 
-def first_does(action: Callable[[], None]) -> None:
+def on_first_process(action: Callable[[], None]) -> None:
     """The first process does it, and the others wait until it is done.
 
     Raises:
       UserError: in every process, if the first one's action raises it.
     """
     error = None
-    if is_first():
+    if is_first_process():
         try:
             action()
         except UserError as its_own:
@@ -50,7 +50,7 @@ def first_does(action: Callable[[], None]) -> None:
         raise error
 
 
-def wait_for_all(name: str) -> None:
+def barrier(name: str) -> None:
     """Returns when every process has come to this line."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)

@@ -7,7 +7,7 @@ import sys
 _TUNABLES = "GLIBC_TUNABLES"
 
 
-def use_large_pages() -> None:
+def enable_huge_pages() -> None:
     """Starts this process anew with them, where its C library can be told so.
 
     The kernel hands out memory by pages of 4 kB, each with an interruption of the program; with

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from train.errors import UserError
 
 
-class Placement(NamedTuple):
+class Sharding(NamedTuple):
     """Data parallelism over all devices."""
 
     replicated: NamedSharding  # parameters, optimizer state, figures
@@ -35,7 +35,7 @@ class Placement(NamedTuple):
         )
 
 
-def place(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Placement:
+def place(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Sharding:
     """Lays a mesh over the devices, or over all that JAX sees.
 
     Raises:
@@ -48,4 +48,4 @@ def place(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Pl
             f"devices; use a multiple of {count}"
         )
     mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-    return Placement(NamedSharding(mesh, P()), NamedSharding(mesh, P("data")))
+    return Sharding(NamedSharding(mesh, P()), NamedSharding(mesh, P("data")))

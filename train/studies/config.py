@@ -4,8 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from train import config as configs
-from train.config import OPTIMIZERS
+from train.config import OPTIMIZERS, default_config, validate
 from train.config.fields import MAX_INT, check_fields, flatten
 from train.errors import UserError, short
 
@@ -18,7 +17,7 @@ _NOT_VARIED = (
 )
 
 
-def default(base: ConfigDict) -> ConfigDict:
+def default_study(base: ConfigDict) -> ConfigDict:
     """A study's config with every field there is.
 
     Args:
@@ -47,7 +46,7 @@ def default(base: ConfigDict) -> ConfigDict:
     )
 
 
-def validate(config: ConfigDict) -> None:
+def validate_study(config: ConfigDict) -> None:
     """Checks every field that can be checked without the data.
 
     Raises:
@@ -56,12 +55,14 @@ def validate(config: ConfigDict) -> None:
     if not isinstance(config.get("base"), ConfigDict):
         raise UserError(
             "the config has no base, so it is not a study's; start it from "
-            "train.studies.config.default(), or train it with python -m train"
+            "train.studies.config.default_study(), or train it with python -m train"
         )
     _check_base(config.base)
     variants = config.get("variants")
     given = {name: value for name, value in flatten(config).items() if not _of_variant(name)}
-    check_fields(given, flatten(default(configs.default())), "train.studies.config.default()")
+    check_fields(
+        given, flatten(default_study(default_config())), "train.studies.config.default_study()"
+    )
     _check_variants(variants)
     if config.baseline and config.baseline not in variants:
         raise UserError(
@@ -97,7 +98,7 @@ def validate(config: ConfigDict) -> None:
 
 def _check_base(base: ConfigDict) -> None:
     try:
-        configs.validate(base)
+        validate(base)
     except UserError as error:
         raise UserError(str(error).replace("config.", "config.base.")) from None
 
@@ -110,7 +111,7 @@ def _check_variants(variants: Any) -> None:
     """Names and types; the values are checked when the trainer's configs are made of them."""
     if not isinstance(variants, ConfigDict):
         raise UserError("config.variants must be a dict of dicts; start it from {}")
-    known = flatten(configs.default())
+    known = flatten(default_config())
     allowed = {name: value for name, value in known.items() if not name.startswith(_NOT_VARIED)}
     for name, changes in variants.items():
         if not isinstance(changes, ConfigDict):

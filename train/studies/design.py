@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from train import config as configs
+from train.config import validate
 from train.config.fields import flatten
 from train.errors import UserError
 
@@ -15,7 +15,7 @@ from train.errors import UserError
 _NOT_COMPUTED = ("data.dir", "data.workers", "steps_per_dispatch", "report", "eval", "checkpoint")
 
 
-class Family(NamedTuple):
+class Setting(NamedTuple):
     """What the two arms of a comparison share."""
 
     optimizer: str
@@ -32,7 +32,7 @@ class Family(NamedTuple):
 class Arm(NamedTuple):
     """All but the numbers of a run, its seed and its rate."""
 
-    family: Family
+    family: Setting
     gc: str
 
 
@@ -53,15 +53,15 @@ class Run(NamedTuple):
     key: str
 
 
-def families(study: ConfigDict) -> list[Family]:
+def families(study: ConfigDict) -> list[Setting]:
     """Variants, optimizers, decays and batch sizes in all combinations; variants by name."""
     decays = study.weight_decays or (study.base.optimizer.weight_decay,)
     sizes = study.batch_sizes or (study.base.data.batch_size,)
     combinations = itertools.product(study.variants or ("",), study.optimizers, decays, sizes)
-    return [Family(name, decay, size, variant) for variant, name, decay, size in combinations]
+    return [Setting(name, decay, size, variant) for variant, name, decay, size in combinations]
 
 
-def share(study: ConfigDict, shard: tuple[int, int]) -> list[Family]:
+def share(study: ConfigDict, shard: tuple[int, int]) -> list[Setting]:
     """The families of shard I of N: both arms of a pair are trained on one machine.
 
     Raises:
@@ -77,12 +77,12 @@ def share(study: ConfigDict, shard: tuple[int, int]) -> list[Family]:
     return every[index - 1 :: count]
 
 
-def arms(study: ConfigDict, family: Family) -> list[Arm]:
+def arms(study: ConfigDict, family: Setting) -> list[Arm]:
     """With each kind of GC; the first is what the others are compared with."""
     return [Arm(family, gc) for gc in study.gc]
 
 
-def rates(study: ConfigDict, family: Family) -> tuple[float, ...]:
+def rates(study: ConfigDict, family: Setting) -> tuple[float, ...]:
     """The learning rates to choose from, the same for all arms of a family."""
     grid = study.learning_rates[family.optimizer] or (study.base.optimizer.learning_rate,)
     return tuple(map(float, grid))
@@ -102,7 +102,7 @@ def final_runs(study: ConfigDict, arm: Arm, rate: float) -> list[Run]:
     return [_run(study, "final", arm, seed, rate) for seed in study.seeds]
 
 
-def count(study: ConfigDict, some: list[Family]) -> int:
+def count(study: ConfigDict, some: list[Setting]) -> int:
     """How many runs there are in some families, tuning included."""
     a_run_each = [len(tuning_runs(study, arm)) for family in some for arm in arms(study, family)]
     return sum(a_run_each) + len(a_run_each) * len(study.seeds)
@@ -125,7 +125,7 @@ def trainer_config(study: ConfigDict, arm: Arm, seed: int, rate: float) -> Confi
     mode, _, location = arm.gc.partition("@")
     config.gc.mode, config.gc.location = mode, location or "gradient"
     try:
-        configs.validate(config)
+        validate(config)
     except UserError as error:
         if not arm.family.variant:
             raise

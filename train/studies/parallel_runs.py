@@ -20,9 +20,9 @@ from train.data.dataset import Dataset
 from train.data.order import two_epochs
 from train.engine import figures, optimizers, state, step
 from train.engine.resident import make_evaluate, make_train_steps
-from train.engine.state import Sums, TrainState, sha256
+from train.engine.state import MetricSums, TrainState, sha256
 from train.output.metrics import finite_or_none
-from train.runtime import compilation as compiler
+from train.runtime import compilation
 
 Curve = dict[str, list[float | None]]
 
@@ -132,7 +132,7 @@ class Program:
 
     def _ends(self, numbers: tuple[jax.Array, jax.Array], now: Any) -> list[dict[str, Any]]:
         # Without the optimizer's state, so that this is one and the same program for all of them.
-        tested = optimizers.tested_params(now.opt_state, now.params)
+        tested = optimizers.eval_params(now.opt_state, now.params)
         now = now._replace(params=tested, opt_state=())
         splits = self._train_split, self._test_split
         args = (*numbers, now, *splits, self._initial)
@@ -191,7 +191,7 @@ class Program:
         jitted = jax.jit(
             everywhere, in_shardings=placed, donate_argnums=() if donate is None else donate
         )
-        return compiler.compiled(jitted, *args)[0]
+        return compilation.compiled(jitted, *args)[0]
 
     def _optimizer(self, rate: jax.Array) -> tuple[optax.GradientTransformation, optax.Schedule]:
         schedule = optimizers.learning_rate(self._run.config, self._run.plan, rate)
@@ -234,13 +234,13 @@ class Program:
         config, model = self._run.config, self._run.model
         eval_step = step.make_eval_step(config, model)
 
-        def score(split: Examples) -> Sums:
+        def score(split: Examples) -> MetricSums:
             count = len(split.labels)
             return make_evaluate(eval_step, min(config.eval.batch_size, count), count, None)(
                 now, split
             )
 
-        first_params, _ = state.first_weights(model, seed, initial)
+        first_params, _ = state.init_weights(model, seed, initial)
         drift = diagnostics.mean_drift(now.params, first_params, self._run.axes).distance
         return score(test_split), score(train_split), drift, optax.tree.norm(now.params)
 
@@ -249,7 +249,7 @@ def _empty_curve() -> Curve:
     return {name: [] for name in ("step", "loss", "top1", "gradient_norm", "gc_removed_fraction")}
 
 
-def _extend(curves: list[Curve], last: int, seen: figures.Figures, norms: np.ndarray) -> None:
+def _extend(curves: list[Curve], last: int, seen: figures.StepMetrics, norms: np.ndarray) -> None:
     """Adds the point after `last` steps to the curve of each run."""
     for index, curve in enumerate(curves):
         of_run = jax.tree.map(lambda leaf, index=index: leaf[index], seen)

@@ -117,7 +117,7 @@ def read(file: Path) -> list[Line]:
         return []
     except OSError as error:
         raise UserError(
-            f"cannot read {file}: {error.strerror}; mend it, or use another --workdir"
+            f"cannot read {file}: {error.strerror}; fix it, or use another --workdir"
         ) from None
     return [_load(file, number, line) for number, line in enumerate(whole_lines, 1)]
 

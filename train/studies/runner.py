@@ -11,15 +11,14 @@ from ml_collections import ConfigDict
 from sklearn.model_selection import train_test_split
 
 from train import data, models
-from train.checkpoints import pretrained as init_from
+from train.checkpoints import pretrained
 from train.data.dataset import Dataset, Split
 from train.engine import plan
 from train.errors import Preempted, UserError, short
 from train.output.tensorboard import Scalars
 from train.runtime.preemption import Preemption
-from train.studies import design as grid
-from train.studies import tuning as choice
-from train.studies.design import Arm, Family, Run
+from train.studies import design, tuning
+from train.studies.design import Arm, Run, Setting
 from train.studies.parallel_runs import Program
 from train.studies.progress import StudyProgress
 from train.studies.results import Line, Results
@@ -53,7 +52,7 @@ class Runner:
         count = study.runs_at_once or jax.device_count()
         self._devices = jax.devices()[: min(count, jax.device_count())]
 
-    def run(self, families: Sequence[Family]) -> None:
+    def run(self, families: Sequence[Setting]) -> None:
         """Makes all runs of the families.
 
         Raises:
@@ -61,10 +60,10 @@ class Runner:
         """
         for family in families:
             programs: dict[Arm, Program] = {}
-            for arm in grid.arms(self._study, family):
-                self._make(grid.tuning_runs(self._study, arm), {})
-                rate = choice.rate(self._study, arm, self._results.lines).value
-                self._make(grid.final_runs(self._study, arm, rate), programs)
+            for arm in design.arms(self._study, family):
+                self._make(design.tuning_runs(self._study, arm), {})
+                rate = tuning.rate(self._study, arm, self._results.lines).value
+                self._make(design.final_runs(self._study, arm, rate), programs)
                 self._progress.table()
             self._time(family, programs)
 
@@ -104,11 +103,11 @@ class Runner:
         devices = self._devices[: -(-len(runs) // per_device)]
         return Program(runs[0].config, dataset, devices, per_device)
 
-    def _time(self, family: Family, programs: dict[Arm, Program]) -> None:
+    def _time(self, family: Setting, programs: dict[Arm, Program]) -> None:
         """Times steps of each arm and of the first arm in turn, so that both see the same hours."""
-        first, *others = grid.arms(self._study, family)
+        first, *others = design.arms(self._study, family)
         for arm in others:
-            key = grid.timing_key(self._study, first, arm)
+            key = design.timing_key(self._study, first, arm)
             if key in self._results.lines:
                 continue
             self._progress.timing(arm)
@@ -123,9 +122,9 @@ class Runner:
             self._results.append([{"key": key} | _describe("time", arm) | {"seconds": pairs}])
 
     def _stopwatch(self, arm: Arm, programs: dict[Arm, Program]) -> Callable[[], float]:
-        rate = grid.rates(self._study, arm.family)[0]
+        rate = design.rates(self._study, arm.family)[0]
         if arm not in programs:
-            programs[arm] = self._program(grid.final_runs(self._study, arm, rate))
+            programs[arm] = self._program(design.final_runs(self._study, arm, rate))
         return programs[arm].time(self._study.seeds[0], rate, self._study.timing.steps)
 
 
@@ -141,13 +140,13 @@ def load(study: ConfigDict, made: Iterable[Line]) -> Datasets:
         be cut off, or what runs begin from is no longer what it was.
     """
     final = data.load(study.base)
-    for family in grid.families(study):
-        config = grid.trainer_config(study, grid.arms(study, family)[0], 0, 1.0)
+    for family in design.families(study):
+        config = design.trainer_config(study, design.arms(study, family)[0], 0, 1.0)
         plan.make(config, final.num_train)
         model = models.build(config, final.num_classes, final.input_shape)
         if config.init_from:
             # Here and not after the runs of other families.
-            _check_source(init_from.load(config, model), family, made)
+            _check_source(pretrained.load(config, model), family, made)
     assert isinstance(final, Dataset)  # validate() lets nothing be streamed
     count = study.tuning.validation_examples
     if not count:
@@ -173,7 +172,9 @@ def load(study: ConfigDict, made: Iterable[Line]) -> Datasets:
     return Datasets(tune, final)
 
 
-def _check_source(initial: init_from.Initial, family: Family, made: Iterable[Line]) -> None:
+def _check_source(
+    initial: pretrained.PretrainedWeights, family: Setting, made: Iterable[Line]
+) -> None:
     of_family = (line for line in made if line.get("variant", "") == family.variant)
     if any(line.get("init_sha256", initial.sha256) != initial.sha256 for line in of_family):
         raise UserError(

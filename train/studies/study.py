@@ -9,11 +9,9 @@ from rich.table import Table
 
 from train.config.fields import flatten
 from train.runtime.preemption import Preemption
-from train.studies import config as configs
-from train.studies import design as grid
-from train.studies import report, runner
-from train.studies import tuning as choice
-from train.studies.design import Family
+from train.studies import design, report, runner, tuning
+from train.studies.config import validate_study
+from train.studies.design import Setting
 from train.studies.progress import StudyProgress
 from train.studies.report import tables
 from train.studies.report.summary import Summary, summarize
@@ -24,7 +22,7 @@ def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None
     """Makes the runs that are missing, then the report if all are there.
 
     Args:
-      config: see `train.studies.config.default`.
+      config: see `train.studies.config.default_study`.
       folder: the work folder.
       shard: I of N, from 1; None for all.
 
@@ -32,12 +30,12 @@ def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None
       What the results say, those of other shards included.
 
     Raises:
-      UserError: something that a person can mend; no run that was made is lost.
+      UserError: something that a user can fix; no run that was made is lost.
       Preempted: SIGTERM or SIGINT; the runs that are done are saved.
     """
-    configs.validate(config)
-    every = grid.families(config)
-    share = grid.share(config, shard or (1, 1))
+    validate_study(config)
+    every = design.families(config)
+    share = design.share(config, shard or (1, 1))
     results = Results(folder, shard)
     # Not read where there is nothing to make: reports can be made where the data is not.
     nothing = _missing(config, results, share) == (0, 0)
@@ -75,13 +73,13 @@ def _make_runs(
     config: ConfigDict,
     folder: Path,
     results: Results,
-    share: list[Family],
+    share: list[Setting],
     datasets: runner.Datasets,
 ) -> None:
     def table_so_far() -> Table:
         return _for_terminal(tables.comparisons(summarize(config, results.lines)))
 
-    count = grid.count(config, share)
+    count = design.count(config, share)
     done = count - _missing(config, results, share)[0]
     seeds = ", ".join(map(str, config.seeds))
     print(f"{count} runs, of which {done} are made; seeds to report: {seeds}")
@@ -89,20 +87,20 @@ def _make_runs(
         runner.Runner(config, folder, datasets, results, progress, preemption).run(share)
 
 
-def _missing(config: ConfigDict, results: Results, families: list[Family]) -> tuple[int, int]:
+def _missing(config: ConfigDict, results: Results, families: list[Setting]) -> tuple[int, int]:
     """How many runs of some families are to be made, and how many arms are to be timed."""
     runs, timings = 0, 0
     for family in families:
-        first, *others = grid.arms(config, family)
+        first, *others = design.arms(config, family)
         for arm in (first, *others):
-            keys = {run.key for run in grid.tuning_runs(config, arm)}
-            rate = None if keys - results.lines.keys() else choice.rate(config, arm, results.lines)
+            keys = {run.key for run in design.tuning_runs(config, arm)}
+            rate = None if keys - results.lines.keys() else tuning.rate(config, arm, results.lines)
             if rate:
-                keys |= {run.key for run in grid.final_runs(config, arm, rate.value)}
+                keys |= {run.key for run in design.final_runs(config, arm, rate.value)}
             else:
                 runs += len(config.seeds)
             runs += len(keys - results.lines.keys())
-        timings += sum(grid.timing_key(config, first, arm) not in results.lines for arm in others)
+        timings += sum(design.timing_key(config, first, arm) not in results.lines for arm in others)
     return runs, timings
 
 

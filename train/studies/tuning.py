@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from train.studies import design as grid
+from train.studies import design
 from train.studies.design import Arm
 from train.studies.results import Line
 
 
-class Tried(NamedTuple):
+class RateScore(NamedTuple):
     """One rate on the validation split: means over the tuning seeds."""
 
     rate: float
@@ -35,7 +35,7 @@ class Rate(NamedTuple):
 
     value: float
     at_edge: bool
-    tried: tuple[Tried, ...]
+    tried: tuple[RateScore, ...]
     largest: float = math.nan
 
 
@@ -47,11 +47,11 @@ def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate:
       arm: for which to choose.
       lines: results by key; those of all tuning runs of the arm must be among them.
     """
-    values = grid.rates(study, arm.family)
+    values = design.rates(study, arm.family)
     if len(values) == 1:
         return Rate(values[0], False, ())
     of_rate: dict[float, list[Line]] = {value: [] for value in values}
-    for run in grid.tuning_runs(study, arm):
+    for run in design.tuning_runs(study, arm):
         of_rate[run.learning_rate].append(lines[run.key])
     tried = tuple(_tried(value, of_rate[value]) for value in values)
     best = max(tried, key=lambda each: (each.top1, -each.loss))
@@ -60,7 +60,7 @@ def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate:
     return Rate(best.rate, at_edge, tried, max(stable, default=math.nan))
 
 
-def _tried(rate: float, lines: list[Line]) -> Tried:
+def _tried(rate: float, lines: list[Line]) -> RateScore:
     losses = [math.inf if line["loss"] is None else line["loss"] for line in lines]
     top1 = [line["top1"] for line in lines]
-    return Tried(rate, float(np.mean(top1)), float(np.mean(losses)), min(top1))
+    return RateScore(rate, float(np.mean(top1)), float(np.mean(losses)), min(top1))

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from train.data import decoded_cache as decoded
-from train.data import tfds as tfds_builder
+from train.data import decoded_cache, tfds_builder
 from train.data.dataset import Split
 from train.errors import UserError, reason
 
@@ -19,23 +18,23 @@ def labelled(builder: Any, name: str, split: str, feature: str) -> Iterator[tupl
       UserError: a file or a record is damaged, or a label is no class.
     """
     num_classes = builder.info.features["label"].num_classes
-    where, mend = tfds_builder.where(builder, name, split), tfds_builder.MEND
+    where, fix_hint = tfds_builder.where(builder, name, split), tfds_builder.FIX_HINT
     try:
         source = builder.as_data_source(split=split)
     except Exception as error:  # whatever damaged files make TFDS raise
-        raise UserError(f"cannot open {where}: {reason(error)}; {mend}") from error
+        raise UserError(f"cannot open {where}: {reason(error)}; {fix_hint}") from error
     for index in range(len(source)):
         try:
             example = source[index]
             value, label = example[feature], int(example["label"])
         except Exception as error:  # as above
             raise UserError(
-                f"record {index} of {where} is damaged: {reason(error)}; {mend}"
+                f"record {index} of {where} is damaged: {reason(error)}; {fix_hint}"
             ) from error
         if not 0 <= label < num_classes:
             raise UserError(
                 f"record {index} of {where} has the label {label}, and the set has {num_classes} "
-                f"classes: labels must be from 0 to {num_classes - 1}; {mend}"
+                f"classes: labels must be from 0 to {num_classes - 1}; {fix_hint}"
             )
         yield value, label
 
@@ -55,4 +54,6 @@ def remembered(
     if not all(file.is_file() for file in records):
         return decode()  # which says what is wrong
     described = [file for file in Path(builder.data_dir).iterdir() if file.suffix in _DESCRIPTIONS]
-    return decoded.remembered(f"{builder.info.full_name}, {what}", records + described, decode)
+    return decoded_cache.remembered(
+        f"{builder.info.full_name}, {what}", records + described, decode
+    )

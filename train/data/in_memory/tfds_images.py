@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data import tfds as tfds_builder
+from train.data import tfds_builder
 from train.data.dataset import Dataset, Split
 from train.data.in_memory import tfds_examples
 from train.errors import UserError
@@ -55,7 +55,7 @@ def _read(builder: Any, name: str, split: str) -> Split:
         if image.shape != shape:
             raise UserError(
                 f"record {index} of {where} has an image of shape {image.shape}, and the set says "
-                f"{shape}; {tfds_builder.MEND}"
+                f"{shape}; {tfds_builder.FIX_HINT}"
             )
         images[index], labels[index] = image, label
     return Split(images, labels)

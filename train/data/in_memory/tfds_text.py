@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from train.data import tfds as tfds_builder
+from train.data import tfds_builder
 from train.data.dataset import Dataset, Split
-from train.data.in_memory import tfds_examples
-from train.data.in_memory import vocabulary as words
+from train.data.in_memory import tfds_examples, vocabulary
 from train.errors import UserError
 
 
@@ -35,7 +34,7 @@ def load(config: ConfigDict) -> Dataset:
 
     @functools.cache
     def numbers() -> dict[str, int]:
-        known = words.vocabulary(read(train)[0], size)
+        known = vocabulary.vocabulary(read(train)[0], size)
         if not known:
             where = tfds_builder.where(builder, name, train)
             raise UserError(f"{where} has no words; choose another --config.data.name")
@@ -44,7 +43,7 @@ def load(config: ConfigDict) -> Dataset:
     def encode(split: str) -> Split:
         texts, labels = read(split)
         try:
-            return Split(words.encode(texts, numbers(), length), labels)
+            return Split(vocabulary.encode(texts, numbers(), length), labels)
         except MemoryError:
             raise UserError(
                 f"{tfds_builder.where(builder, name, split)} with {length} words a text does not "
@@ -54,7 +53,7 @@ def load(config: ConfigDict) -> Dataset:
     def remembered(split: str) -> Split:
         return tfds_examples.remembered(
             builder,
-            f"{split}, the last {length} words, {size} numbers, {words.PATTERN}",
+            f"{split}, the last {length} words, {size} numbers, {vocabulary.PATTERN}",
             tuple({train, split}),  # the words are those of the training split
             lambda: encode(split),
         )
@@ -75,7 +74,7 @@ def _read(builder: Any, name: str, split: str) -> tuple[list[str], np.ndarray]:
         except UnicodeDecodeError as error:
             raise UserError(
                 f"record {index} of {tfds_builder.where(builder, name, split)} is no text in "
-                f"UTF-8: {error.reason}; {tfds_builder.MEND}"
+                f"UTF-8: {error.reason}; {tfds_builder.FIX_HINT}"
             ) from None
         labels.append(label)
     return texts, np.array(labels, np.int32)

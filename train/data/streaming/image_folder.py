@@ -23,7 +23,7 @@ class ImageFolder:
       UserError: there is no image, or a class has none.
     """
 
-    mend = "replace the file or take it away"
+    fix_hint = "replace the file or take it away"
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -76,7 +76,7 @@ def open_splits(data_dir: str) -> tuple[ImageFolder, ImageFolder]:
         raise UserError(f"config.data.name='folder' needs --config.data.dir=FOLDER with {_LAYOUT}")
     root = Path(data_dir).expanduser()
     if not root.is_dir():
-        raise UserError(f"the image folder {root} does not exist; mend --config.data.dir")
+        raise UserError(f"the image folder {root} does not exist; fix --config.data.dir")
     tests = [root / name for name in _TEST_SPLITS if (root / name).is_dir()]
     if not (root / "train").is_dir() or not tests:
         raise UserError(
@@ -101,4 +101,4 @@ def _sorted_names(folder: Path, is_kind) -> list[str]:
                 entry.name for entry in entries if is_kind(entry) and not entry.name.startswith(".")
             )
     except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}; mend the folder") from error
+        raise UserError(f"cannot read {folder}: {error.strerror}; fix the folder") from error

@@ -118,7 +118,7 @@ class Batches(Iterator[HostBatch]):
             grain.MultiprocessingOptions(num_workers=num_workers), worker_init_fn=workers.begin
         )
         self._iterator: Any = iter(ahead)
-        with workers.deaf_to_signals():
+        with workers.block_signals():
             self._iterator.get_state()  # else the processes start one by one, each when its turn is
             self._iterator.start_prefetch()
 

@@ -23,7 +23,7 @@ class EncodedImages(Protocol):
     def class_names(self) -> Sequence[str]: ...
 
     @property
-    def mend(self) -> str:
+    def fix_hint(self) -> str:
         """What a person can do about a record that is no good."""
 
     def __len__(self) -> int: ...
@@ -38,10 +38,10 @@ def bad_label(images: EncodedImages, index: int, label: int) -> UserError:
     """The mistake of a label that is no class."""
     return UserError(
         f"{images.where(index)} has the label {label}, and the set has {images.num_classes} "
-        f"classes: labels must be from 0 to {images.num_classes - 1}; {images.mend}"
+        f"classes: labels must be from 0 to {images.num_classes - 1}; {images.fix_hint}"
     )
 
 
 def damaged(images: EncodedImages, index: int, error: Exception) -> UserError:
     """The mistake of a record that cannot be read or decoded."""
-    return UserError(f"{images.where(index)} is damaged: {reason(error)}; {images.mend}")
+    return UserError(f"{images.where(index)} is damaged: {reason(error)}; {images.fix_hint}")

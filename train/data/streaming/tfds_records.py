@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from train.data import tfds as tfds_builder
+from train.data import tfds_builder
 from train.data.streaming.source import EncodedImage, bad_label, damaged
 from train.errors import UserError, reason
 
@@ -17,7 +17,7 @@ class TfdsRecords:
       UserError: a file of the split is missing or damaged.
     """
 
-    mend = tfds_builder.MEND
+    fix_hint = tfds_builder.FIX_HINT
 
     def __init__(self, builder: Any, name: str, split: str):
         label = builder.info.features["label"]
@@ -29,7 +29,7 @@ class TfdsRecords:
         try:
             self._source = builder.as_data_source(split=split, decoders=decoders)
         except Exception as error:  # whatever damaged files make TFDS raise
-            raise UserError(f"cannot open {self.name}: {reason(error)}; {self.mend}") from error
+            raise UserError(f"cannot open {self.name}: {reason(error)}; {self.fix_hint}") from error
 
     def __len__(self) -> int:
         return len(self._source)

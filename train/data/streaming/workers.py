@@ -18,7 +18,7 @@ def begin(index: int, count: int) -> None:
 
 
 @contextlib.contextmanager
-def deaf_to_signals() -> Iterator[None]:
+def block_signals() -> Iterator[None]:
     """Threads started inside, and the processes that they start, get no SIGINT and no SIGTERM.
 
     A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a group. It is for the

@@ -10,7 +10,7 @@ from train.errors import UserError
 from train.models.layers.conv import Conv
 
 HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""Initial kernels of He et al. 2015 (arXiv 1502.01852), for rectified activations."""
+"""PretrainedWeights kernels of He et al. 2015 (arXiv 1502.01852), for rectified activations."""
 
 _GROUPS = 32  # as Wu and He have it, and the authors of gradient centralization
 _EPS = 1e-5

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from train.output.workdir import write_atomically
-from train.studies import design as grid
+from train.studies import design
 from train.studies.report import plots, tables
-from train.studies.report.conclusions import quotable
+from train.studies.report.conclusions import conclusions
 from train.studies.report.summary import Summary
 from train.studies.report.tables import Table
 
@@ -71,7 +71,7 @@ def make(summary: Summary) -> Report:
         title=f"Does gradient centralization help? {_nets(summary)} on {base.data.name}",
         how=_how(summary),
         tables=[*compared, tables.arms(summary)],
-        sentences=quotable(summary),
+        sentences=conclusions(summary),
         plots=plots.draw(summary),
     )
 
@@ -135,7 +135,7 @@ def _figure(plot: tuple[str, bytes]) -> str:
 
 def _configs(summary: Summary) -> list[ConfigDict]:
     """Of one run of each arm."""
-    return [grid.trainer_config(summary.study, arm.arm, 0, 1.0) for arm in summary.arms]
+    return [design.trainer_config(summary.study, arm.arm, 0, 1.0) for arm in summary.arms]
 
 
 def _nets(summary: Summary) -> str:

@@ -8,7 +8,7 @@ from train.studies.report.tables import interval
 _SIGNIFICANT = 0.05
 
 
-def quotable(summary: Summary) -> list[str]:
+def conclusions(summary: Summary) -> list[str]:
     """A sentence on each comparison, one on the chosen rates, one on time."""
     of_gc = [
         _of(row, _with(row, summary), "gradient centralization", "", len(summary.comparisons))

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from train.studies import design as grid
-from train.studies import tuning as choice
+from train.studies import design, tuning
 from train.studies.design import Arm
 from train.studies.report import statistics
 from train.studies.report.statistics import Difference, Mean
@@ -98,20 +97,20 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
       lines: results by key.
     """
     results: dict[Arm, ArmResult] = {}
-    for family in grid.families(study):
-        for arm in grid.arms(study, family):
+    for family in design.families(study):
+        for arm in design.arms(study, family):
             if result := _arm(study, arm, lines):
                 results[arm] = result
     pairs = [
         (results[first], results[arm])
-        for family in grid.families(study)
-        for first, *others in [grid.arms(study, family)]
+        for family in design.families(study)
+        for first, *others in [design.arms(study, family)]
         for arm in others
         if first in results and arm in results
     ]
     comparisons = []
     for a, b, difference, holm_p in _compared(pairs):
-        timed = lines.get(grid.timing_key(study, a.arm, b.arm), {}).get("seconds", [])
+        timed = lines.get(design.timing_key(study, a.arm, b.arm), {}).get("seconds", [])
         ratio = statistics.median_ratio(timed)
         comparisons.append(Comparison(a, b, difference, holm_p, ratio, len(timed)))
     between = [
@@ -150,10 +149,10 @@ def steps_to(target: float, line: Line) -> float:
 
 
 def _arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> ArmResult | None:
-    if any(run.key not in lines for run in grid.tuning_runs(study, arm)):
+    if any(run.key not in lines for run in design.tuning_runs(study, arm)):
         return None
-    rate = choice.rate(study, arm, lines)
-    runs = grid.final_runs(study, arm, rate.value)
+    rate = tuning.rate(study, arm, lines)
+    runs = design.final_runs(study, arm, rate.value)
     if any(run.key not in lines for run in runs):
         return None
     of_arm = [lines[run.key] for run in runs]
@@ -177,10 +176,10 @@ def _arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> ArmResult | 
 
 
 def _step_seconds(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> float:
-    first, *others = grid.arms(study, arm.family)
+    first, *others = design.arms(study, arm.family)
     place = 0 if arm == first else 1  # in each pair
     timed = [
-        lines.get(grid.timing_key(study, first, other), {}).get("seconds", [])
+        lines.get(design.timing_key(study, first, other), {}).get("seconds", [])
         for other in others
         if arm in (first, other)
     ]

@@ -1,0 +1,51 @@
+"""`python -m tests.support.streaming ROOT WORKERS`: a process that streams until it is stopped.
+
+Prints its workers' process ids, then a line for each batch; the first SIGINT ends it three batches
+later.
+"""
+
+import multiprocessing
+import signal
+
+from tests.support.processes import ROOT
+from train import cli
+from train.config import default_config
+from train.data.streaming import pipeline
+
+
+def config_of(root, **fields):
+    """A config of crops of 8 pixels from the `imagenet2012` in `root`."""
+    config = default_config()
+    config.data.update(
+        name="imagenet2012",
+        dir=str(root),
+        batch_size=64,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        flip=True,
+        image_size=8,
+    )
+    config.data.update(fields)
+    return config
+
+
+def command(root, workers):
+    """The command, and the folder that it runs in."""
+    return ["-m", "tests.support.streaming", str(root), str(workers)], ROOT
+
+
+def main(argv):
+    left = []
+    signal.signal(signal.SIGINT, lambda *_: left.extend(range(3)))
+    config = config_of(argv[1], workers=int(argv[2]))
+    with pipeline.open(config, 0, 1).train_batches(0) as batches:
+        for batch in batches:
+            print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+            assert batch.mask.all()
+            if left and left.pop() == 0:
+                return 0
+    raise AssertionError("the batches have no end")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,59 @@
+"""Studies so small that they take seconds, and their real processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+from configs import digits_gc
+from tests.support.processes import PROGRAMS, ROOT
+from train.studies.config import default_study
+from train.studies.results import TIMES
+
+CONFIG = """
+from tests.support import studying
+def get_config():
+  return studying.tiny()
+"""
+
+
+def tiny(**fields):
+    """One optimizer, two rates, three seeds: ten runs of twelve steps."""
+    base = digits_gc.get_config()
+    base.num_steps = 12
+    base.data.batch_size = 16
+    base.log_every_steps = 4
+    config = default_study(base)
+    config.optimizers = ("momentum",)
+    config.seeds = (0, 1, 2)
+    config.learning_rates.momentum = (0.01, 0.03)
+    config.tuning.seeds = (1000,)
+    config.tuning.validation_examples = 287
+    config.target_loss = 1.5
+    config.timing.pairs, config.timing.steps = 3, 4
+    config.update(fields)
+    return config
+
+
+def start(folder, *arguments, config):
+    """`python -m train.study` in a process of its own, on two CPU devices."""
+    command = [sys.executable, "-m", "train.study", "--config", str(config)]
+    environment = {"JAX_NUM_CPU_DEVICES": "2", "JAX_COMPILATION_CACHE_DIR": PROGRAMS.name}
+    return subprocess.Popen(
+        [*command, "--workdir", str(folder), *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def lines(folder):
+    """What must not depend on how often a study was stopped: the runs without their times."""
+    found = {}
+    for text in (folder / "results.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        assert line["key"] not in found, "a run was made twice"
+        found[line["key"]] = {name: line[name] for name in line.keys() - set(TIMES)}
+    return found

@@ -1,0 +1,118 @@
+"""From encoded images to pixels: which part, which size, which colours."""
+
+import io
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.support import imagenet
+from train.data.streaming import crops
+
+SIZES = st.integers(1, 2000)
+
+
+def encode(image, format="png", **options):
+    content = io.BytesIO()
+    image.save(content, format, **options)
+    return content.getvalue()
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@hypothesis.given(
+    width=SIZES,
+    height=SIZES,
+    shares=st.tuples(st.floats(0.001, 1), st.floats(0.001, 1)),
+    seed=st.integers(0, 2**32),
+)
+def test_a_random_box_lies_in_the_image_and_has_its_area_and_ratio(width, height, shares, seed):
+    scale = min(shares), max(shares)
+    left, top, right, bottom = crops.random_box(rng(seed), width, height, scale)
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    across, down = right - left, bottom - top
+    # Sides are rounded to pixels, by half a one at most.
+    assert (across + 0.5) / max(down - 0.5, 1e-9) >= 3 / 4
+    assert (across - 0.5) / (down + 0.5) <= 4 / 3
+    area, whole = across * down, width * height
+    rounding = across + down
+    if area > scale[1] * whole + rounding or area < scale[0] * whole - rounding:
+        # No box was found, so that it is the largest in the middle.
+        assert across == width or down == height
+        assert (left + right, top + bottom) == pytest.approx((width, height))
+
+
+def test_areas_and_ratios_are_spread_over_their_ranges():
+    boxes = np.array([crops.random_box(rng(seed), 500, 500, (0.1, 0.5)) for seed in range(2000)])
+    across, down = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    share = across * down / 500**2
+    assert np.histogram(share, 4, (0.1, 0.5))[0] == pytest.approx([500] * 4, rel=0.2)
+    logs = np.log(across / down)
+    edge = np.log(4 / 3)
+    assert np.histogram(logs, 4, (-edge, edge))[0] == pytest.approx([500] * 4, rel=0.2)
+    for begin, end, length in ((0, 2, across), (1, 3, down)):
+        place = boxes[:, begin] / (500 - length)
+        assert place.min() < 0.01
+        assert place.max() > 0.99
+        assert place.mean() == pytest.approx(0.5, abs=0.03)
+        assert (boxes[:, end] <= 500).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (7, 3), (300, 200)])
+def test_images_of_every_size_give_pixels_of_one_size(size):
+    content = encode(Image.new("RGB", size, (10, 200, 30)))
+    for pixels in (
+        crops.train_image(content, rng(), 16, (0.08, 1.0)),
+        crops.test_image(content, 16),
+    ):
+        assert (pixels.shape, pixels.dtype) == ((16, 16, 3), np.uint8)
+        assert (pixels == (10, 200, 30)).all()
+
+
+def test_a_crop_depends_on_nothing_but_its_random_numbers():
+    content = imagenet.jpeg(rng(), 120, 90)
+    crop = [crops.train_image(content, rng(seed), 32, (0.08, 1.0)) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(crop[0], crop[1])
+    assert (crop[0] != crop[2]).any()
+
+
+@pytest.mark.parametrize("size", [(500, 375), (333, 500)])
+def test_the_middle_is_that_of_a_resized_image(size):
+    image = Image.open(io.BytesIO(imagenet.jpeg(rng(), *size, cells=8)))
+    shorter = min(size)
+    resized = image.resize(
+        (round(size[0] * 256 / shorter), round(size[1] * 256 / shorter)), Image.Resampling.BILINEAR
+    )
+    left, top = (resized.width - 224) // 2, (resized.height - 224) // 2
+    expected = np.asarray(resized.crop((left, top, left + 224, top + 224))).astype(int)
+    pixels = crops.test_image(encode(image), 224)
+    assert np.abs(pixels - expected).mean() < 1
+
+
+@pytest.mark.parametrize("times", [4, 5, 9])
+def test_large_jpegs_are_decoded_smaller_and_look_the_same(times):
+    content = imagenet.jpeg(rng(), 96 * times, 64 * times, cells=12)
+    pixels = crops.test_image(content, 56)
+    expected = crops.test_image(encode(Image.open(io.BytesIO(content))), 56).astype(int)
+    assert (pixels != expected).any()
+    assert np.abs(pixels - expected).mean() < 1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
+def test_images_of_every_mode_become_rgb(mode):
+    image = Image.new("RGB", (10, 10), (255, 255, 255) if mode == "1" else (204, 0, 0)).convert(
+        mode
+    )
+    content = encode(image, "jpeg" if mode == "CMYK" else "png")
+    expected = np.asarray(image.convert("RGB"))[0, 0].astype(int)
+    assert np.abs(crops.test_image(content, 4) - expected).max() <= 3
+
+
+def test_a_palette_may_be_transparent():
+    content = encode(Image.new("P", (10, 10)), transparency=b"\x00\x10")
+    assert crops.test_image(content, 4).shape == (4, 4, 3)

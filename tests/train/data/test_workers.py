@@ -1,0 +1,133 @@
+"""The processes that decode: they end with the one that started them, however that ends."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.support import imagenet, streaming
+from tests.support.processes import end_of
+from train.data.streaming import pipeline
+from train.data.streaming.source import EncodedImage
+from train.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("imagenet"))
+
+
+def write(root, last=None):
+    content = imagenet.jpeg(np.random.default_rng(0), 20, 20)
+    train = [(content, label) for label in range(999)] + [(last or content, 999)]
+    imagenet.write(root, train=train, validation=train[:8])
+    return root
+
+
+@contextlib.contextmanager
+def streaming_process(root, workers=2):
+    """The process, and its workers' ids once it streams."""
+    arguments, folder = streaming.command(root, workers)
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        children = [int(number) for number in process.stdout.readline().split()]
+        yield process, children
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ended(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_for_the_end_of(children, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not all(map(ended, children)):
+        assert time.monotonic() < deadline, "workers live on"
+        time.sleep(0.01)
+
+
+def test_workers_end_when_their_parent_is_killed(root):
+    with streaming_process(root) as (process, children):
+        assert len(children) == 2
+        process.kill()
+        wait_for_the_end_of(children)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_signals_to_their_parent(signum, root):
+    with streaming_process(root) as (process, children):
+        for child in children:
+            os.kill(child, signum)
+        os.kill(process.pid, signal.SIGINT)
+        _, error = end_of(process)
+        assert error == ""
+        wait_for_the_end_of(children)
+
+
+def test_the_death_of_a_worker_is_told(root):
+    with streaming_process(root) as (process, children):
+        os.kill(children[0], signal.SIGKILL)
+        _, error = end_of(process, status=2)
+        assert error.startswith("error: a process that decodes images has died")
+        # Python's own resource tracker may add what the dead one left in shared memory.
+        assert "exit code -9" in error.splitlines()[0]
+        assert "Traceback" not in error
+        wait_for_the_end_of(children)
+
+
+def test_a_damaged_record_is_told_in_one_line(tmp_path):
+    with streaming_process(write(tmp_path, last=b"no image")) as (process, children):
+        _, error = end_of(process, status=2)
+        assert error.startswith("error: record 999 of the split 'train' of imagenet2012 in")
+        assert error.count("\n") == 1
+        wait_for_the_end_of(children)
+
+
+class Spy:
+    """A data set that tells, as its damage, what is loaded where it is decoded."""
+
+    num_classes, class_names, fix_hint = 2, (), ""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index) -> EncodedImage:
+        from jax._src import xla_bridge
+
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        raise LookupError(
+            f"pid {os.getpid()}, devices {xla_bridge.backends_are_initialized()}, "
+            f"{ {'tensorflow', 'sklearn', 'flax'} & set(sys.modules) }, "
+            f"{ {signal.SIGINT, signal.SIGTERM} <= blocked }"
+        )
+
+    def where(self, index):
+        return "spy"
+
+
+def test_a_worker_takes_no_device_and_loads_little(root):
+    config = streaming.config_of(root, workers=1, batch_size=2)
+    with (
+        pipeline.Stream(Spy(), Spy(), config, 0, 1).train_batches(0) as batches,
+        pytest.raises(UserError) as error,
+    ):
+        next(batches)
+    assert "devices False, set(), True" in str(error.value)
+    assert f"pid {os.getpid()}," not in str(error.value)

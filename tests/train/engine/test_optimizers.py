@@ -1,0 +1,246 @@
+"""Where GC stands in the chain, read off what each optimizer's state has seen."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import optax_gc
+from train import experiment
+from train.config import OPTIMIZERS, default_config, validate
+from train.engine import optimizers, plan
+
+PARAMS = {
+    "conv": jax.random.normal(jax.random.key(0), (3, 3, 4, 5)),
+    "dense": jax.random.normal(jax.random.key(1), (6, 7)) + 0.5,
+    "bias": jnp.ones(7),
+}
+GRADS = jax.tree.map(lambda leaf: jnp.cos(7 * leaf) + 0.3, PARAMS)
+AXES = {
+    "conv": optax_gc.FanIn((0, 1, 2), "conv_general_dilated"),
+    "dense": optax_gc.FanIn((0,), "dot_general"),
+    "bias": optax_gc.FanIn(()),
+}
+CENTRED = {"none": set(), "all": {"conv", "dense"}, "conv": {"conv"}}
+RATE, DECAY = 0.1, 0.01
+DECOUPLED = ("sgdw", "adamw", "radam", "ranger")
+STEPS, PERIOD = 13, 3  # the last one is between two meetings of Lookahead's weights
+
+
+def make(name, mode, location="gradient", decay=DECAY, inner="momentum"):
+    config = default_config()
+    config.optimizer.lookahead.update(inner=inner, period=PERIOD, step_size=0.4)
+    config.optimizer.name, config.optimizer.weight_decay = name, decay
+    config.gc.mode, config.gc.location = mode, location
+    config.log_every_steps = 1
+    validate(config)
+    return optimizers.build(config, optax.constant_schedule(RATE), AXES)
+
+
+def step(tx):
+    updates, state = jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, PARAMS)
+    return updates, state
+
+
+def seen_by(name, updates, state):
+    """The gradient that the optimizer's own part of the chain was given, or its square."""
+
+    def get(key, scale):
+        return jax.tree.map(lambda leaf: leaf / scale, optax.tree.get(state, key))
+
+    match name:
+        case "sgd":
+            return jax.tree.map(lambda leaf: leaf / -RATE, updates), False
+        case "momentum" | "sgdw" | "lookahead":
+            return get("trace", 1.0), False
+        case "adagrad":
+            return get("sum_of_squares", 1.0), True
+        case "rmsprop":
+            return get("nu", 1 - 0.999), True
+        case "adam" | "adamw" | "radam" | "ranger":
+            return get("mu", 1 - 0.9), False
+
+
+@pytest.mark.parametrize("mode", ["none", "all", "conv"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_optimizer_sees_the_centred_gradient(name, mode):
+    coupled = 0.0 if name in DECOUPLED else DECAY
+    decay = 0.0 if name == "sgd" else DECAY  # without a state, sgd shows its update alone
+    decayed = jax.tree.map(lambda g, w: g + min(coupled, decay) * w, GRADS, PARAMS)
+    seen, squared = seen_by(name, *step(make(name, mode, decay=decay)))
+    for leaf, gradient in decayed.items():
+        if leaf in CENTRED[mode]:
+            gradient = gradient - gradient.mean(AXES[leaf].axes, keepdims=True)
+        expected = gradient**2 if squared else gradient
+        np.testing.assert_allclose(seen[leaf], expected, rtol=1e-4, atol=1e-6, err_msg=leaf)
+
+
+@pytest.mark.parametrize("mode", ["all", "conv"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_at_the_update_the_whole_step_is_centred_and_the_optimizer_sees_the_gradient(name, mode):
+    updates, state = step(make(name, mode, "update"))
+    for leaf in CENTRED[mode]:
+        means = updates[leaf].mean(AXES[leaf].axes)
+        assert np.abs(means).max() < 1e-6 * np.abs(updates[leaf]).max() * 10
+    if name not in ("sgd", *DECOUPLED):
+        seen, squared = seen_by(name, updates, state)
+        plain = jax.tree.map(lambda g, w: g + DECAY * w, GRADS, PARAMS)
+        expected = jax.tree.map(jnp.square, plain) if squared else plain
+        chex.assert_trees_all_close(seen, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", DECOUPLED)
+def test_decoupled_decay_is_outside_the_centralization(name):
+    with_decay, _ = step(make(name, "all"))
+    without, _ = step(make(name, "all", decay=0.0))
+    expected = jax.tree.map(lambda u, w: u - RATE * DECAY * w, without, PARAMS)
+    chex.assert_trees_all_close(with_decay, expected, rtol=1e-4, atol=1e-6)
+
+
+def gradients(params):
+    """Of a loss that is no quadratic, so that a wrong weight is seen in the next gradient."""
+    return {name: np.cos(7 * leaf) + 0.3 for name, leaf in params.items()}
+
+
+def trained(tx, dtype=jnp.float32):
+    """The parameters and the state after some steps."""
+    params = optax.tree.cast(PARAMS, dtype)
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for _ in range(STEPS):
+        updates, state = update(gradients(params), state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def centred(grads):
+    return {
+        name: leaf - (leaf.mean(AXES[name].axes, keepdims=True) if AXES[name].axes else 0)
+        for name, leaf in grads.items()
+    }
+
+
+def radam_step(step, grads, params, moments):
+    """Liu et al. 2020, arXiv 1908.03265, algorithm 2, with decoupled decay, in float64."""
+    b1, b2 = 0.9, 0.999
+    rho_max = 2 / (1 - b2) - 1
+    rho = rho_max - 2 * step * b2**step / (1 - b2**step)
+    after = {}
+    for name, grad in grads.items():
+        m, v = moments.setdefault(name, [0.0, 0.0])
+        m, v = moments[name] = [b1 * m + (1 - b1) * grad, b2 * v + (1 - b2) * grad**2]
+        direction = m / (1 - b1**step)
+        if rho > 5:
+            rectified = (rho - 4) * (rho - 2) * rho_max / ((rho_max - 4) * (rho_max - 2) * rho)
+            direction = direction * np.sqrt(rectified) / (np.sqrt(v / (1 - b2**step)) + 1e-8)
+        after[name] = params[name] - RATE * (direction + DECAY * params[name])
+    return after
+
+
+def momentum_step(step, grads, params, traces):
+    del step
+    for name, grad in grads.items():
+        traces[name] = 0.9 * traces.get(name, 0.0) + grad
+    return {name: leaf - RATE * traces[name] for name, leaf in params.items()}
+
+
+def reference(step_of, coupled, lookahead):
+    """Weights for gradients and for tests, computed in NumPy."""
+    fast = slow = {name: np.asarray(leaf, np.float64) for name, leaf in PARAMS.items()}
+    memory: dict = {}
+    for step_number in range(1, STEPS + 1):
+        grads = gradients(fast)
+        if coupled:
+            grads = {name: grad + DECAY * fast[name] for name, grad in grads.items()}
+        fast = step_of(step_number, centred(grads), fast, memory)
+        if lookahead and step_number % PERIOD == 0:
+            fast = slow = {name: slow[name] + 0.4 * (fast[name] - slow[name]) for name in fast}
+    return fast, slow if lookahead else fast
+
+
+@pytest.mark.parametrize(
+    ("name", "inner", "expected"),
+    [
+        ("radam", "momentum", reference(radam_step, coupled=False, lookahead=False)),
+        ("ranger", "momentum", reference(radam_step, coupled=False, lookahead=True)),
+        ("lookahead", "momentum", reference(momentum_step, coupled=True, lookahead=True)),
+        ("lookahead", "radam", reference(radam_step, coupled=False, lookahead=True)),
+    ],
+)
+def test_steps_are_those_of_the_papers(name, inner, expected):
+    with jax.enable_x64(True):  # RAdam's 1 - b2**step has four good digits in float32
+        params, state = trained(make(name, "all", inner=inner), jnp.float64)
+    of_gradients, of_tests = expected
+    chex.assert_trees_all_close(params, of_gradients, rtol=1e-9)
+    chex.assert_trees_all_close(optimizers.eval_params(state, params), of_tests, rtol=1e-9)
+
+
+def test_sgdw_is_that_of_the_authors():
+    ours, _ = trained(make("sgdw", "all"))
+    theirs, _ = trained(optax_gc.official.sgdw_gc(RATE, 0.9, weight_decay=DECAY, axes=AXES))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "lookahead"])
+def test_the_mean_over_the_fan_in_never_moves(name):
+    params, state = trained(make(name, "all"))
+    for after in (params, optimizers.eval_params(state, params)):
+        moved = optax_gc.diagnostics.mean_drift(after, PARAMS, AXES).distance
+        whole = optax.tree.norm(optax.tree.sub(after, PARAMS))
+        assert moved < 1e-5 < whole
+
+
+def test_lookaheads_slow_weights_are_those_that_are_tested():
+    config = default_config()
+    config.optimizer.name, config.optimizer.lookahead.period = "lookahead", PERIOD
+    config.data.batch_size = 16
+    run = experiment.prepare(config, devices=jax.devices()[:1])
+    state = run.init_state()
+    programs = run.compile(state)
+    state, _ = programs.train(state, 0, PERIOD + 1)
+    slow = optimizers.eval_params(state.opt_state, None)
+    for params in (slow, jax.tree.map(jnp.zeros_like, slow)):
+        assert programs.evaluate(state) == programs.evaluate(state._replace(params=params))
+
+
+def test_the_removed_fraction_is_what_centralizing_takes_away():
+    _, state = step(make("sgd", "all", decay=0.0))
+    centred, _ = optax_gc.centralize(AXES).update(GRADS, optax.EmptyState())
+    kept = optax.tree.norm(centred, squared=True) / optax.tree.norm(GRADS, squared=True)
+    np.testing.assert_allclose(optimizers.removed_fraction(state), 1 - kept, rtol=1e-4)
+    _, state = step(make("sgd", "none"))
+    assert optimizers.removed_fraction(state) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "warmup", "expected"),
+    [
+        ("constant", 0.0, {0: 1.0, 99: 1.0}),
+        ("constant", 0.1, {0: 0.0, 5: 0.5, 10: 1.0, 99: 1.0}),
+        ("step", 0.0, {0: 1.0, 39: 1.0, 40: 0.1, 80: 0.01, 99: 0.01}),
+        ("step", 0.1, {0: 0.0, 39: 1.0, 40: 0.1, 80: 0.01}),
+        ("cosine", 0.0, {0: 1.0, 50: 0.5, 100: 0.0}),
+        ("cosine", 0.5, {0: 0.0, 50: 1.0, 75: 0.5, 100: 0.0}),
+    ],
+)
+def test_schedules(name, warmup, expected):
+    config = default_config()
+    config.num_epochs, config.data.batch_size = 10, 10
+    config.optimizer.learning_rate = 1.0
+    config.schedule.name, config.schedule.warmup = name, warmup
+    config.schedule.step_epochs = 4.0
+    rate = optimizers.learning_rate(config, plan.make(config, 100))
+    for at, value in expected.items():
+        np.testing.assert_allclose(rate(at), value, atol=1e-6, err_msg=f"step {at}")
+
+
+def test_two_drops_of_the_rate_in_one_step_are_two():
+    config = default_config()
+    config.num_epochs, config.data.batch_size = 4, 10
+    config.optimizer.learning_rate = 1.0
+    config.schedule.name, config.schedule.step_at = "step", (0.2, 0.4, 2.0)
+    rate = optimizers.learning_rate(config, plan.make(config, 10))
+    np.testing.assert_allclose([rate(1), rate(3)], [0.01, 0.001], rtol=1e-6)

@@ -1,0 +1,66 @@
+"""A study that is killed, stopped or asked for the impossible."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from tests.support.processes import end_of, kill, wait_until
+from tests.support.studying import CONFIG, lines, start
+from train.studies import results
+
+KILLS = 4
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "study_tiny.py"
+    file.write_text(CONFIG)
+    return file
+
+
+def has_lines(folder, count):
+    file = folder / "results.jsonl"
+    return lambda: file.exists() and file.read_bytes().count(b"\n") >= count
+
+
+def test_killed_again_and_again_it_ends_with_the_same_results(tmp_path, config):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    end_of(start(whole, config=config))
+    rng = random.Random(0)
+    done = 0
+    for _ in range(KILLS):
+        process = start(killed, config=config)
+        # Killed between two writes, in one, or in the runs after it.
+        wait_until(has_lines(killed, done + rng.randint(1, 3)), process)
+        time.sleep(rng.uniform(0, 0.2))
+        kill(process)
+        done = (killed / "results.jsonl").read_bytes().count(b"\n")
+    end_of(start(killed, config=config))
+    assert lines(killed) == lines(whole)
+    assert (killed / "report.html").exists()
+
+
+def test_half_a_line_is_dropped_and_its_run_made_again(tmp_path, config):
+    folder = tmp_path / "study"
+    end_of(start(folder, config=config))
+    before = lines(folder)
+    content = (folder / "results.jsonl").read_bytes()
+    (folder / "results.jsonl").write_bytes(content[:-40])
+    end_of(start(folder, config=config))
+    assert lines(folder) == before
+
+
+def test_a_signal_stops_it_between_two_dispatches(tmp_path, config):
+    process = start(tmp_path / "study", config=config)
+    wait_until(has_lines(tmp_path / "study", 2), process)
+    process.send_signal(signal.SIGTERM)
+    _, error = end_of(process, status=75)
+    assert "runs are done and saved; run the same command again" in error
+
+
+def test_a_damaged_line_is_told_of(tmp_path):
+    (tmp_path / "results.jsonl").write_text('{"key": 3}\n')
+    with pytest.raises(results.UserError, match=r"line 1 of .* is damaged; remove that line"):
+        results.Results(tmp_path, None)

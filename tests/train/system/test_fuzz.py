@@ -1,0 +1,207 @@
+"""Whatever is written into a config: a run begins, or one line says why not."""
+
+import contextlib
+import io
+import sys
+import time
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from tests.support.processes import ROOT
+from train import cli, experiment
+from train.__main__ import main
+from train.cli import EXIT_USER_ERROR
+from train.config import default_config, validate
+from train.config.fields import MAX_INT, flatten
+from train.data.order import epoch_end
+from train.engine import plan
+
+# What libraries warn of on the way to an error is not what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CONFIG = ROOT / "configs" / "digits_gc.py"
+FIELDS = flatten(default_config())
+NAMES = sorted(FIELDS)
+NUMBERS = sorted(name for name, value in FIELDS.items() if isinstance(value, int | float))
+
+WORDS = """\
+None True False true false nan inf -inf 1e400 -1e400 1e300 1e-300 1e-45 -0.0 0 1 -1 2 0.5 1e-3
+0x10 0b1 1_000 1e3 1j 7 8 64 1000000 10000000 1000000000 1000000000000 2147483647 2147483648
+-2147483649 18446744073709551616 0.9999999999 1.0 () (1,) (0.5,) (0.5,0.5) (None,) ((1,),)
+[1] {} {'a':1} digits cifar100 mnist/x convnet resnet20 adam adamw adagrad rmsprop sgd momentum
+cosine step constant none all conv gradient update skip stop float32 bfloat16 /dev/null .. / ~
+%s \\ ' " $HOME ${data.name} {} , ; : -- --config ä ☃ 𝔘 \u202e \ufeff \x00 \x1b[31m \udcff ١٢٣
+"""
+NASTY = [
+    *WORDS.split(),
+    "",
+    " ",
+    "a b",
+    "a\nb",
+    "9" * 400,
+    "9" * 5000,
+    "x" * 5000,
+    "(" * 300,
+    "1," * 3000,
+]
+
+values = (
+    st.sampled_from(NASTY)
+    | st.integers().map(str)
+    | st.integers(-(10**30), 10**30).map(str)
+    | st.floats().map(repr)
+    | st.lists(st.floats() | st.integers(), max_size=4).map(lambda items: str(tuple(items)))
+    | st.text(max_size=20)
+)
+overrides = st.dictionaries(st.sampled_from(NAMES), values, min_size=1, max_size=3)
+
+
+def outcome(action, fields):
+    """Does something with an overridden config; the error's line, or what was done."""
+    argv = ["train", "--config", str(CONFIG), *(f"--config.{k}={v}" for k, v in fields.items())]
+    out, error, result, status = io.StringIO(), io.StringIO(), None, 0
+
+    def command(argv):
+        nonlocal result
+        result = action(argv)
+        return 0
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+    ):
+        patch.setattr(sys, "argv", argv)
+        patch.setenv("TFDS_DATA_DIR", "/dev/null/nothing")
+        with pytest.raises(SystemExit) as exit_:
+            cli.run(command)
+        status = exit_.value.code
+    text = error.getvalue()
+    if status == 0:
+        return result, text
+    assert status == EXIT_USER_ERROR, (fields, text)
+    assert text.startswith("error: "), (fields, text)
+    assert text.count("\n") == 1, (fields, text)
+    assert len(text) < 2000, (fields, text)
+    return None, text
+
+
+def prepare(argv):
+    command = cli.parse(argv, "")
+    validate(command.config)
+    return experiment.prepare(command.config)
+
+
+@hypothesis.given(fields=overrides)
+@hypothesis.settings(
+    deadline=None, max_examples=300, suppress_health_check=list(hypothesis.HealthCheck)
+)
+@hypothesis.example({"data.batch_size": "1000000000"})
+@hypothesis.example({"data.pad": "1000000000"})
+@hypothesis.example({"eval.batch_size": "1000000000000"})
+@hypothesis.example({"eval.batch_size": "2147483647"})
+@hypothesis.example({"num_epochs": "1000000000000"})
+@hypothesis.example({"num_epochs": "10000000", "log_every_steps": "1"})
+@hypothesis.example({"num_steps": "2147483647", "log_every_steps": "1", "schedule.name": "step"})
+@hypothesis.example({"schedule.name": "step", "schedule.step_epochs": "1e-37"})
+@hypothesis.example({"schedule.name": "cosine", "schedule.warmup": "0.9999999", "num_steps": "1"})
+@hypothesis.example({"data.name": "0"})
+@hypothesis.example({"data.name": "${data.name}", "data.dir": "/dev/null"})
+def test_any_override_prepares_a_run_or_is_one_line(fields):
+    start = time.monotonic()
+    run, error = outcome(prepare, fields)
+    assert time.monotonic() - start < 30, fields
+    if run is None:
+        assert any(name in error for name in (*fields, "schedule.step_epochs")), (fields, error)
+        return
+    total = run.plan.total_steps
+    assert 0 < total <= MAX_INT
+    assert 0 < run.plan.next_stop(0) <= total
+    assert run.plan.next_stop(total - 1) == total
+    rates = [float(run.learning_rate(step)) for step in (0, total // 2, total - 1)]
+    assert np.isfinite(rates).all(), fields
+
+
+# Runs that begin, or stop because their numbers do.
+TRAINED = {
+    "the largest of everything": {
+        "eval.batch_size": "2147483647",
+        "checkpoint.keep": "2147483647",
+        "checkpoint.every_steps": "2147483647",
+        "log_every_steps": "2147483647",
+        "eval.every_epochs": "2147483647",
+        "nan_limit": "2147483647",
+        "seed": "2147483647",
+        "data.pad": "8",
+        "schedule.warmup": "0.999",
+    },
+    "the smallest of everything": {
+        "data.batch_size": "8",
+        "eval.batch_size": "1",
+        "log_every_steps": "1",
+        "checkpoint.every_steps": "1",
+        "checkpoint.keep": "1",
+        "optimizer.name": "adamw",
+        "optimizer.eps": "1e-37",
+        "optimizer.b1": "0",
+        "optimizer.b2": "0",
+        "data.pad": "0",
+    },
+    "a rate that explodes": {"optimizer.learning_rate": "1e38", "schedule.name": "constant"},
+    "a decay that explodes": {
+        "optimizer.weight_decay": "1e38",
+        "nan_policy": "skip",
+        "log_every_steps": "1",
+    },
+    "deviations that vanish": {"data.std": "(1e-37,)", "nan_policy": "skip", "nan_limit": "1"},
+    "half the bits": {"precision": "bfloat16", "optimizer.name": "adagrad", "gc.mode": "conv"},
+}
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_extreme_values_train_or_stop_in_one_line(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fields = {"num_steps": "3"} | TRAINED[case]
+    _, error = outcome(main, fields)
+    work = tmp_path / "runs" / "digits_gc"
+    assert error == "" or "not finite at step" in error
+    assert (work / "summary.json").exists() == (error == "")
+
+
+@hypothesis.given(
+    num_examples=st.integers(1, 60),
+    batch_size=st.integers(1, 60),
+    num_steps=st.integers(0, 99),
+    num_epochs=st.integers(1, 8),
+    test_every=st.integers(1, 5),
+    log_every=st.integers(1, 30),
+    save_every=st.integers(0, 40),
+)
+@hypothesis.settings(deadline=None)
+def test_a_plan_is_what_it_would_be_if_it_were_written_out(
+    num_examples, batch_size, num_steps, num_epochs, test_every, log_every, save_every
+):
+    hypothesis.assume(batch_size <= num_examples)
+    config = default_config()
+    config.data.batch_size = batch_size
+    config.num_steps, config.num_epochs = num_steps, num_epochs
+    config.eval.every_epochs, config.log_every_steps = test_every, log_every
+    config.checkpoint.every_steps = save_every
+    made = plan.make(config, num_examples)
+    total = num_steps or epoch_end(num_epochs, batch_size, num_examples)
+    assert made.total_steps == total
+    steps = range(1, total + 1)
+    epochs = range(test_every, total + 1, test_every)
+    test = {epoch_end(epoch, batch_size, num_examples) for epoch in epochs} | {total}
+    test &= set(steps)
+    log = set(range(log_every, total, log_every)) | {total}
+    save = (set(range(save_every, total, save_every)) | {total}) if save_every else test
+    assert {step for step in range(total + 1) if made.tests(step)} == test
+    assert {step for step in range(total + 1) if made.logs(step)} == log
+    assert {step for step in range(total + 1) if made.saves(step)} == save
+    for step in range(total):
+        assert made.next_pause(step) == min(stop for stop in test | save if stop > step)
+        assert made.next_stop(step) == min(stop for stop in log | test | save if stop > step)
