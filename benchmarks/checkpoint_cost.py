@@ -43,7 +43,7 @@ class Training:
             checkpoints.save(first, self.state, Timer())
             save_ended = time.monotonic()
         while self._done < last:
-            step = min(last, self._programs.reach(self._done))
+            step = min(last, self._programs.max_dispatch_step(self._done))
             self.state, _ = self._programs.train(self.state, self._done, step)
             self._done = step
         jax.block_until_ready(self.state)

@@ -109,7 +109,7 @@ def one_by_one(run: experiment.Experiment, like: TrainState) -> Advance:
     step = jax.jit(
         make_train_step(run.config, run.model, run.tx, run.config.seed), donate_argnums=0
     )
-    program, _ = compilation.compiled(step, like, batch)
+    program, _ = compilation.compile_program(step, like, batch)
 
     def advance(state: TrainState, steps: int) -> TrainState:
         for _ in range(steps):

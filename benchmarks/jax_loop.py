@@ -11,13 +11,12 @@ import numpy as np
 from train.config.fields import MAX_INT
 from train.data.batch import Batch
 from train.data.dataset import Dataset
-from train.engine import nonfinite
-from train.engine.dispatch import Dispatcher, Executor
+from train.engine.dispatch import DispatchSize, Executor
 from train.engine.state import TrainState
 from train.engine.step import make_train_step
 from train.experiment import Experiment
-from train.loop import reader
-from train.output.summary import Report
+from train.loop import metrics_handler, train_to_pause
+from train.output.reporter import Reporter
 from train.output.timer import Timer
 from train.output.workdir import WorkDir
 from train.runtime import compilation
@@ -34,7 +33,7 @@ def dispatched(run: Experiment, programs: Executor) -> Loop:
         nonlocal state, done
         end = done + steps
         while done < end:
-            last = min(end, programs.reach(done))
+            last = min(end, programs.max_dispatch_step(done))
             state, _ = programs.train(state, done, last)
             done = last
         jax.block_until_ready(state)
@@ -50,17 +49,19 @@ def whole_loop(
 
     Dispatches as long as in a run, figures read and checked, lines in `metrics.jsonl`, progress.
     """
-    plan = run.plan._replace(total_steps=MAX_INT, test_every=MAX_INT, save_every=steps)
+    plan = run.plan._replace(total_steps=MAX_INT, eval_every=MAX_INT, save_every=steps)
     state, done, timer = run.init_state(), 0, Timer()
-    names = nonfinite.names(state.params)
-    dispatcher = Dispatcher(plan, programs, Preemption(), run.config.steps_per_dispatch)
-    with Report(WorkDir(folder, run.config), plan, timer, 0) as report:
-        read = reader(run._replace(plan=plan), names, timer, report, lambda: None)
+    run, preemption = run._replace(plan=plan), Preemption()
+    dispatch_size = DispatchSize(run.config.steps_per_dispatch)
+    with Reporter(WorkDir(folder, run.config), run.config, plan, timer, 0) as reporter:
+        on_metrics = metrics_handler(run, state, timer, reporter, lambda: None)
 
         def train() -> None:
             nonlocal state, done
             with timer.training():
-                state, done, _ = dispatcher.run(state, done, read)
+                state, done, _ = train_to_pause(
+                    run, programs, state, done, dispatch_size, preemption, on_metrics
+                )
             jax.block_until_ready(state)
 
         yield train
@@ -80,8 +81,8 @@ def bare_steps(run: Experiment, dataset: Dataset) -> dict[str, Loop]:
         return jax.device_put(np.int32(steps), run.sharding.replicated)
 
     states = [run.init_state(), run.init_state()]
-    one, _ = compilation.compiled(_jitted(train_step, run), states[0], batch)
-    many, _ = compilation.compiled(_jitted(several, run), states[1], batch, count(1))
+    one, _ = compilation.compile_program(_jitted(train_step, run), states[0], batch)
+    many, _ = compilation.compile_program(_jitted(several, run), states[1], batch, count(1))
 
     def called(steps: int) -> None:
         for _ in range(steps):

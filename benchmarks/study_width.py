@@ -13,7 +13,7 @@ import jax
 
 from configs import digits_gc
 from train.data.in_memory import digits
-from train.output.workdir import write_json
+from train.output.files import write_json
 from train.study import use_cores
 
 STEPS = 20

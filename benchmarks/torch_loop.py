@@ -73,7 +73,7 @@ class Loop:
             torch.cuda.synchronize()
 
     def _next_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Examples in a new order in each epoch; what is left over is dropped."""
+        """DeviceSplit in a new order in each epoch; what is left over is dropped."""
         size = self._config.data.batch_size
         if self._place + size > len(self._order):
             self._order = torch.randperm(len(self._labels), device=self._data_device)

@@ -25,8 +25,8 @@ from rich.table import Table
 
 from train import cli
 from train.config import validate
-from train.errors import UserError, cut, reason, short
-from train.output.workdir import write_json
+from train.errors import UserError, describe_error, short_repr, truncate
+from train.output.files import write_json
 
 USAGE = """\
 usage: python -m train.aot --config FILE --topology NAME [--json FILE] [--config.FIELD=VALUE ...]
@@ -104,12 +104,12 @@ def tpu_devices(topology: str) -> Sequence[Any]:
         devices = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
     except Exception as error:  # libtpu's, of any type
         raise UserError(
-            f"--topology={short(topology)} is not a TPU slice: {reason(error)}; it must be a "
+            f"--topology={short_repr(topology)} is not a TPU slice: {describe_error(error)}; it must be a "
             "generation and its chips, as v5e:2x2, v5e:16x16, v6e:4x4 or v5p:4x4x4"
         ) from error
     if any(getattr(device, "core_on_chip", 0) for device in devices):
         raise UserError(
-            f"--topology={short(topology)} has several devices a chip, over which JAX lays no "
+            f"--topology={short_repr(topology)} has several devices a chip, over which JAX lays no "
             "mesh; use a newer generation, as v5e:2x2, v6e:4x4 or v5p:4x4x4"
         )
     return devices
@@ -155,19 +155,19 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     from train.engine import optimizers, plan, state, step, streaming
     from train.runtime import mesh
 
-    sharding = mesh.place(config, devices)
+    sharding = mesh.make_sharding(config, devices)
     known = data.describe(config)
     model = models.build(config, known.num_classes, known.input_shape)
     # How long an epoch is matters to the rates of a schedule alone, which are constants in the
     # program; where the set is not prepared one batch stands for it.
     todo = plan.make(config, known.num_train or config.data.batch_size)
-    rate = optimizers.learning_rate(config, todo)
+    rate = optimizers.make_schedule(config, todo)
     tx = optimizers.build(config, rate, models.fan_in_axes(model))
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated),
         jax.eval_shape(lambda: state.create(model, tx, config.seed)),
     )
-    batch_shapes = batch.shapes(
+    batch_shapes = batch.abstract_batch(
         config.data.batch_size, known.input_shape, sharding.batch, inputs.dtype(config)
     )
     steps = step.make(config, model, tx, rate, config.seed)
@@ -207,10 +207,10 @@ def _does_not_compile(error: Exception, config: ConfigDict, devices: int) -> Use
     if "RESOURCE_EXHAUSTED" in str(error):
         return UserError(
             f"config.data.batch_size={config.data.batch_size} on {devices} devices does not fit "
-            f"in their memory ({cut(str(error))}); make it smaller, or try "
+            f"in their memory ({truncate(str(error))}); make it smaller, or try "
             "--config.model.remat=True or --config.precision=bfloat16"
         )
-    return UserError(f"the step does not compile: {reason(error)}; try another --topology")
+    return UserError(f"the step does not compile: {describe_error(error)}; try another --topology")
 
 
 def print_table(report: dict[str, Any]) -> None:
@@ -247,7 +247,7 @@ def _check_writable(file: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"--json={short(str(file))} cannot be written: {error.strerror}; give it a file in a "
+            f"--json={short_repr(str(file))} cannot be written: {error.strerror}; give it a file in a "
             "folder that is there"
         ) from None
 

@@ -16,7 +16,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from train.config.fields import flatten, unknown_field
-from train.errors import Preempted, UserError, cut, reason, short
+from train.errors import Preempted, UserError, describe_error, short_repr, truncate
 
 EXIT_USER_ERROR = 2
 """Exit status for what a user can fix."""
@@ -106,9 +106,9 @@ def parse_config(argv: list[str], usage: str, values: flags.FlagValues) -> tuple
     except Exception as error:  # absl's and ml_collections', of many types
         raise UserError(_flag_mistake(error, fields)) from error
     if rest[1:]:
-        raise UserError(f"unknown argument {short(rest[1])}; see --help")
+        raise UserError(f"unknown argument {short_repr(rest[1])}; see --help")
     words = [file.stem, *re.findall(r"\w+", "".join(argument))]
-    return config, cut("-".join(words), 100)
+    return config, truncate("-".join(words), 100)
 
 
 def run(command: Callable[[list[str]], int]) -> None:
@@ -154,7 +154,7 @@ def _take_config(argv: list[str]) -> tuple[tuple[Path, list[str]], list[str]]:
         raise UserError(f"--config is there {len(found)} times; give it one file")
     name, *argument_of_config = found[0].split(":", 1)
     if not os.path.isfile(name):
-        raise UserError(f"--config {short(found[0])} is not a file; {_hint(Path(name))}")
+        raise UserError(f"--config {short_repr(found[0])} is not a file; {_hint(Path(name))}")
     return (Path(name), argument_of_config), rest
 
 
@@ -170,7 +170,7 @@ def _load(file: Path, argument: list[str]) -> ConfigDict:
         get_config = runpy.run_path(str(file)).get("get_config", _no_config)
         if argument and not inspect.signature(get_config).parameters:
             raise UserError(
-                f"{file}: this config takes no argument; leave out :{short(argument[0])}"
+                f"{file}: this config takes no argument; leave out :{short_repr(argument[0])}"
             )
         config = get_config(*argument)
         if isinstance(config, ConfigDict):
@@ -181,7 +181,7 @@ def _load(file: Path, argument: list[str]) -> ConfigDict:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(file)]
         where = f"{file}, line {lines[-1]}" if lines else str(file)
-        raise UserError(f"{where}: {reason(error)}; fix the config file") from error
+        raise UserError(f"{where}: {describe_error(error)}; fix the config file") from error
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"{file}: get_config() must return an ml_collections.ConfigDict, not "
@@ -195,7 +195,7 @@ def _no_config(*_) -> None:
 
 
 def _flag_mistake(error: Exception, fields: dict[str, Any]) -> str:
-    text = cut(str(error)) or type(error).__name__
+    text = truncate(str(error)) or type(error).__name__
     name = text.removeprefix("flag --config.").partition("=")[0]
     if name in fields:
         return f"{text}; it must be of type {type(fields[name]).__name__}"
@@ -208,7 +208,9 @@ def _check_cluster(cluster: Cluster, distributed: bool) -> None:
         raise UserError("--coordinator, --num_processes and --process_id go with --distributed")
     host, _, port = ("localhost:1234" if coordinator is None else coordinator).rpartition(":")
     if not (host and re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 2**16):
-        raise UserError(f"--coordinator={short(coordinator)} must be HOST:PORT, as localhost:1234")
+        raise UserError(
+            f"--coordinator={short_repr(coordinator)} must be HOST:PORT, as localhost:1234"
+        )
     if num_processes is not None and process_id is not None and process_id >= num_processes:
         raise UserError(
             f"--process_id={process_id} must be below --num_processes={num_processes}; the first "

@@ -14,20 +14,20 @@ class Preempted(Exception):  # noqa: N818, it is no error
     """A signal asked the run to stop; it has saved, and the same command goes on with it."""
 
 
-def reason(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What another library's exception says, as a part of our one line."""
-    return cut(f"{type(error).__name__}: {error}")
+    return truncate(f"{type(error).__name__}: {error}")
 
 
-def short(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """`repr(value)`, cut to what a person reads."""
     try:
-        return cut(repr(value), 100)
+        return truncate(repr(value), 100)
     except ValueError:  # Python writes no integers of thousands of digits
         return f"<{type(value).__name__} of too many digits>"
 
 
-def cut(text: str, length: int = 300) -> str:
+def truncate(text: str, length: int = 300) -> str:
     """A text on one line; a long one without its middle, for a cause often comes last."""
     text = " ".join(text.split())
     return text if len(text) <= length else f"{text[: length // 3]} ... {text[-length // 2 :]}"

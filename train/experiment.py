@@ -1,4 +1,4 @@
-"""A run before its first step: everything that follows from the configuration."""
+"""A run before its first step: everything that follows from its config."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from train import data, models
 from train.data.dataset import Dataset
+from train.data.inputs import example_unit
 from train.engine import optimizers, plan, state, step
 from train.engine.dispatch import Executor
 from train.engine.plan import Plan
@@ -17,6 +18,7 @@ from train.engine.state import TrainState
 from train.engine.streaming import StreamingExecutor
 from train.models import Model
 from train.runtime import mesh
+from train.runtime.compilation import Cost
 from train.runtime.mesh import Sharding
 
 if TYPE_CHECKING:
@@ -25,32 +27,44 @@ if TYPE_CHECKING:
 
 
 class Experiment(NamedTuple):
-    """Data, model, optimizer and plan of one configuration."""
+    """The data, model, optimizer and plan of one config.
+
+    Attributes:
+      config: The validated config.
+      sharding: The devices, and how arrays are placed on them.
+      dataset: The data set: in memory, or streamed.
+      model: The network.
+      plan: The steps of the run.
+      schedule: Maps a step to a learning rate.
+      axes: A pytree of `optax_gc.FanIn` with the structure of the parameters.
+      tx: The optimizer chain.
+      pretrained: The weights that the run starts from, or None for random weights.
+    """
 
     config: ConfigDict
     sharding: Sharding
     dataset: "Dataset | Stream"
     model: Model
     plan: Plan
-    learning_rate: optax.Schedule
-    axes: Any  # a pytree of optax_gc.FanIn, shaped like the parameters
+    schedule: optax.Schedule
+    axes: Any
     tx: optax.GradientTransformation
-    initial: "PretrainedWeights | None"  # what it begins from, if not from random numbers
+    pretrained: "PretrainedWeights | None"
 
     def init_state(self) -> TrainState:
-        """The state before the first step, on every device."""
+        """Return the state before the first step, on every device."""
         create = jax.jit(
-            lambda initial: state.create(self.model, self.tx, self.config.seed, initial),
+            lambda weights: state.create(self.model, self.tx, self.config.seed, weights),
             out_shardings=self.sharding.replicated,
         )
-        return create(self.initial and self.sharding.replicate(self.initial[:2]))
+        return create(self.pretrained and self.sharding.replicate(self.pretrained[:2]))
 
     def compile(self, like: TrainState) -> Executor:
-        """Compiles the whole step for states like `like`; the data is at hand then."""
-        steps = step.make(self.config, self.model, self.tx, self.learning_rate, self.config.seed)
+        """Compile the run for states like `like`, and open its data."""
+        functions = step.make(self.config, self.model, self.tx, self.schedule, self.config.seed)
         if isinstance(self.dataset, Dataset):
-            return ResidentExecutor(self.config, self.dataset, self.sharding, steps, like)
-        return StreamingExecutor(self.config, self.dataset, self.sharding, steps, like)
+            return ResidentExecutor(self.config, self.dataset, self.sharding, functions, like)
+        return StreamingExecutor(self.config, self.dataset, self.sharding, functions, like)
 
 
 def prepare(
@@ -59,27 +73,53 @@ def prepare(
     devices: Sequence[jax.Device] | None = None,
     resumes: bool = False,
 ) -> Experiment:
-    """Builds all that a run needs; writes nothing and compiles nothing.
+    """Build everything that a run needs; write and compile nothing.
 
     Args:
-      config: a validated config.
-      dataset: if it has been loaded already.
-      devices: to run on; all if None.
-      resumes: whether the run has begun, so that what it began from need not be there any more.
+      config: A validated config.
+      dataset: The data set, if it is already loaded.
+      devices: The devices to run on; all if None.
+      resumes: Whether the run has a checkpoint, so that `config.init_from` need not exist.
 
     Raises:
-      UserError: the configuration does not fit the data, the devices, or what it begins from.
+      UserError: If the config does not fit the data, the devices or the weights to start from.
     """
-    sharding = mesh.place(config, devices)
+    sharding = mesh.make_sharding(config, devices)
     dataset = dataset or data.load(config)
     model = models.build(config, dataset.num_classes, dataset.input_shape)
-    todo = plan.make(config, dataset.num_train)
-    learning_rate = optimizers.learning_rate(config, todo)
+    run_plan = plan.make(config, dataset.num_train)
+    schedule = optimizers.make_schedule(config, run_plan)
     axes = models.fan_in_axes(model)
-    tx = optimizers.build(config, learning_rate, axes)
-    initial = None
+    tx = optimizers.build(config, schedule, axes)
+    weights = None
     if config.init_from and not resumes:
-        from train.checkpoints import pretrained
+        from train.checkpoints import pretrained  # imports Orbax, which takes a second
 
-        initial = pretrained.load(config, model)
-    return Experiment(config, sharding, dataset, model, todo, learning_rate, axes, tx, initial)
+        weights = pretrained.load(config, model)
+    return Experiment(config, sharding, dataset, model, run_plan, schedule, axes, tx, weights)
+
+
+def run_title(config: ConfigDict) -> str:
+    """Return one line with the model, the data, the optimizer and GC."""
+    gc = "without GC" if config.gc.mode == "none" else f"GC {config.gc.mode}"
+    return f"{config.model.name} on {config.data.name}, {config.optimizer.name}, {gc}"
+
+
+def describe_run(run: Experiment, train_state: TrainState, cost: Cost) -> str:
+    """Return some lines with the sizes, the devices, the compiled step and the first step."""
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(train_state.params))
+    first_step = int(train_state.step)
+    start = f"resuming after step {first_step:,}" if first_step else "starting at step 0"
+    if run.pretrained:
+        head = "with its last layer" if run.config.init_head else "with a new last layer"
+        start += f" from {run.pretrained.source}, {head}"
+    return (
+        f"{run_title(run.config)}\n"
+        f"{run.dataset.num_train:,} training {example_unit(run.config)}, "
+        f"{run.dataset.num_test:,} test {example_unit(run.config)}; {num_params:,} parameters\n"
+        f"{run.plan.total_steps:,} steps of {run.config.data.batch_size} on "
+        f"{run.sharding.num_devices} {jax.default_backend()} device(s)\n"
+        f"compiled in {cost.compile_seconds:.1f} s; one step takes {cost.flops / 1e9:,.1f} GFLOP "
+        f"and {cost.bytes_per_device / 2**20:,.0f} MiB per device, data included\n"
+        f"{start}"
+    )

@@ -1,57 +1,59 @@
-"""`train()`: the story of a run."""
+"""`train()`: a run from its config to its summary."""
 
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from train import experiment
-from train.checkpoints.manager import Checkpoints, newest
+from train.checkpoints.manager import Checkpoints, latest_step
 from train.config import validate
-from train.data.inputs import example_unit
-from train.engine import nonfinite, predictions
-from train.engine.dispatch import Dispatcher, Executor
-from train.engine.figures import StepMetrics, for_log
+from train.engine.dispatch import DispatchSize, Executor
 from train.engine.nonfinite import raise_if_nonfinite
-from train.engine.state import TrainState
+from train.engine.predictions import per_class_metrics
+from train.engine.state import TrainState, named_leaves
+from train.engine.step import StepMetrics, log_line
 from train.errors import Preempted
-from train.experiment import Experiment
-from train.opening import opening, title
-from train.output import metrics
-from train.output.summary import Report
+from train.experiment import Experiment, describe_run, run_title
+from train.output import metrics as metrics_file
+from train.output.reporter import Reporter
 from train.output.timer import Timer
 from train.output.workdir import WorkDir
 from train.runtime import distributed
 from train.runtime.preemption import Preemption
 
+OnMetrics = Callable[[int, int, StepMetrics], None]
+"""Called on the host with the first and the last step of a dispatch and with its metrics."""
+
 
 def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
-    """Trains what `config` describes, or goes on where an earlier call was stopped.
+    """Train as `config` describes, or resume an earlier run in the same folder.
 
     Args:
-      config: see `train.config.default_config`.
-      folder: the work folder; a finished run's is left as it is.
+      config: See `train.config.default_config`.
+      folder: The work folder. A finished run is left unchanged.
 
     Returns:
       The contents of `summary.json`.
 
     Raises:
-      UserError: something that a user can fix; where the configuration is at fault, nothing
-        has been written or compiled.
-      Preempted: SIGTERM or SIGINT; what was done is saved.
+      UserError: If the user must fix something. If the config is wrong, nothing is written or
+        compiled before.
+      Preempted: After SIGTERM or SIGINT; the state is saved.
     """
     timer = Timer()
     validate(config)
     work = WorkDir(folder, config)
-    if summary := work.finished():
+    if summary := work.read_summary():
         print(f"already finished: test top-1 {summary['test_top1']:.4f}; see {work.summary}")
         print("for another run, use another --workdir")
         return summary
-    metrics.read(work.metrics)  # a damaged one is refused before anything is compiled
-    run = experiment.prepare(config, resumes=newest(work.checkpoints) is not None)
-    distributed.on_first_process(lambda: work.claim(run.initial and run.initial.sha256))
+    metrics_file.read(work.metrics)  # to refuse a damaged file before compiling
+    run = experiment.prepare(config, resumes=latest_step(work.checkpoints) is not None)
+    distributed.on_first_process(lambda: work.acquire(run.pretrained and run.pretrained.sha256))
     try:
         with (
             Preemption() as preemption,
@@ -65,73 +67,97 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
 def _train(
     run: Experiment, work: WorkDir, timer: Timer, checkpoints: Checkpoints, preemption: Preemption
 ) -> dict[str, Any]:
-    """From the first state, or the last one saved, to the summary."""
-    now = checkpoints.restore(run.init_state(), timer, print)
-    done = int(now.step)
+    """Train from the initial or the restored state to the summary."""
+    state = checkpoints.restore(run.init_state(), timer, print)
+    step = int(state.step)
+    dispatch_size = DispatchSize(run.config.steps_per_dispatch)
     with (
-        contextlib.closing(run.compile(now)) as programs,
-        Report(
-            work, run.plan, timer, done, run.config.report.tensorboard, example_unit(run.config)
-        ) as report,
+        contextlib.closing(run.compile(state)) as executor,
+        Reporter(work, run.config, run.plan, timer, step) as reporter,
     ):
-        dispatcher = Dispatcher(run.plan, programs, preemption, run.config.steps_per_dispatch)
-        report.say(opening(run, now, programs.cost))
-        read = reader(run, nonfinite.names(now.params), timer, report, checkpoints.last_good)
+        reporter.log(describe_run(run, state, executor.cost))
+        on_metrics = metrics_handler(run, state, timer, reporter, checkpoints.latest_step)
         while True:
-            # Here and not after the step: a run stopped between the two owes its test.
-            if run.plan.tests(done) and not report.tested(done):
-                report.test(done, **_score(run, programs, now))
-            if done == run.plan.total_steps:
+            # Evaluation comes first, so that a run that was stopped before it evaluates on resume.
+            if run.plan.is_eval_step(step) and not reporter.has_eval(step):
+                reporter.log_eval(step, **_evaluate(run, executor, state))
+            if step == run.plan.total_steps:
                 break
             with timer.training():
-                now, done, leaving = dispatcher.run(now, done, read)
-            if run.plan.saves(done) or leaving:
-                checkpoints.save(done, now, timer)
-            if leaving and done < run.plan.total_steps:
+                state, step, should_stop = train_to_pause(
+                    run, executor, state, step, dispatch_size, preemption, on_metrics
+                )
+            if run.plan.is_save_step(step) or should_stop:
+                checkpoints.save(step, state, timer)
+            if should_stop and step < run.plan.total_steps:
                 checkpoints.wait()
-                raise Preempted(f"stopped after step {done}, which is saved")
+                raise Preempted(f"stopped after step {step}, which is saved")
         checkpoints.wait()
-        of_classes = _per_class(run, programs, now) if run.config.eval.per_class else None
-        summary = report.finish(now, title(run.config), of_classes)
+        classes = _per_class(run, executor, state) if run.config.eval.per_class else None
+        summary = reporter.finish(state, run_title(run.config), classes)
     print(f"test top-1 {summary['test_top1']:.4f}\nsummary: {work.summary}\nplot: {work.curves}")
     return summary
 
 
-def reader(
+def train_to_pause(
     run: Experiment,
-    names: list[str],
-    timer: Timer,
-    report: Report,
-    last_good: Callable[[], int | None],
-) -> Callable[[int, int, StepMetrics], None]:
-    """What the host does with each dispatch's figures, while the next one runs.
+    executor: Executor,
+    state: TrainState,
+    step: int,
+    dispatch_size: DispatchSize,
+    preemption: Preemption,
+    on_metrics: OnMetrics,
+) -> tuple[TrainState, int, bool]:
+    """Train to the next evaluation or checkpoint, or until a signal; donates `state`.
 
-    Args:
-      run: to which they belong.
-      names: of the parameters, in the order of the health's figures.
-      timer: counts the images.
-      report: gets what is to be logged.
-      last_good: returns the step of the newest checkpoint, if there is one.
+    Each dispatch makes several steps: the executor compiles `train.engine.step.make_train_step`.
+
+    Returns:
+      The new state, its step, and whether a signal asked to stop.
     """
+    pause, should_stop = run.plan.next_pause(step), False
+    unread: tuple[int, int, StepMetrics] | None = None
+    while step < pause and not should_stop:
+        limit = min(step + dispatch_size.next(state), executor.max_dispatch_step(step))
+        stop = min(run.plan.next_event(step), limit)
+        state, metrics = executor.train(state, step, stop)
+        if unread:  # while the devices compute, the host reads the metrics of the dispatch before
+            on_metrics(*jax.device_get(unread))
+        unread = step, stop, metrics
+        step, should_stop = stop, preemption.requested()
+    if unread:
+        on_metrics(*jax.device_get(unread))
+    return state, step, should_stop
 
-    def read(first: int, last: int, figures: StepMetrics) -> None:
-        raise_if_nonfinite(figures.health, names, run.config, last_good)
-        timer.images += (last - first) * run.config.data.batch_size
-        report.advance(last)
-        if run.plan.logs(last):
-            report.train(last, **for_log(figures, run.config))
 
-    return read
+def metrics_handler(
+    run: Experiment,
+    state: TrainState,
+    timer: Timer,
+    reporter: Reporter,
+    latest_checkpoint: Callable[[], int | None],
+) -> OnMetrics:
+    """Return what the host does with the metrics of a dispatch: check, count and log them."""
+    leaf_names = list(named_leaves(state.params))
+
+    def on_metrics(start: int, stop: int, metrics: StepMetrics) -> None:
+        raise_if_nonfinite(metrics.nonfinite, leaf_names, run.config, latest_checkpoint)
+        timer.examples += (stop - start) * run.config.data.batch_size
+        reporter.advance(stop)
+        if run.plan.is_log_step(stop):
+            reporter.log_train(stop, **log_line(metrics, run.config))
+
+    return on_metrics
 
 
-def _score(run: Experiment, programs: Executor, state: TrainState) -> dict[str, float]:
-    """The figures of a line of the test split."""
-    figures = programs.evaluate(state).means()
+def _evaluate(run: Experiment, executor: Executor, state: TrainState) -> dict[str, float]:
+    """Return the metrics of a test line."""
+    metrics = executor.evaluate(state).means()
     if run.config.adversary.eval_steps:
-        attacked = programs.evaluate(state, attacked=True).means()
-        figures |= {f"robust_{name}": attacked[name] for name in ("loss", "top1")}
-    return figures
+        attacked = executor.evaluate(state, attacked=True).means()
+        metrics |= {f"robust_{name}": attacked[name] for name in ("loss", "top1")}
+    return metrics
 
 
-def _per_class(run: Experiment, programs: Executor, state: TrainState) -> list[dict[str, Any]]:
-    return predictions.figures(programs.predict(state), run.dataset.class_names)
+def _per_class(run: Experiment, executor: Executor, state: TrainState) -> list[dict[str, Any]]:
+    return per_class_metrics(executor.predict(state), run.dataset.class_names)

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from train import cli
-from train.errors import UserError, short
+from train.errors import UserError, short_repr
 from train.runtime import huge_pages
 
 USAGE = """\
@@ -57,7 +57,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
         return None
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UserError(f"--shard={short(text)} must be I/N with I from 1 to N, as 1/4")
+        raise UserError(f"--shard={short_repr(text)} must be I/N with I from 1 to N, as 1/4")
     return int(found[1]), int(found[2])
 
 

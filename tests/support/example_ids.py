@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train import cli, experiment
-from train.data.batch import take, to_devices
+from train.data.batch import put_split, take
 from train.data.dataset import Split
 from train.data.order import two_epochs
 from train.runtime import distributed
@@ -21,7 +21,7 @@ def main(argv):
     run = experiment.prepare(command.config)
     count, batch_size = run.dataset.num_train, command.config.data.batch_size
     numbers = np.arange(count, dtype=np.int32)
-    examples = to_devices(
+    examples = put_split(
         Split(numbers.astype(np.uint8)[:, None, None, None], numbers), run.sharding.replicated
     )
 

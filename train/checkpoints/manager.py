@@ -1,4 +1,4 @@
-"""Saving and restoring a run's state with Orbax, and finding damage that Orbax does not."""
+"""Saving and restoring the training state with Orbax, with detection of damaged files."""
 
 import contextlib
 import functools
@@ -13,34 +13,36 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train.checkpoints import manifest
 from train.checkpoints.manifest import DamagedError
-from train.engine.state import TrainState, path_name, sha256
-from train.errors import UserError, reason
+from train.engine.state import TrainState, named_leaves, sha256
+from train.errors import UserError, describe_error
 from train.output.timer import Timer
 from train.runtime import distributed
 
-_SLOW = ("opt_state", "slow_params")  # where Lookahead has them in a state
+_SLOW_PARAMS = ("opt_state", "slow_params")  # the path of Lookahead's slow weights in a state
+_MAX_DIFFERENCES = 3  # in an error message
 
 
 class Checkpoints:
     """The folder `checkpoints/` of a run; a context manager that waits for the last save.
 
-    Beside the state, each checkpoint holds a record: the run's timer, the state's structure, the
-    digest of its bytes and those of the files. A checkpoint that does not agree with its record is
-    damaged, whatever damaged it; that is found before Orbax reads a byte of it, because Orbax
-    answers to some damage with pages of tracebacks on stderr, and late.
+    Each checkpoint has a manifest with the timer, the structure of the state, the digest of its
+    bytes, and the digests of its files. A checkpoint that does not match its manifest is damaged.
+    This is checked before Orbax reads the checkpoint, because Orbax answers some damage late and
+    with long tracebacks on stderr.
     """
 
     def __init__(self, folder: Path, keep: int):
+        """Open or create the folder; the newest `keep` checkpoints are kept."""
         self._folder = folder.absolute()
-        self._record: dict[str, Any] = {}  # of the checkpoint that is being written
-        with _explained(f"cannot use {self._folder}"):
+        self._manifest: dict[str, Any] = {}  # of the checkpoint that is being written
+        with _explain_errors(f"cannot use {self._folder}"):
             self._manager = ocp.CheckpointManager(
                 self._folder,
                 item_names=("state",),
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=preservation_policy.LatestN(keep),
                     cleanup_tmp_directories=True,
-                    async_options=ocp.AsyncOptions(post_finalization_callback=self._write_record),
+                    async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
                 ),
             )
 
@@ -48,22 +50,22 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_) -> None:
-        with self._saving():
+        with self._explain_save_errors():
             self._manager.close()
 
-    def last_good(self) -> int | None:
-        """The newest step whose checkpoint is complete."""
-        return newest(self._folder)
+    def latest_step(self) -> int | None:
+        """Return the step of the newest complete checkpoint, or None."""
+        return latest_step(self._folder)
 
     def save(self, step: int, state: TrainState, timer: Timer) -> None:
-        """Starts to save; returns as soon as the state has been copied off the device.
+        """Start to save; return when the state is copied off the device.
 
         Raises:
-          UserError: this save, or the one before, could not be written.
+          UserError: If this save or the one before cannot be written.
         """
-        with self._saving():
+        with self._explain_save_errors():
             self._manager.wait_until_finished()
-            self._record = {
+            self._manifest = {
                 "step": step,
                 "timer": timer.saved(),
                 "structure": _structure(state),
@@ -73,41 +75,41 @@ class Checkpoints:
             self._manager.save(step, args=items, force=True)
 
     def wait(self) -> None:
-        """Returns when all that was saved is on the disk.
+        """Wait until every save is on disk.
 
         Raises:
-          UserError: it could not be written.
+          UserError: If one cannot be written.
         """
-        with self._saving():
+        with self._explain_save_errors():
             self._manager.wait_until_finished()
 
-    def restore(self, like: TrainState, timer: Timer, say: Callable[[str], None]) -> TrainState:
-        """The newest state that is not damaged, placed as `like`; `like` if nothing was saved.
+    def restore(self, like: TrainState, timer: Timer, log: Callable[[str], None]) -> TrainState:
+        """Return the newest undamaged state; `like` if nothing was saved.
 
         Args:
-          like: a state of the run's structure and sharding.
-          timer: is advanced by the times of the run so far.
-          say: is told of damaged checkpoints.
+          like: A state with the structure and sharding of the run's states.
+          timer: The times of the run so far are added to it.
+          log: Is called with a message for each damaged checkpoint.
 
         Raises:
-          UserError: all checkpoints are damaged, or one is of another structure.
+          UserError: If all checkpoints are damaged, or one has another structure.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(read=True), reverse=True):
             try:
-                state, saved = self._read(step, like)
+                state, saved_timer = self._read(step, like)
             except DamagedError as error:
                 damaged[step] = str(error)
-                say(f"checkpoint {step} is damaged ({error}); trying the one before")
+                log(f"checkpoint {step} is damaged ({error}); trying the one before")
                 continue
-            self._set_aside(list(damaged))
-            timer.add(**saved)
+            self._quarantine(list(damaged))
+            timer.add(**saved_timer)
             return state
         if damaged:
             raise UserError(
                 f"no checkpoint in {self._folder} can be used: "
                 + "; ".join(f"{step} is damaged ({reason})" for step, reason in damaged.items())
-                + "; nothing was deleted; bring the folder back from a copy, or start anew with "
+                + "; nothing was deleted; restore the folder from a backup, or start again with "
                 "another --workdir"
             )
         return like
@@ -121,106 +123,111 @@ class Checkpoints:
         try:
             items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
             state = TrainState(**self._manager.restore(step, args=items).state)
-        except Exception as error:  # whatever reading damaged bytes can raise
+        except Exception as error:  # damaged bytes can raise many types
             raise DamagedError(f"its state: {type(error).__name__}") from error
         if sha256(state) != saved["sha256"]:
             raise DamagedError("its state has changed")
         return state, saved["timer"]
 
-    def _write_record(self) -> None:
-        """Called by Orbax when all files are written and their folder has not its name yet."""
+    def _write_manifest(self) -> None:
+        """Called by Orbax when all files are written, before their folder gets its final name."""
         if distributed.is_first_process():
-            step = self._record["step"]
+            step = self._manifest["step"]
             (folder,) = self._folder.glob(f"{step}.orbax-checkpoint-tmp*")
-            manifest.write(folder, self._record)
+            manifest.write(folder, self._manifest)
 
-    def _set_aside(self, steps: list[int]) -> None:
-        """Moves damaged checkpoints out of the way of new ones of the same step."""
-        attic = self._folder.with_name("damaged")
+    def _quarantine(self, steps: list[int]) -> None:
+        """Move damaged checkpoints away, so that new ones of the same step can be written."""
+        quarantine = self._folder.with_name("quarantine")
         if steps and distributed.is_first_process():
-            with _explained(f"cannot move damaged checkpoints to {attic}"):
-                attic.mkdir(exist_ok=True)
+            with _explain_errors(f"cannot move damaged checkpoints to {quarantine}"):
+                quarantine.mkdir(exist_ok=True)
                 for step in steps:
                     names = (f"{step}-{count}" for count in range(1, 1_000_000))
-                    free = next(attic / name for name in names if not (attic / name).exists())
+                    free = next(
+                        quarantine / name for name in names if not (quarantine / name).exists()
+                    )
                     (self._folder / str(step)).rename(free)
-        distributed.barrier("damaged checkpoints are out of the way")
+        distributed.barrier("damaged checkpoints are moved")
         self._manager.reload()
 
     @contextlib.contextmanager
-    def _saving(self) -> Iterator[None]:
-        good = self.last_good()
-        with _explained(
+    def _explain_save_errors(self) -> Iterator[None]:
+        step = self.latest_step()
+        with _explain_errors(
             f"cannot save in {self._folder}",
-            f"the last good checkpoint is {'none' if good is None else good}; "
-            "make room or fix the folder, and run the same command again",
+            f"the last good checkpoint is {'none' if step is None else step}; free some space or "
+            "fix the permissions, then run the same command again",
         ):
             yield
 
 
-def newest(folder: Path) -> int | None:
-    """The newest step of which a folder has a complete checkpoint, damaged or not."""
+def latest_step(folder: Path) -> int | None:
+    """Return the step of the newest complete checkpoint in a folder, damaged or not, or None."""
     return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether the folder is that of one checkpoint."""
-    return manifest.is_in(folder)
+    """Return whether the folder is that of one checkpoint."""
+    return manifest.exists(folder)
 
 
 def load_weights(folder: Path) -> dict[str, Any]:
-    """`params` and `stats` of any run, as nested dicts of NumPy's arrays.
+    """Return `params` and `stats` of a checkpoint, as nested dicts of NumPy arrays.
 
-    Of Lookahead's two sets of weights `params` are the slow ones, which are those that are tested.
+    With Lookahead, `params` are the slow weights, which are the evaluated ones.
 
     Args:
-      folder: of one checkpoint.
+      folder: The folder of one checkpoint, of any run.
 
     Raises:
-      DamagedError: it does not hold what was saved.
+      DamagedError: If it does not contain what was saved.
     """
     structure = manifest.read(folder)["structure"]
     wanted: dict[Any, Any] = {}
     for name in structure:
         *parents, leaf = (int(key) if key.isdigit() else key for key in name.split("/"))
-        if tuple(parents[:1]) in (("params",), ("stats",)) or tuple(parents[:2]) == _SLOW:
+        if tuple(parents[:1]) in (("params",), ("stats",)) or tuple(parents[:2]) == _SLOW_PARAMS:
             functools.reduce(lambda d, key: d.setdefault(key, {}), parents, wanted)[leaf] = 0
     to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=to_host, partial_restore=True)
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             tree = checkpointer.restore(folder.absolute() / "state", arguments)
-    except Exception as error:  # whatever reading damaged bytes can raise
+    except Exception as error:  # damaged bytes can raise many types
         raise DamagedError(f"its state: {type(error).__name__}") from error
-    opt_state, slow = _SLOW
-    return {"params": tree.get(opt_state, {}).get(slow, tree["params"]), "stats": tree["stats"]}
+    opt_state, slow_params = _SLOW_PARAMS
+    params = tree.get(opt_state, {}).get(slow_params, tree["params"])
+    return {"params": params, "stats": tree["stats"]}
 
 
 @contextlib.contextmanager
-def _explained(
-    what: str, then: str = "fix the folder or choose another --workdir"
+def _explain_errors(
+    what: str, fix_hint: str = "fix the folder or choose another --workdir"
 ) -> Iterator[None]:
-    """Orbax raises what its storage raised, of many types; a person needs one line."""
+    """Turn any error of Orbax, which raises many types, into a one-line UserError."""
     try:
         yield
     except Exception as error:
-        raise UserError(f"{what}: {reason(error)}; {then}") from error
+        raise UserError(f"{what}: {describe_error(error)}; {fix_hint}") from error
 
 
 def _structure(state: TrainState) -> dict[str, str]:
-    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
-    return {path_name(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+    leaves = named_leaves(state).items()
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in leaves}
 
 
-def _check_structure(step: int, theirs: dict[str, str], ours: dict[str, str]) -> None:
+def _check_structure(step: int, saved: dict[str, str], expected: dict[str, str]) -> None:
     differences = [
-        f"{name} is {theirs.get(name, 'not there')}, expected {ours.get(name, 'nothing')}"
-        for name in sorted(theirs.keys() | ours.keys())
-        if theirs.get(name) != ours.get(name)
+        f"{name} is {saved.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
+        for name in sorted(saved.keys() | expected.keys())
+        if saved.get(name) != expected.get(name)
     ]
     if differences:
-        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
+        hidden = len(differences) - _MAX_DIFFERENCES
+        more = f", and {hidden} more" if hidden > 0 else ""
         raise UserError(
             f"checkpoint {step} was written by another version of the trainer: "
-            f"{', '.join(differences[:3])}{more}; use that version, or another --workdir"
+            f"{', '.join(differences[:_MAX_DIFFERENCES])}{more}; use that version, or another "
+            "--workdir"
         )

@@ -1,57 +1,58 @@
-"""`record.json`, a checkpoint's account of itself: any byte that changed since is found by it."""
+"""`manifest.json`: the digests of a checkpoint's files, by which damage is found."""
 
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-_NAME = "record.json"
+_NAME = "manifest.json"
 
 
 class DamagedError(Exception):
-    """A checkpoint does not hold what was saved."""
+    """A checkpoint does not contain what was saved."""
 
 
-def write(folder: Path, record: dict[str, Any]) -> None:
-    """Writes `record` beside the digests of all files in the folders of `folder`."""
-    sealed = record | {"files": _digests(folder)}
-    (folder / _NAME).write_text(json.dumps(sealed | {"seal": _seal(sealed)}, indent=2) + "\n")
+def write(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write `manifest` with the digests of all files in the subfolders of `folder`."""
+    manifest = manifest | {"files": _file_digests(folder)}
+    text = json.dumps(manifest | {"digest": _digest(manifest)}, indent=2) + "\n"
+    (folder / _NAME).write_text(text)
 
 
-def is_in(folder: Path) -> bool:
-    """Whether there is a record, of whatever worth."""
+def exists(folder: Path) -> bool:
+    """Return whether a folder has a manifest, valid or not."""
     return (folder / _NAME).is_file()
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The record, once every file has been found to be as it was written.
+    """Return the manifest after checking it and every file against their digests.
 
     Raises:
-      DamagedError: a file was changed, added or removed.
+      DamagedError: If a file was changed, added or removed.
     """
     try:
-        record = json.loads((folder / _NAME).read_bytes())
-        seal, written = record.pop("seal"), record["files"]
-    except Exception as error:  # whatever reading damaged bytes can raise
+        manifest = json.loads((folder / _NAME).read_bytes())
+        digest, expected = manifest.pop("digest"), manifest["files"]
+    except Exception as error:  # damaged bytes can raise many types
         raise DamagedError(f"{_NAME}: {type(error).__name__}") from error
-    if seal != _seal(record):
+    if digest != _digest(manifest):
         raise DamagedError(f"{_NAME} has changed")
     try:
-        found = _digests(folder)
+        found = _file_digests(folder)
     except OSError as error:
         raise DamagedError(f"{error.filename}: {error.strerror}") from error
-    for name in sorted(written.keys() | found.keys()):
+    for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             raise DamagedError(f"{name} is missing")
-        if name not in written:
+        if name not in expected:
             raise DamagedError(f"{name} does not belong to it")
-        if written[name] != found[name]:
+        if expected[name] != found[name]:
             raise DamagedError(f"{name} has changed")
-    return record
+    return manifest
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    """Of all but the files directly in `folder`, where Orbax writes notes that nothing rests on."""
+def _file_digests(folder: Path) -> dict[str, str]:
+    """Return the digests of all files in subfolders; files in `folder` itself are not restored."""
     digests = {}
     for file in sorted(folder.glob("*/**/*")):
         if not file.is_dir():
@@ -61,5 +62,5 @@ def _digests(folder: Path) -> dict[str, str]:
     return digests
 
 
-def _seal(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

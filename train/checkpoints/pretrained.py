@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 
 from train.checkpoints import manager, torch_resnet
 from train.checkpoints.manifest import DamagedError
-from train.config.fields import flatten
+from train.config import flatten
 from train.data import inputs
-from train.engine.state import path_name, sha256
-from train.errors import UserError, reason, short
+from train.engine.state import named_leaves, sha256
+from train.errors import UserError, describe_error, short_repr
 from train.models import HEAD, Model
 
 _WHAT = "a finished run's work folder, one of its checkpoints, or a PyTorch ResNet's .safetensors"
@@ -56,22 +56,18 @@ def load(config: ConfigDict, model: Model) -> PretrainedWeights:
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     body = params if config.init_head else {k: v for k, v in params.items() if k != HEAD}
     wanted = {"params": body, "stats": stats}
-    needed = {path: leaf.shape for path, leaf in _by_path(wanted).items()}
+    needed = {path: leaf.shape for path, leaf in named_leaves(wanted).items()}
     source = os.path.expanduser(config.init_from)
     read = _from_checkpoint if os.path.isdir(source) else _from_safetensors
     try:
         arrays, digest = read(config, Path(source), needed)
     except OSError as error:
         raise UserError(
-            f"cannot read config.init_from={short(config.init_from)}: {error.strerror}; fix it, "
+            f"cannot read config.init_from={short_repr(config.init_from)}: {error.strerror}; fix it, "
             "or name another"
         ) from error
-    taken = jax.tree_util.tree_map_with_path(lambda path, _: arrays[path_name(path)], wanted)
+    taken = jax.tree.unflatten(jax.tree.structure(wanted), [arrays[path] for path in needed])
     return PretrainedWeights(**taken, source=config.init_from, sha256=digest)
-
-
-def _by_path(tree: Any) -> dict[str, Any]:
-    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def _from_checkpoint(config: ConfigDict, source: Path, needed: Shapes) -> tuple[Arrays, str]:
@@ -83,7 +79,7 @@ def _from_checkpoint(config: ConfigDict, source: Path, needed: Shapes) -> tuple[
             f"the checkpoint {folder} is damaged ({error}); name another in config.init_from, or "
             "bring it back from a copy"
         ) from error
-    arrays = _by_path(tree)
+    arrays = named_leaves(tree)
     _check(config, arrays, needed, f"params/{HEAD}/")
     _check_meaning(config, folder.absolute().parents[1] / "config.json")
     return arrays, sha256(tree["params"])
@@ -101,16 +97,16 @@ def _check_meaning(config: ConfigDict, file: Path) -> None:
     for name in (*_OF_THE_NET, *(_OF_WORDS if inputs.is_text(config) else ())):
         if (there := theirs.get(name, ours[name])) != ours[name]:
             raise UserError(
-                f"config.init_from={short(config.init_from)} was trained with config.{name}="
-                f"{short(there)}, and here it is {short(ours[name])}, so that the same weights "
+                f"config.init_from={short_repr(config.init_from)} was trained with config.{name}="
+                f"{short_repr(there)}, and here it is {short_repr(ours[name])}, so that the same weights "
                 "mean something else; set it as it was there, or name another run"
             )
 
 
 def _last_of(config: ConfigDict, folder: Path) -> Path:
     """The last checkpoint of a run that has come to its end."""
-    what = f"config.init_from={short(config.init_from)}"
-    step = manager.newest(folder / "checkpoints")
+    what = f"config.init_from={short_repr(config.init_from)}"
+    step = manager.latest_step(folder / "checkpoints")
     if step is None:
         raise UserError(f"{what} has no checkpoint in it; it must be {_WHAT} file")
     last = folder / "checkpoints" / str(step)
@@ -123,7 +119,7 @@ def _last_of(config: ConfigDict, folder: Path) -> Path:
 
 
 def _from_safetensors(config: ConfigDict, file: Path, needed: Shapes) -> tuple[Arrays, str]:
-    what = f"config.init_from={short(config.init_from)}"
+    what = f"config.init_from={short_repr(config.init_from)}"
     if not os.path.isfile(file):
         recipe = Path("configs", f"{file.name}.py")  # whose runs go to runs/NAME
         first = f"; run python -m train --config {recipe} first" if os.path.isfile(recipe) else ""
@@ -152,7 +148,7 @@ def _from_safetensors(config: ConfigDict, file: Path, needed: Shapes) -> tuple[A
                 "{name: tensor.float() for name, tensor in model.state_dict().items()}"
             ) from error
         raise UserError(
-            f"{what} is damaged, or no .safetensors file: {reason(error)}; fetch or save it again"
+            f"{what} is damaged, or no .safetensors file: {describe_error(error)}; fetch or save it again"
         ) from error
     tensors = {k: v for k, v in tensors.items() if not k.endswith(torch_resnet.COUNTER)}
     theirs = {names[path]: torch_resnet.shape_of_theirs(shape) for path, shape in needed.items()}
@@ -163,7 +159,7 @@ def _from_safetensors(config: ConfigDict, file: Path, needed: Shapes) -> tuple[A
 
 def _check(config: ConfigDict, arrays: Arrays, needed: Shapes, head: str) -> None:
     """Whether a source has the arrays that are needed, and no others but those of the head."""
-    what, model = f"config.init_from={short(config.init_from)}", f"a {config.model.name}"
+    what, model = f"config.init_from={short_repr(config.init_from)}", f"a {config.model.name}"
     fix_hint = "set config.model to the network that it is of, or name another"
     if missing := sorted(needed.keys() - arrays.keys()):
         raise UserError(f"{what} has no {_some(missing)}, which {model} has; {fix_hint}")

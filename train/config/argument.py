@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from train.errors import UserError, short
+from train.errors import UserError, short_repr
 
 
 def choose(argument: str, **groups: Collection[str]) -> list[str]:
@@ -27,12 +27,12 @@ def choose(argument: str, **groups: Collection[str]) -> list[str]:
         if group is None:
             allowed = "; ".join(f"{name}: {', '.join(words)}" for name, words in groups.items())
             raise UserError(
-                f"the config file knows no {short(word)}; of each group it takes one word, with "
+                f"the config file knows no {short_repr(word)}; of each group it takes one word, with "
                 f"commas between them ({allowed})"
             )
         if group in chosen:
             raise UserError(
-                f"the config file was given {short(chosen[group])} and {short(word)}, and takes "
+                f"the config file was given {short_repr(chosen[group])} and {short_repr(word)}, and takes "
                 f"one {group}; leave one out"
             )
         chosen[group] = word

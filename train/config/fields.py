@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.errors import UserError, cut, short
+from train.errors import UserError, short_repr, truncate
 
 # What the devices count and compute with: int32 and float32, whose zero begins below TINY.
 MAX_INT = 2**31 - 1
@@ -59,7 +59,7 @@ def unknown_field(name: str, known: Iterable[str]) -> UserError:
     found = difflib.get_close_matches(close, meant, 1)
     allowed = beside or groups
     hint = f"did you mean {meant[found[0]]}?" if found else f"allowed: {', '.join(sorted(allowed))}"
-    return UserError(f"config.{cut(name, 100)} is not a field; {hint}")
+    return UserError(f"config.{truncate(name, 100)} is not a field; {hint}")
 
 
 def _check_type(name: str, value: Any, example: Any) -> None:
@@ -91,4 +91,4 @@ def most(example: float) -> str:
 
 
 def bad(name: str, value: Any, allowed: str) -> UserError:
-    return UserError(f"config.{name}={short(value)} is not allowed; it must be {allowed}")
+    return UserError(f"config.{name}={short_repr(value)} is not allowed; it must be {allowed}")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from train.errors import UserError, short
+from train.errors import UserError, short_repr
 
 _LEAST_WORDS, _MOST_WORDS = 3, 2**16  # words' numbers are uint16
 _OF_IMAGES = {  # what they must be where the inputs are texts
@@ -41,6 +41,6 @@ def check(given: dict[str, Any]) -> None:
     for name, allowed in _OF_IMAGES.items():
         if given[name] != allowed:
             raise UserError(
-                f"config.{name}={short(given[name])} is for images, and config.data.vocabulary for "
+                f"config.{name}={short_repr(given[name])} is for images, and config.data.vocabulary for "
                 f"texts; set it to {allowed!r}, or the vocabulary to 0"
             )

@@ -1,4 +1,4 @@
-"""From a data set on the devices to the batch of one step, inside a compiled program."""
+"""The batch of one step, and how it is gathered from a data set on the devices."""
 
 from typing import NamedTuple
 
@@ -11,20 +11,33 @@ from train.data.dataset import Split
 
 
 class Batch(NamedTuple):
-    """Examples of one step, spread over the mesh along their first axis."""
+    """The examples of one step, sharded over the mesh along their first axis.
 
-    inputs: jax.Array  # uint8, (batch, height, width, channels); uint16, (batch, words)
-    labels: jax.Array  # int32, (batch,)
-    mask: jax.Array  # bool, (batch,): False where evaluation had to pad
+    Attributes:
+      inputs: uint8 images (batch, height, width, channels), or uint16 token ids (batch, length).
+      labels: int32, (batch,).
+      mask: bool, (batch,); False for the padding of an evaluation batch.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    mask: jax.Array
 
 
-def shapes(
+class DeviceSplit(NamedTuple):
+    """A split of the data set, with a full copy on each device; see `train.data.dataset.Split`."""
+
+    inputs: jax.Array
+    labels: jax.Array
+
+
+def abstract_batch(
     batch_size: int,
     input_shape: tuple[int, ...],
     sharding: NamedSharding,
     input_dtype: DTypeLike = np.uint8,
 ) -> Batch:
-    """A batch's abstract value, to compile with."""
+    """Return a batch of `jax.ShapeDtypeStruct`s to compile with."""
 
     def array(dtype, *shape):
         return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
@@ -32,34 +45,27 @@ def shapes(
     return Batch(array(input_dtype, *input_shape), array(np.int32), array(np.bool_))
 
 
-class Examples(NamedTuple):
-    """A split on the devices, whole on each."""
-
-    inputs: jax.Array  # as in `Split`
-    labels: jax.Array  # as in `Split`
-
-
-def to_devices(split: Split, sharding: NamedSharding) -> Examples:
-    """The split's arrays on the devices; of several processes, each fills its own."""
+def put_split(split: Split, sharding: NamedSharding) -> DeviceSplit:
+    """Copy a split to the devices; each process fills its own devices."""
 
     def put(array: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return Examples(put(split.inputs), put(split.labels))
+    return DeviceSplit(put(split.inputs), put(split.labels))
 
 
-def take(
-    examples: Examples, ids: jax.Array, mask: jax.Array, sharding: NamedSharding | None
+def gather_batch(
+    split: DeviceSplit, ids: jax.Array, mask: jax.Array, sharding: NamedSharding | None
 ) -> Batch:
-    """Those of `ids`, gathered by each device for its own rows.
+    """Return the examples `ids` as a batch; each device gathers its own rows.
 
     Args:
-      examples: of which to take.
-      ids: int32, (batch,), all in range.
+      split: The split.
+      ids: int32, (batch,); all in range.
       mask: bool, (batch,).
-      sharding: of the batch's first axis; None for a batch that lies on one device.
+      sharding: The sharding of the batch axis; None for a batch on one device.
     """
     if sharding is not None:
         ids, mask = jax.lax.with_sharding_constraint((ids, mask), sharding)
-    inputs, labels = (array.at[ids].get(mode="promise_in_bounds") for array in examples)
+    inputs, labels = (array.at[ids].get(mode="promise_in_bounds") for array in split)
     return Batch(inputs, labels, mask)

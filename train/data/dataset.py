@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Split(NamedTuple):
-    """Examples in the source's order; texts are numbers of words, 0 where there is none."""
+    """DeviceSplit in the source's order; texts are numbers of words, 0 where there is none."""
 
     inputs: np.ndarray  # uint8, (examples, height, width, channels); uint16, (examples, words)
     labels: np.ndarray  # int32, (examples,)

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from train.data.dataset import Dataset, Split
-from train.errors import UserError, short
+from train.errors import UserError, short_repr
 
 
 def take(config: ConfigDict, dataset: Dataset) -> Dataset:
@@ -34,7 +34,7 @@ def take(config: ConfigDict, dataset: Dataset) -> Dataset:
     for name, split in (("train on", dataset.train), ("test", dataset.test)):
         if not len(split.labels):
             raise UserError(
-                f"config.data.classes={short(config.data.classes)} leaves nothing to {name}; take "
+                f"config.data.classes={short_repr(config.data.classes)} leaves nothing to {name}; take "
                 "more classes"
             )
     return dataset
@@ -53,7 +53,7 @@ def _checked(classes: Any, num_classes: int) -> list[int]:
     ]
     if wrong or len(set(classes)) < len(classes):
         raise UserError(
-            f"config.data.classes={short(classes)} is not allowed; it must be classes from 0 to "
+            f"config.data.classes={short_repr(classes)} is not allowed; it must be classes from 0 to "
             f"{num_classes - 1}, each once"
         )
     return list(classes)

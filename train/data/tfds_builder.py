@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from train.data.dataset import Description
-from train.errors import UserError, reason, short
+from train.errors import UserError, describe_error, short_repr
 
 FIX_HINT = "prepare the set again, or choose another --config.data.name"
 _NAME = re.compile(r"[a-zA-Z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
@@ -150,7 +150,7 @@ def _prepared_builder(name: str, folder: str | None) -> Any:
 def _builder(name: str, folder: str | None) -> Any:
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
         raise UserError(
-            f"config.data.name={short(name)} cannot be a data set; it must be 'digits', or a TFDS "
+            f"config.data.name={short_repr(name)} cannot be a data set; it must be 'digits', or a TFDS "
             "name such as 'cifar100' or 'imdb_reviews/plain_text'"
         )
     if folder and os.path.exists(folder) and not os.path.isdir(folder):
@@ -170,7 +170,7 @@ def _builder(name: str, folder: str | None) -> Any:
         ) from None
     except Exception as error:  # whatever damaged files make TFDS raise
         raise UserError(
-            f"TFDS cannot open {name} in {folder or 'its data folder'}: {reason(error)}; "
+            f"TFDS cannot open {name} in {folder or 'its data folder'}: {describe_error(error)}; "
             f"{_prepare_it(name, folder)}"
         ) from error
     return builder

@@ -1,9 +1,9 @@
-"""Adversarial examples: images changed a little, so that the loss at them rises.
+"""Adversarial examples: images changed slightly so that the loss rises.
 
-A pixel, from 0 to 1, is changed by at most epsilon, and stays within 0 and 1. Projected gradient
-descent (PGD; Madry et al. 2018, arXiv 1706.06083) goes step by step along the sign of the loss's
-gradient; the fast gradient sign method (FGSM; Goodfellow et al. 2015, arXiv 1412.6572) makes one
-step, of epsilon, or from a random start of 1.25 epsilon (Wong et al. 2020, arXiv 2001.03994).
+Each pixel, in 0..1, changes by at most epsilon and stays in 0..1. Projected gradient descent (PGD;
+Madry et al. 2018, arXiv 1706.06083) takes several steps along the sign of the loss gradient. The
+fast gradient sign method (FGSM; Goodfellow et al. 2015, arXiv 1412.6572) takes one step of epsilon,
+or one step of 1.25 epsilon from a random start (Wong et al. 2020, arXiv 2001.03994).
 """
 
 from collections.abc import Callable
@@ -14,22 +14,23 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from train.data.augment import standardize
+from train.data.inputs import standardize
 from train.models import Model
 
-_KEY = 2**32 - 2  # neither a step's number nor that of the order of examples
+_KEY = 2**32 - 2  # neither a step number nor the number of the example order
 
-Perturb = Callable[[jax.Array, jax.Array, jax.Array, Any, Any], jax.Array]
+Perturb = Callable[[jax.Array], jax.Array]
+"""Maps float32 pixels in 0..1 to perturbed ones."""
 
 
 class Attack(NamedTuple):
-    """What PGD may do, in units of pixels from 0 to 1.
+    """A PGD attack, in units of pixels in 0..1.
 
     Attributes:
-      epsilon: how far it goes at most, in each pixel.
-      step_size: of one step, in each pixel.
-      steps: how many.
-      random_start: whether it starts anywhere within epsilon, and not at the image.
+      epsilon: The largest change of a pixel.
+      step_size: The change of a pixel in one step.
+      steps: The number of steps.
+      random_start: Whether to start at a random point within epsilon instead of at the image.
     """
 
     epsilon: float
@@ -38,8 +39,8 @@ class Attack(NamedTuple):
     random_start: bool
 
 
-def of_training(config: ConfigDict) -> Attack | None:
-    """The attack that `config.adversary` trains under; None if there is none."""
+def train_attack(config: ConfigDict) -> Attack | None:
+    """Return the attack that `config.adversary` trains with, or None."""
     settings = config.adversary
     epsilon, random_start = settings.epsilon, settings.random_start
     match settings.train:
@@ -50,76 +51,72 @@ def of_training(config: ConfigDict) -> Attack | None:
     return None
 
 
-def of_evaluation(config: ConfigDict) -> Attack | None:
-    """The attack under which `config.adversary` scores the test split; None if there is none."""
+def eval_attack(config: ConfigDict) -> Attack | None:
+    """Return the attack that `config.adversary` evaluates with, or None."""
     settings = config.adversary
     if not settings.eval_steps:
         return None
     return Attack(settings.epsilon, settings.step_size, settings.eval_steps, settings.random_start)
 
 
-def make(attack: Attack | None, config: ConfigDict, model: Model, train: bool) -> Perturb:
-    """An attack on a network.
+def make(
+    attack: Attack | None, config: ConfigDict, model: Model, train: bool
+) -> Callable[[jax.Array, jax.Array, Any, Any], Perturb] | None:
+    """Return an attack on a model as `(key, labels, params, stats) -> Perturb`, or None.
 
     Args:
-      attack: if None, images stay as they are.
-      config: normalizes the images.
-      model: that is attacked.
-      train: how batch normalization works under attack. If true as in training, with the statistics
-        of the batch as it is at each step of the attack, and the running ones are not changed; else
-        with the running ones.
-
-    Returns:
-      `(key, pixels, labels, params, stats) -> pixels`.
+      attack: The attack, or None.
+      config: Its `data` field standardizes the pixels.
+      model: The model under attack.
+      train: Whether batch normalization uses the statistics of the perturbed batch, as in
+        training, or the running statistics. The running statistics never change.
     """
     if attack is None:
-        return lambda key, pixels, labels, params, stats: pixels
+        return None
 
-    def perturb_batch(
-        key: jax.Array, pixels: jax.Array, labels: jax.Array, params: Any, stats: Any
-    ) -> jax.Array:
+    def perturb_with(key: jax.Array, labels: jax.Array, params: Any, stats: Any) -> Perturb:
         def loss(pixels: jax.Array) -> jax.Array:
             logits, _ = model.apply(params, stats, standardize(pixels, config), train)
             logits = logits.astype(jnp.float32)
             return jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
-        return perturb(attack, jax.random.fold_in(key, _KEY), pixels, loss)
+        return lambda pixels: perturb(attack, jax.random.fold_in(key, _KEY), pixels, loss)
 
-    return perturb_batch
+    return perturb_with
 
 
 def perturb(
     attack: Attack, key: jax.Array, pixels: jax.Array, loss: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:
-    """Images near `pixels` at which the loss is higher.
+    """Return images near `pixels` with a higher loss.
 
     Args:
-      attack: how.
-      key: of the random start.
-      pixels: float32, from 0 to 1.
-      loss: of images, a scalar: the sum or the mean over them.
+      attack: The attack.
+      key: The random key of the start.
+      pixels: float32 images in 0..1.
+      loss: Maps images to a scalar, the sum or the mean of their losses.
     """
     lowest = jnp.maximum(pixels - attack.epsilon, 0)
     highest = jnp.minimum(pixels + attack.epsilon, 1)
-    first = pixels
+    start = pixels
     if attack.random_start:
         noise = jax.random.uniform(key, pixels.shape, minval=-1, maxval=1)
-        first = jnp.clip(pixels + attack.epsilon * noise, lowest, highest)
+        start = jnp.clip(pixels + attack.epsilon * noise, lowest, highest)
 
-    def step(_: jax.Array, changed: jax.Array) -> jax.Array:
-        uphill = jnp.sign(jax.grad(loss)(changed))
-        return jnp.clip(changed + attack.step_size * uphill, lowest, highest)
+    def step(_: jax.Array, perturbed: jax.Array) -> jax.Array:
+        direction = jnp.sign(jax.grad(loss)(perturbed))
+        return jnp.clip(perturbed + attack.step_size * direction, lowest, highest)
 
-    return jax.lax.fori_loop(0, attack.steps, step, first)
+    return jax.lax.fori_loop(0, attack.steps, step, start)
 
 
-def evaluation_key(seed: jax.typing.ArrayLike, place: jax.Array) -> jax.Array:
-    """The key of a batch of the test split, whatever step the run is at.
+def eval_key(seed: jax.typing.ArrayLike, num_before: jax.Array) -> jax.Array:
+    """Return the random key of an evaluation batch, the same at every step of a run.
 
     Args:
-      seed: of the run.
-      place: how many examples of the split come before it.
+      seed: The seed of the run.
+      num_before: The number of examples of the split before the batch.
     """
     return jax.random.fold_in(
-        jax.random.fold_in(jax.random.key(seed), _KEY), place.astype(jnp.int32)
+        jax.random.fold_in(jax.random.key(seed), _KEY), num_before.astype(jnp.int32)
     )

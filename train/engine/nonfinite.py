@@ -1,6 +1,6 @@
-"""Watching for numbers that are not finite, without waiting for the device at every step."""
+"""Detection of NaN and infinity in the loss and the gradients, without a host sync per step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,74 +9,81 @@ from ml_collections import ConfigDict
 
 from train.errors import UserError
 
-_NAMED = 3  # leaves, in an error
+_MAX_NAMED_LEAVES = 3  # in an error message
 
 
 class NonFiniteState(NamedTuple):
-    """What was not finite so far; part of the training state."""
+    """Record of the non-finite steps so far; part of the training state.
 
-    first_bad_step: jax.Array  # int32, (): -1 while all is well
-    bad: jax.Array  # bool, (1 + leaves,): in that step, of the loss and of each leaf's gradient
-    consecutive: jax.Array  # int32, (): bad steps just now, one after the other
-    max_consecutive: jax.Array  # int32, (): the most that there were in a row
-    skipped: jax.Array  # int32, (): bad steps in all
+    Attributes:
+      first_step: int32, (); the first non-finite step, or -1.
+      leaves: bool, (1 + gradient leaves,); in that step, whether the loss and each gradient leaf
+        was non-finite.
+      consecutive: int32, (); the current number of consecutive non-finite steps.
+      max_consecutive: int32, (); the largest value that `consecutive` has had.
+      skipped: int32, (); the total number of non-finite steps.
+    """
+
+    first_step: jax.Array
+    leaves: jax.Array
+    consecutive: jax.Array
+    max_consecutive: jax.Array
+    skipped: jax.Array
 
 
-def healthy(params: Any) -> NonFiniteState:
-    """Before the first step."""
-    count = 1 + len(jax.tree.leaves(params))
+def init(params: Any) -> NonFiniteState:
+    """Return the state before the first step."""
+    num_leaves = 1 + len(jax.tree.leaves(params))
     zero = jnp.zeros((), jnp.int32)
-    return NonFiniteState(zero - 1, jnp.zeros(count, bool), zero, zero, zero)
+    return NonFiniteState(zero - 1, jnp.zeros(num_leaves, bool), zero, zero, zero)
 
 
-def examine(health: NonFiniteState, step: jax.Array, loss: jax.Array, grads: Any) -> NonFiniteState:
-    """The health after a step with this loss and these gradients; `consecutive` is 0 if finite."""
-    bad = jnp.stack([~jnp.isfinite(leaf).all() for leaf in (loss, *jax.tree.leaves(grads))])
-    sick = bad.any()
-    first = sick & (health.first_bad_step < 0)
-    consecutive = jnp.where(sick, health.consecutive + 1, 0)
+def update(state: NonFiniteState, step: jax.Array, loss: jax.Array, grads: Any) -> NonFiniteState:
+    """Return the state after a step; its `consecutive` is 0 if loss and gradients are finite."""
+    leaves = jnp.stack([~jnp.isfinite(leaf).all() for leaf in (loss, *jax.tree.leaves(grads))])
+    nonfinite = leaves.any()
+    is_first = nonfinite & (state.first_step < 0)
+    consecutive = jnp.where(nonfinite, state.consecutive + 1, 0)
     return NonFiniteState(
-        first_bad_step=jnp.where(first, step, health.first_bad_step),
-        bad=jnp.where(first, bad, health.bad),
+        first_step=jnp.where(is_first, step, state.first_step),
+        leaves=jnp.where(is_first, leaves, state.leaves),
         consecutive=consecutive,
-        max_consecutive=jnp.maximum(health.max_consecutive, consecutive),
-        skipped=health.skipped + sick,
+        max_consecutive=jnp.maximum(state.max_consecutive, consecutive),
+        skipped=state.skipped + nonfinite,
     )
 
 
-def names(params: Any) -> list[str]:
-    """What `NonFiniteState.bad` is about, in its order."""
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    keys = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
-    return ["the loss", *keys]
-
-
 def raise_if_nonfinite(
-    health: NonFiniteState,
-    names: list[str],
+    state: NonFiniteState,
+    leaf_names: Sequence[str],
     config: ConfigDict,
-    last_good: Callable[[], int | None],
+    latest_checkpoint: Callable[[], int | None],
 ) -> None:
-    """Ends a run whose numbers are not finite, as `config.nan_policy` says.
+    """Stop a run with non-finite values, as `config.nan_policy` and `config.nan_limit` say.
 
     Args:
-      health: on the host.
-      names: see `names`.
-      config: the run's.
-      last_good: returns the step of the newest checkpoint, if there is one; only asked at the end.
+      state: A copy on the host.
+      leaf_names: The names of the parameters, in the order of their leaves.
+      config: The run's config.
+      latest_checkpoint: Returns the step of the newest checkpoint, or None. Called only if the
+        run stops.
 
     Raises:
-      UserError: with the first bad step, its first bad leaves, and the last good checkpoint.
+      UserError: If the run must stop. The message names the first non-finite step, its first
+        non-finite leaves, and the newest checkpoint.
     """
     limit = config.nan_limit if config.nan_policy == "skip" else 0
-    if int(health.max_consecutive) <= limit:
+    if int(state.max_consecutive) <= limit:
         return
-    bad = [name for name, is_bad in zip(names, health.bad.tolist(), strict=True) if is_bad]
-    more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-    good = last_good()
-    saved = "nothing was saved" if good is None else f"the last good checkpoint is {good}"
+    names = zip(("the loss", *leaf_names), state.leaves.tolist(), strict=True)
+    nonfinite = [name for name, is_nonfinite in names if is_nonfinite]
+    hidden = len(nonfinite) - _MAX_NAMED_LEAVES
+    more = f" and {hidden} more" if hidden > 0 else ""
+    step = latest_checkpoint()
+    saved = "nothing was saved" if step is None else f"the last good checkpoint is {step}"
     raise UserError(
-        f"not finite at step {int(health.first_bad_step)}: {', '.join(bad[:_NAMED])}{more}"
-        + (f", then more than {limit} bad steps in a row" if limit else "")
-        + f"; {saved}; lower the learning rate, clip, or try --config.nan_policy=skip"
+        f"not finite at step {int(state.first_step)}: {', '.join(nonfinite[:_MAX_NAMED_LEAVES])}"
+        + more
+        + (f", then more than {limit} non-finite steps in a row" if limit else "")
+        + f"; {saved}; lower the learning rate, or try --config.nan_policy=skip"
     )

@@ -1,4 +1,4 @@
-"""From a config to an optax chain: the one place that says where GC stands in it."""
+"""The optimizer chain of a config: the one place that decides where GC stands in it."""
 
 from collections import Counter
 from typing import Any, NamedTuple
@@ -14,37 +14,34 @@ from train import models
 from train.engine.plan import Plan
 from train.errors import UserError
 
-_DECOUPLED = ("sgdw", "adamw", "radam", "ranger")
-"""Optimizers whose weight decay is not part of the gradient."""
-_MAX_DROPS = 1000  # each is compiled in, and float32 has none so small that it matters
+_DECOUPLED_DECAY = ("sgdw", "adamw", "radam", "ranger")
+_MAX_DROPS = 1000  # each drop is compiled in, and after so many a float32 rate is 0
 
 
-def build(
-    config: ConfigDict, learning_rate: optax.Schedule, axes: Any
-) -> optax.GradientTransformation:
-    """The chain that `config.optimizer` and `config.gc` describe.
+def build(config: ConfigDict, schedule: optax.Schedule, axes: Any) -> optax.GradientTransformation:
+    """Return the chain that `config.optimizer` and `config.gc` describe.
 
-    With `gc.location` "gradient" the gradient is centralized after L2 decay has been added and
-    before it is preconditioned; with "update", the preconditioned update is, before the rate.
-    Decay that is decoupled is added to the preconditioned update. Ranger is RAdam in Lookahead.
+    With `gc.location` "gradient", GC is applied after L2 decay is added and before the gradient is
+    preconditioned. With "update", it is applied to the preconditioned update, before the learning
+    rate. Decoupled decay is added to the preconditioned update. Ranger is RAdam in Lookahead.
 
-    `optimizer.body_lr_scale` multiplies the update of all but the last layer, decoupled decay included;
-    a body with rate 0 has neither decay nor momentum. `optimizer.eps` stands where optax has it:
-    inside the root for adagrad and rmsprop, outside for the others.
+    `optimizer.body_lr_scale` multiplies the update of all layers but the last, decoupled decay
+    included; with 0 these layers have no decay and no momentum. `optimizer.eps` has the position
+    that optax gives it: inside the root for adagrad and rmsprop, outside for the others.
 
     Args:
-      config: a validated config.
-      learning_rate: step to rate.
-      axes: a pytree of `optax_gc.FanIn` shaped like the parameters.
+      config: A validated config.
+      schedule: Maps a step to a learning rate.
+      axes: A pytree of `optax_gc.FanIn` with the structure of the parameters.
 
     Returns:
-      The transformation; `removed_fraction(its state)` is the share that GC removed.
+      The transformation. `removed_fraction(opt_state)` reads the share that GC removed.
     """
     settings = config.optimizer
     name = settings.lookahead.inner if settings.name == "lookahead" else settings.name
-    decoupled = name in _DECOUPLED
+    decoupled = name in _DECOUPLED_DECAY
     decay = optax.add_decayed_weights(settings.weight_decay)
-    centralize = _centralize(config, axes)
+    centralize = _measured_centralize(config, axes)
     at_update = config.gc.location == "update"
     chain = optax.chain(
         optax.identity() if decoupled else decay,
@@ -52,7 +49,7 @@ def build(
         _precondition(name, settings),
         decay if decoupled else optax.identity(),
         centralize if at_update else optax.identity(),
-        optax.scale_by_learning_rate(learning_rate),
+        optax.scale_by_learning_rate(schedule),
     )
     chain = _scale_body_updates(chain, settings.body_lr_scale)
     if settings.name in ("lookahead", "ranger"):
@@ -60,80 +57,81 @@ def build(
     return chain
 
 
-def learning_rate(
+def make_schedule(
     config: ConfigDict, plan: Plan, peak: jax.typing.ArrayLike | None = None
 ) -> optax.Schedule:
-    """The rate of each step, as `config.schedule` describes it.
+    """Return the learning rate of each step of a plan.
 
     Args:
-      config: a validated config.
-      plan: of the run.
-      peak: the highest rate, a scalar that may be traced; `config.optimizer.learning_rate` if None.
+      config: Its `schedule` describes the shape.
+      plan: The plan of the run.
+      peak: The rate after warm-up; may be traced. `config.optimizer.learning_rate` if None.
 
     Raises:
-      UserError: it would be lowered too often.
+      UserError: If the schedule has more drops than can be compiled in.
     """
-    schedule = config.schedule
+    settings = config.schedule
     peak = config.optimizer.learning_rate if peak is None else peak
-    warmup = int(schedule.warmup * plan.total_steps)
-    match schedule.name:
+    warmup_steps = int(settings.warmup * plan.total_steps)
+    match settings.name:
         case "constant":
-            after = optax.constant_schedule(peak)
+            schedule = optax.constant_schedule(peak)
         case "step":
-            drops = _drops(schedule, plan)
-            times = Counter(step - warmup for step in drops)  # more than once, in epochs of a step
-            factors = {step: schedule.step_factor**count for step, count in times.items()}
-            after = optax.piecewise_constant_schedule(peak, factors)
+            # With epochs shorter than a step, one step can have several drops.
+            counts = Counter(step - warmup_steps for step in _drop_steps(settings, plan))
+            factors = {step: settings.step_factor**count for step, count in counts.items()}
+            schedule = optax.piecewise_constant_schedule(peak, factors)
         case "cosine":
-            after = optax.cosine_decay_schedule(peak, plan.total_steps - warmup)
-    if not warmup:
-        return after
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
-
-
-def _drops(schedule: ConfigDict, plan: Plan) -> list[int]:
-    """The steps after which the rate is lowered."""
-    if schedule.step_at:
-        steps = [round(epoch * plan.steps_per_epoch) for epoch in schedule.step_at]
-        return [step for step in steps if step <= plan.total_steps]
-    every = schedule.step_epochs * plan.steps_per_epoch
-    if plan.total_steps > _MAX_DROPS * every:
-        raise UserError(
-            f"config.schedule.step_epochs={schedule.step_epochs} changes the rate more than "
-            f"{_MAX_DROPS} times in {plan.epoch(plan.total_steps):g} epochs; make it longer"
-        )
-    return [round(every * drop) for drop in range(1, int(plan.total_steps / every) + 1)]
+            schedule = optax.cosine_decay_schedule(peak, plan.total_steps - warmup_steps)
+    if not warmup_steps:
+        return schedule
+    warmup = optax.linear_schedule(0.0, peak, warmup_steps)
+    return optax.join_schedules([warmup, schedule], [warmup_steps])
 
 
 def removed_fraction(opt_state: optax.OptState) -> jax.Array:
-    """The share of the squared norm that GC removed when it was last measured; 0 without GC."""
+    """Return the last measured share of the squared norm that GC removed; 0 without GC."""
     return optax.tree.get(opt_state, "removed_fraction", jnp.zeros(()))
 
 
-def _scale_body_updates(
-    chain: optax.GradientTransformation, rate: float
-) -> optax.GradientTransformation:
-    if rate == 1:
-        return chain
-    if rate == 0:
-        return optax.partition({"head": chain, "body": optax.set_to_zero()}, _parts)
-    slowed = optax.partition({"head": optax.identity(), "body": optax.scale(rate)}, _parts)
-    return optax.chain(chain, slowed)
-
-
-def _parts(params: Any) -> Any:
-    """A label for each top-level entry of the parameters."""
-    return {name: "head" if name == models.HEAD else "body" for name in params}
-
-
 def eval_params(opt_state: optax.OptState, params: Any) -> Any:
-    """The weights to test: Lookahead's slow ones, and with any other optimizer those of training.
+    """Return the weights to evaluate: Lookahead's slow weights, otherwise `params`.
 
     Args:
-      opt_state: the state of what `build` returns.
-      params: the weights that gradients are taken at.
+      opt_state: The state of the chain that `build` returns.
+      params: The weights at which gradients are computed.
     """
     return optax.tree.get(opt_state, "slow_params", params)
+
+
+def _drop_steps(settings: ConfigDict, plan: Plan) -> list[int]:
+    """Return the steps after which the rate is lowered."""
+    if settings.step_at:
+        steps = [round(epoch * plan.steps_per_epoch) for epoch in settings.step_at]
+        return [step for step in steps if step <= plan.total_steps]
+    period = settings.step_epochs * plan.steps_per_epoch
+    if plan.total_steps > _MAX_DROPS * period:
+        raise UserError(
+            f"config.schedule.step_epochs={settings.step_epochs} changes the rate more than "
+            f"{_MAX_DROPS} times in {plan.epoch(plan.total_steps):g} epochs; use a larger value"
+        )
+    return [round(period * drop) for drop in range(1, int(plan.total_steps / period) + 1)]
+
+
+def _scale_body_updates(
+    chain: optax.GradientTransformation, scale: float
+) -> optax.GradientTransformation:
+    if scale == 1:
+        return chain
+    if scale == 0:
+        return optax.partition({"head": chain, "body": optax.set_to_zero()}, _label_parts)
+    scaled = optax.partition({"head": optax.identity(), "body": optax.scale(scale)}, _label_parts)
+    return optax.chain(chain, scaled)
+
+
+def _label_parts(params: Any) -> Any:
+    """Label each top-level entry of the parameters "head" or "body"."""
+    return {name: "head" if name == models.HEAD else "body" for name in params}
 
 
 def _precondition(name: str, settings: ConfigDict) -> optax.GradientTransformation:
@@ -153,7 +151,7 @@ def _precondition(name: str, settings: ConfigDict) -> optax.GradientTransformati
     raise UserError(f"config.optimizer.name={name!r} is not an optimizer")
 
 
-class _Lookahead(NamedTuple):
+class _LookaheadState(NamedTuple):
     inner: optax.LookaheadState
     slow_params: Any
 
@@ -161,48 +159,48 @@ class _Lookahead(NamedTuple):
 def _lookahead(
     fast: optax.GradientTransformation, settings: ConfigDict
 ) -> optax.GradientTransformation:
-    """`optax.lookahead`, whose slow weights are a part of its state.
+    """Return `optax.lookahead` with the slow weights in its state.
 
-    Optax has the caller hold pairs of fast and slow weights. The parameters of a run are those of
-    its network, and everything that reads them goes on with the fast ones.
+    Optax expects pairs of fast and slow weights as parameters. The parameters of a run are those
+    of its network, which are the fast weights.
     """
     inner = optax.lookahead(fast, settings.period, settings.step_size)
 
     def init_fn(params):
-        return _Lookahead(inner.init(optax.LookaheadParams.init_synced(params)), params)
+        return _LookaheadState(inner.init(optax.LookaheadParams.init_synced(params)), params)
 
     def update_fn(updates, state, params):
         both = optax.LookaheadParams(fast=params, slow=state.slow_params)
         updates, inner_state = inner.update(updates, state.inner, both)
         slow_params = optax.apply_updates(state.slow_params, updates.slow)
-        return updates.fast, _Lookahead(inner_state, slow_params)
+        return updates.fast, _LookaheadState(inner_state, slow_params)
 
     return optax.GradientTransformation(init_fn, update_fn)
 
 
-class _Measured(NamedTuple):
+class _MeasuredState(NamedTuple):
     step: jax.Array
     removed_fraction: jax.Array
 
 
-def _centralize(config: ConfigDict, axes: Any) -> optax.GradientTransformation:
-    """GC, which keeps how much it removed in the first step of each log line."""
+def _measured_centralize(config: ConfigDict, axes: Any) -> optax.GradientTransformation:
+    """Return GC that stores the share it removed in the first step of each log line."""
     if config.gc.mode == "none":
         return optax.identity()
     conv_only = config.gc.mode == "conv"
-    inner = optax_gc.centralize(axes, conv_only=conv_only)
+    centralize = optax_gc.centralize(axes, conv_only=conv_only)
 
     def init_fn(params):
-        inner.init(params)
-        return _Measured(jnp.zeros((), jnp.int32), jnp.zeros(()))
+        centralize.init(params)
+        return _MeasuredState(jnp.zeros((), jnp.int32), jnp.zeros(()))
 
     def update_fn(updates, state, params=None):
-        # In every step, because the pass over the updates that yields their means yields this too;
-        # a branch that is taken now and then would have them written to memory first.
-        now = diagnostics.removed_fraction(updates, axes, conv_only=conv_only).total
-        due = state.step % config.log_every_steps == 0
-        removed = jnp.where(due, now, state.removed_fraction)
-        centred, _ = inner.update(updates, inner.init(updates), params)
-        return centred, _Measured(state.step + 1, removed)
+        # Measured in every step: the pass over the updates that computes their means also yields
+        # this share, whereas a conditional would write the updates to memory first.
+        share = diagnostics.removed_fraction(updates, axes, conv_only=conv_only).total
+        is_first = state.step % config.log_every_steps == 0
+        removed = jnp.where(is_first, share, state.removed_fraction)
+        updates, _ = centralize.update(updates, centralize.init(updates), params)
+        return updates, _MeasuredState(state.step + 1, removed)
 
     return optax.GradientTransformation(init_fn, update_fn)

@@ -1,4 +1,4 @@
-"""How well each class is told from all others, read off the predictions of the whole test split."""
+"""Predictions for the whole test split, and the metrics of each class."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -10,72 +10,79 @@ from train.engine.step import BatchPredictions
 
 
 class Predictions(NamedTuple):
-    """What a network answers to a split, on the host, in the split's order."""
+    """The model's outputs for a split, on the host, in the order of the split.
 
-    logits: np.ndarray  # float32, (examples, classes)
-    labels: np.ndarray  # int32, (examples,)
+    Attributes:
+      logits: float32, (examples, classes).
+      labels: int32, (examples,).
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
 
 
-def on_host(batches: Iterable[BatchPredictions]) -> Predictions:
-    """The answers to the batches of a split, without their padding.
+def concatenate(batches: Iterable[BatchPredictions]) -> Predictions:
+    """Join the predictions of the batches of a split, without their padding.
 
-    Each batch is read before the next one is sent, so that two programs never run at once.
+    Each batch is copied to the host before the next one is dispatched, so that two programs never
+    run at the same time.
 
     Args:
-      batches: whole on each process.
+      batches: Batches that are replicated over the processes.
     """
-    of_batches = []
+    parts = []
     for batch in batches:
         logits, labels, mask = jax.device_get(batch)
-        of_batches.append(Predictions(logits[mask], labels[mask]))
-    return Predictions(*map(np.concatenate, zip(*of_batches, strict=True)))
+        parts.append(Predictions(logits[mask], labels[mask]))
+    return Predictions(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def figures(predictions: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Precision, recall and the area under the ROC curve (AUC) of each class against the rest.
+def per_class_metrics(predictions: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return precision, recall and area under the ROC curve (AUC) of each class, one vs. rest.
 
-    The class that is predicted is the one with the largest logit, of equals the first; where a
-    logit is not finite, none is. AUC is of the class's probability. What is not defined is None:
-    the precision of a class that is never predicted, the recall of one that has no example, and
-    the AUC of one that has none, or all of them, or where a logit is not finite.
+    The predicted class has the largest logit; of equal logits, the first. An example with a
+    non-finite logit has no predicted class. AUC is computed from the probability of the class.
+    Undefined values are None: the precision of a class that is never predicted, the recall of a
+    class without examples, and the AUC of a class with no or all examples or if any logit is not
+    finite.
 
     Args:
-      predictions: of the whole split.
-      names: of the classes; their numbers if empty.
+      predictions: The predictions for the whole split.
+      names: The class names; the class numbers are used if empty.
 
     Returns:
-      For each class `class`, `precision`, `recall`, `auc` and `examples`, how many it has.
+      One dict per class, with `class`, `precision`, `recall`, `auc` and `examples` (a count).
     """
-    # They take a second to import, and few runs need them.
+    # Imported here because it takes a second and few runs need it.
     from scipy.special import log_softmax
     from sklearn.metrics import precision_recall_fscore_support
 
-    labels, count = predictions.labels, predictions.logits.shape[1]
+    labels, num_classes = predictions.labels, predictions.logits.shape[1]
     finite = np.isfinite(predictions.logits).all(axis=1)
     predicted = np.where(finite, predictions.logits.argmax(axis=1), -1)
     precision, recall, _, examples = precision_recall_fscore_support(
-        labels, predicted, labels=range(count), zero_division=np.nan
+        labels, predicted, labels=range(num_classes), zero_division=np.nan
     )
     scores = log_softmax(predictions.logits.astype(np.float64), axis=1) if finite.all() else None
     return [
         {
             "class": names[index] if names else index,
-            "precision": _defined(precision[index]),
-            "recall": _defined(recall[index]),
+            "precision": _nan_to_none(precision[index]),
+            "recall": _nan_to_none(recall[index]),
             "auc": None if scores is None else _auc(labels == index, scores[:, index]),
             "examples": int(examples[index]),
         }
-        for index in range(count)
+        for index in range(num_classes)
     ]
 
 
 def _auc(is_class: np.ndarray, scores: np.ndarray) -> float | None:
     if is_class.all() or not is_class.any():
         return None
-    from sklearn.metrics import roc_auc_score  # as above
+    from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(is_class, scores))
 
 
-def _defined(value: float) -> float | None:
+def _nan_to_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)

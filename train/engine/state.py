@@ -1,4 +1,4 @@
-"""All that a run carries from one step to the next."""
+"""The training state: everything that one step passes to the next."""
 
 import hashlib
 from typing import Any, NamedTuple
@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from train.engine.nonfinite import NonFiniteState, healthy
+from train.engine import nonfinite
+from train.engine.nonfinite import NonFiniteState
 from train.models import Model
 
 
 class MetricSums(NamedTuple):
-    """What the figures of a log line are made of: sums over the examples since the line before."""
+    """Sums over examples, from which the metrics of a log line are computed; each float32, ()."""
 
-    examples: jax.Array  # float32, ()
+    examples: jax.Array
     loss: jax.Array
     top1: jax.Array
     top5: jax.Array
@@ -25,66 +26,81 @@ class MetricSums(NamedTuple):
         return cls(*(jnp.zeros(()) for _ in cls._fields))
 
     def means(self) -> dict[str, float]:
-        """Loss, top-1 and top-5, each per example; NaN if there was none."""
-        values = jax.device_get(self)
-        if not values.examples:
+        """Return loss, top-1 and top-5 per example; NaN if there are no examples."""
+        sums = jax.device_get(self)
+        if not sums.examples:
             return dict.fromkeys(self._fields[1:], float("nan"))
         return {
-            name: float(getattr(values, name)) / float(values.examples) for name in self._fields[1:]
+            name: float(getattr(sums, name)) / float(sums.examples) for name in self._fields[1:]
         }
 
 
 class TrainState(NamedTuple):
-    """The state of a run after `step` steps; everything in it is replicated."""
+    """The state after `step` steps, replicated over all devices.
 
-    step: jax.Array  # int32, ()
+    Attributes:
+      step: int32, (); the number of completed steps.
+      params: The parameters, a nested dict of float32 arrays.
+      stats: The running statistics of batch normalization.
+      opt_state: The state of the optimizer chain.
+      sums: The sums since the last log line.
+      nonfinite: The record of non-finite steps.
+    """
+
+    step: jax.Array
     params: Any
-    stats: Any  # running statistics of batch normalization
+    stats: Any
     opt_state: optax.OptState
     sums: MetricSums
-    health: NonFiniteState
+    nonfinite: NonFiniteState
 
 
 def create(
     model: Model,
     tx: optax.GradientTransformation,
     seed: jax.typing.ArrayLike,
-    initial: tuple[Any, Any] | None = None,
+    pretrained: tuple[Any, Any] | None = None,
 ) -> TrainState:
-    """The state before the first step, a pure function of `seed` and of what it begins from.
+    """Return the state before the first step, a pure function of its arguments.
 
     Args:
-      model: the network.
-      tx: its optimizer.
-      seed: of all that begins at random.
-      initial: parameters and statistics that do not: dicts that may lack entries of the network's.
+      model: The network.
+      tx: The optimizer chain.
+      seed: The seed of the random initialization; may be traced.
+      pretrained: Parameters and statistics that replace random ones: dicts that may lack
+        top-level entries of the network's.
     """
-    params, stats = init_weights(model, seed, initial)
+    params, stats = init_weights(model, seed, pretrained)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         stats=stats,
         opt_state=tx.init(params),
         sums=MetricSums.zeros(),
-        health=healthy(params),
+        nonfinite=nonfinite.init(params),
     )
 
 
 def init_weights(
-    model: Model, seed: jax.typing.ArrayLike, initial: tuple[Any, Any] | None
+    model: Model, seed: jax.typing.ArrayLike, pretrained: tuple[Any, Any] | None
 ) -> tuple[Any, Any]:
-    """Parameters and statistics as `create` has them."""
+    """Return the parameters and statistics of `create`."""
     params, stats = model.init(jax.random.key(seed))
-    return (params, stats) if initial is None else (params | initial[0], stats | initial[1])
+    return (
+        (params, stats) if pretrained is None else (params | pretrained[0], stats | pretrained[1])
+    )
 
 
-def path_name(path: Any) -> str:
-    """A leaf's path in one text, as `blocks/0/conv1/kernel`."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Return the leaves of a tree by path, such as `blocks/0/conv1/kernel`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
 
 
 def sha256(tree: Any) -> str:
-    """A digest of the leaves' bytes in the order of their paths."""
+    """Return a digest of the bytes of the leaves, in the order of their paths."""
     digest = hashlib.sha256()
     for _, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         digest.update(np.ascontiguousarray(leaf).data)

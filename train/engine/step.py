@@ -1,4 +1,4 @@
-"""The pure functions that a run compiles: one training step, one batch of evaluation."""
+"""The pure functions that a run compiles: a training step, evaluation and prediction of a batch."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,53 +10,75 @@ from ml_collections import ConfigDict
 
 from train import models
 from train.data.batch import Batch
-from train.data.inputs import standardized, values
-from train.engine import attacks, figures
+from train.data.inputs import to_model_inputs
+from train.engine import attacks, nonfinite
 from train.engine.attacks import Attack
-from train.engine.figures import StepMetrics
-from train.engine.nonfinite import examine
+from train.engine.nonfinite import NonFiniteState
+from train.engine.optimizers import removed_fraction
 from train.engine.state import MetricSums, TrainState
 from train.models import Model
 
 TrainStep = Callable[[TrainState, Batch], TrainState]
 EvalStep = Callable[[Any, Any, MetricSums, Batch], MetricSums]
 
-_DROPOUT = 2  # the augmentation splits its keys, numbers 0 and 1, off the same key
+_DROPOUT = 2  # folded into the step's key; the augmentation's keys are split from the same key
+
+
+class StepMetrics(NamedTuple):
+    """What the host reads after a dispatch: a copy, since the next dispatch donates the state.
+
+    Attributes:
+      sums: The sums since the last log line.
+      nonfinite: The record of non-finite steps.
+      learning_rate: float32, (); of the last step that was not skipped.
+      removed_fraction: float32, (); the share of the squared gradient norm that GC removed.
+    """
+
+    sums: MetricSums
+    nonfinite: NonFiniteState
+    learning_rate: jax.Array
+    removed_fraction: jax.Array
 
 
 class BatchPredictions(NamedTuple):
-    """What a network answers to a batch, and which of it counts."""
+    """The model's outputs for a batch.
 
-    logits: jax.Array  # float32, (batch, classes)
-    labels: jax.Array  # int32, (batch,)
-    mask: jax.Array  # bool, (batch,)
+    Attributes:
+      logits: float32, (batch, classes).
+      labels: int32, (batch,).
+      mask: bool, (batch,); False for padding.
+    """
+
+    logits: jax.Array
+    labels: jax.Array
+    mask: jax.Array
 
 
 PredictStep = Callable[[Any, Any, Batch], BatchPredictions]
 
 
-class Steps(NamedTuple):
-    """The pure functions of a run, for `ResidentExecutor` and `StreamingExecutor` to compile."""
+class StepFunctions(NamedTuple):
+    """The pure functions of a run, which an executor compiles."""
 
     train: TrainStep
-    figures: Callable[[TrainState], StepMetrics]
+    metrics: Callable[[TrainState], StepMetrics]
     evaluate: EvalStep
     predict: PredictStep
-    evaluate_attacked: EvalStep | None = None  # if `config.adversary` attacks the test split
+    evaluate_attacked: EvalStep | None = None  # if `config.adversary.eval_steps` is set
 
 
 def make(
     config: ConfigDict,
     model: Model,
     tx: optax.GradientTransformation,
-    learning_rate: optax.Schedule,
+    schedule: optax.Schedule,
     seed: jax.typing.ArrayLike,
-) -> Steps:
-    """All that a run computes with its data; `seed` may be traced."""
-    attack = attacks.of_evaluation(config)
-    return Steps(
+) -> StepFunctions:
+    """Return the functions that a run compiles; `seed` may be traced."""
+    attack = attacks.eval_attack(config)
+    return StepFunctions(
         train=make_train_step(config, model, tx, seed),
-        figures=lambda state: figures.of(state, learning_rate),
+        metrics=lambda state: read_metrics(state, schedule),
         evaluate=make_eval_step(config, model),
         predict=make_predict_step(config, model),
         evaluate_attacked=make_eval_step(config, model, attack, seed) if attack else None,
@@ -69,46 +91,44 @@ def make_train_step(
     tx: optax.GradientTransformation,
     seed: jax.typing.ArrayLike,
 ) -> TrainStep:
-    """Prepare the inputs, attack if `config.adversary` says so, differentiate, update.
+    """Return the training step: prepare inputs, attack them, differentiate, update.
 
-    The random numbers are those of (seed, step).
+    All random numbers follow from the seed and the step number.
 
-    Where `config.nan_policy` is "skip", a step whose loss or gradient is not finite counts as done
-    and changes nothing else. Where `config.optimizer.body_lr_scale` is 0, the body runs as it does when
-    it is tested, so that its running statistics stay what they are, and has no backward pass.
+    With `config.nan_policy` "skip", a step with a non-finite loss or gradient is counted but
+    changes nothing else. With `config.optimizer.body_lr_scale` 0, the body is applied as in
+    evaluation, so its running statistics do not change, and it has no backward pass.
     """
     frozen = config.optimizer.body_lr_scale == 0
-    attack = attacks.make(attacks.of_training(config), config, model, train=not frozen)
+    attack = attacks.make(attacks.train_attack(config), config, model, train=not frozen)
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        pixels = values(batch.inputs, config, key)
-        inputs = standardized(attack(key, pixels, batch.labels, state.params, state.stats), config)
-        dropout_key = jax.random.fold_in(key, _DROPOUT)
+        perturb = attack and attack(key, batch.labels, state.params, state.stats)
+        inputs = to_model_inputs(batch.inputs, config, key, perturb)
 
         def loss_fn(params):
             params = models.freeze_body(params) if frozen else params
+            dropout_key = jax.random.fold_in(key, _DROPOUT)
             logits, stats = model.apply(params, state.stats, inputs, not frozen, dropout_key)
-            sums = _score(logits, batch)
+            sums = _metric_sums(logits, batch)
             return sums.loss / sums.examples, (stats, sums)
 
         (loss, (stats, sums)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        health = examine(state.health, state.step, loss, grads)
+        params = optax.apply_updates(state.params, updates)
 
-        # A log line starts its sums anew; which step that is follows from the step alone.
-        goes_on = state.step % config.log_every_steps != 0
-        old_sums = jax.tree.map(lambda leaf: jnp.where(goes_on, leaf, 0), state.sums)
-        old = (state.params, state.stats, state.opt_state, old_sums)
-        new = (
-            optax.apply_updates(state.params, updates),
-            stats,
-            opt_state,
-            jax.tree.map(jnp.add, old_sums, sums),
-        )
+        # A log line resets the sums. The step number alone decides when.
+        keep_sums = state.step % config.log_every_steps != 0
+        old_sums = jax.tree.map(lambda leaf: jnp.where(keep_sums, leaf, 0), state.sums)
+        sums = jax.tree.map(jnp.add, old_sums, sums)
+
+        new = (params, stats, opt_state, sums)
+        finiteness = nonfinite.update(state.nonfinite, state.step, loss, grads)
         if config.nan_policy == "skip":
-            new = jax.tree.map(lambda n, o: jnp.where(health.consecutive, o, n), new, old)
-        return TrainState(state.step + 1, *new, health)
+            old = (state.params, state.stats, state.opt_state, old_sums)
+            new = jax.tree.map(lambda n, o: jnp.where(finiteness.consecutive, o, n), new, old)
+        return TrainState(state.step + 1, *new, finiteness)
 
     return train_step
 
@@ -119,45 +139,66 @@ def make_eval_step(
     attack: Attack | None = None,
     seed: jax.typing.ArrayLike = 0,
 ) -> EvalStep:
-    """Scores one batch with the running statistics; masked examples count for nothing.
+    """Return the evaluation of a batch, which adds to the sums of the batches before it.
 
-    Under an attack, its random numbers are those of the seed and of the number of examples before
-    the batch.
+    It uses the running statistics and ignores masked examples. The random numbers of an attack
+    follow from the seed and from the number of examples before the batch.
     """
-    perturb = attacks.make(attack, config, model, train=False)
+    perturb_batch = attacks.make(attack, config, model, train=False)
 
     def eval_step(params: Any, stats: Any, sums: MetricSums, batch: Batch) -> MetricSums:
-        key = attacks.evaluation_key(seed, sums.examples)
-        pixels = perturb(key, values(batch.inputs, config), batch.labels, params, stats)
-        logits, _ = model.apply(params, stats, standardized(pixels, config), False)
-        return jax.tree.map(jnp.add, sums, _score(logits, batch))
+        key = attacks.eval_key(seed, sums.examples)
+        perturb = perturb_batch and perturb_batch(key, batch.labels, params, stats)
+        inputs = to_model_inputs(batch.inputs, config, perturb=perturb)
+        logits, _ = model.apply(params, stats, inputs, False)
+        return jax.tree.map(jnp.add, sums, _metric_sums(logits, batch))
 
     return eval_step
 
 
 def make_predict_step(config: ConfigDict, model: Model) -> PredictStep:
-    """BatchPredictions one batch with the running statistics."""
+    """Return the prediction of a batch, with the running statistics."""
 
     def predict_step(params: Any, stats: Any, batch: Batch) -> BatchPredictions:
-        inputs = standardized(values(batch.inputs, config), config)
-        logits, _ = model.apply(params, stats, inputs, False)
+        logits, _ = model.apply(params, stats, to_model_inputs(batch.inputs, config), False)
         return BatchPredictions(logits.astype(jnp.float32), batch.labels, batch.mask)
 
     return predict_step
 
 
-def _score(logits: jax.Array, batch: Batch) -> MetricSums:
-    """MetricSums over the batch, in float32; a label is in the top k if fewer than k logits reach it."""
+def read_metrics(state: TrainState, schedule: optax.Schedule) -> StepMetrics:
+    """Return the metrics of a state, on the device."""
+    return StepMetrics(
+        sums=state.sums,
+        nonfinite=state.nonfinite,
+        learning_rate=schedule(state.step - 1 - state.nonfinite.skipped),
+        removed_fraction=removed_fraction(state.opt_state),
+    )
+
+
+def log_line(metrics: StepMetrics, config: ConfigDict) -> dict[str, float]:
+    """Return the values of a training line of `metrics.jsonl`, on the host."""
+    line = metrics.sums.means() | {
+        "learning_rate": float(metrics.learning_rate),
+        "gc_removed_fraction": float(metrics.removed_fraction),
+    }
+    if config.nan_policy == "skip":
+        line["skipped"] = int(metrics.nonfinite.skipped)
+    return line
+
+
+def _metric_sums(logits: jax.Array, batch: Batch) -> MetricSums:
+    """Return the sums over a batch; a label is in the top k if fewer than k logits reach its."""
     logits = logits.astype(jnp.float32)
     weight = batch.mask.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-    of_label = jnp.take_along_axis(logits, batch.labels[:, None], axis=1)
-    # Ties and NaN count against the label: a net that answers nothing must not be right.
-    beaten = jnp.sum(logits < of_label, axis=1)
-    better = logits.shape[1] - 1 - beaten
+    label_logits = jnp.take_along_axis(logits, batch.labels[:, None], axis=1)
+    # Ties and NaN count against the label, so that constant or NaN logits score nothing.
+    num_lower = jnp.sum(logits < label_logits, axis=1)
+    rank = logits.shape[1] - 1 - num_lower
     return MetricSums(
         examples=jnp.sum(weight),
         loss=jnp.sum(weight * loss),
-        top1=jnp.sum(weight * (better < 1)),
-        top5=jnp.sum(weight * (better < 5)),
+        top1=jnp.sum(weight * (rank < 1)),
+        top5=jnp.sum(weight * (rank < 5)),
     )

@@ -8,12 +8,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from train.config.fields import MAX_INT
-from train.data.batch import Batch, shapes
-from train.engine.figures import StepMetrics
+from train.data.batch import Batch, abstract_batch
+from train.engine import predictions
 from train.engine.optimizers import eval_params
-from train.engine.predictions import Predictions, on_host
+from train.engine.predictions import Predictions
 from train.engine.state import MetricSums, TrainState
-from train.engine.step import Steps
+from train.engine.step import StepFunctions, StepMetrics
 from train.runtime import compilation
 from train.runtime.compilation import Cost
 from train.runtime.mesh import Sharding
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from train.data.streaming.pipeline import Batches, HostBatch, Stream
 
 
-def jit_train_step(steps: Steps, sharding: Sharding) -> Any:
-    """A step and its figures, jitted: of the state, which it overwrites, and a batch."""
+def jit_train_step(functions: StepFunctions, sharding: Sharding) -> Any:
+    """Return a jitted function of a state, which it donates, and a batch: one step and metrics."""
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        state = steps.train(state, batch)
-        return state, steps.figures(state)
+        state = functions.train(state, batch)
+        return state, functions.metrics(state)
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=sharding.replicated)
 
@@ -36,7 +36,7 @@ class StreamingExecutor:
     """The compiled programs of a run whose batches come from the host.
 
     Attributes:
-      cost: what the compiler says of one step.
+      cost: The compiler's figures for one step.
     """
 
     cost: Cost
@@ -46,21 +46,21 @@ class StreamingExecutor:
         config: ConfigDict,
         stream: "Stream",
         sharding: Sharding,
-        steps: Steps,
-        like: TrainState,
+        functions: StepFunctions,
+        state: TrainState,
     ):
-        """Begins to read after the steps of `like`, and compiles for states like it."""
+        """Start to read after the steps of `state`, and compile for states like it."""
         self._stream = stream
-        self._batch = sharding.batch
-        self._next_step = int(like.step)
+        self._batch_sharding = sharding.batch
+        self._next_step = int(state.step)
         self._batches: Batches = stream.train_batches(self._next_step)
         self._eval_batch = sharding.round_up(min(config.eval.batch_size, stream.num_test))
-        batch = shapes(config.data.batch_size, stream.input_shape, sharding.batch)
-        self._train_step, self.cost = compilation.compiled(
-            jit_train_step(steps, sharding), like, batch
+        batch = abstract_batch(config.data.batch_size, stream.input_shape, sharding.batch)
+        self._train_step, self.cost = compilation.compile_program(
+            jit_train_step(functions, sharding), state, batch
         )
         self._predict_step = jax.jit(
-            steps.predict,
+            functions.predict,
             out_shardings=sharding.replicated,
             compiler_options=compilation.options(),
         )
@@ -70,34 +70,34 @@ class StreamingExecutor:
                 out_shardings=sharding.replicated,
                 compiler_options=compilation.options(),
             )
-            for eval_step in (steps.evaluate, steps.evaluate_attacked)
+            for eval_step in (functions.evaluate, functions.evaluate_attacked)
             if eval_step
         ]
 
     def close(self) -> None:
-        """Ends the threads and processes that read ahead."""
+        """Stop the threads and processes that read ahead."""
         self._batches.close()
 
-    def reach(self, step: int) -> int:
-        """The last step that `train` can go to: there is no end."""
+    def max_dispatch_step(self, step: int) -> int:
+        """Return the last step that one dispatch can reach from `step`: any step."""
         del step
         return MAX_INT
 
-    def train(self, state: TrainState, first: int, last: int) -> tuple[TrainState, StepMetrics]:
-        """Dispatches the steps after `first` up to `last`; overwrites `state`."""
-        if first != self._next_step:
+    def train(self, state: TrainState, start: int, stop: int) -> tuple[TrainState, StepMetrics]:
+        """Dispatch the steps from `start` to `stop`; donates `state`."""
+        if start != self._next_step:
             self._batches.close()
-            self._batches = self._stream.train_batches(first)
-        for _ in range(first, last):
-            state, figures = self._train_step(state, self._send(next(self._batches)))
-        self._next_step = last
-        return state, figures
+            self._batches = self._stream.train_batches(start)
+        for _ in range(start, stop):
+            state, metrics = self._train_step(state, self._send(next(self._batches)))
+        self._next_step = stop
+        return state, metrics
 
     def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
-        """The sums over the test split, as it is or under the attack of `config.adversary`.
+        """Return the sums over the test split, with or without the attack of `config.adversary`.
 
-        They are passed from batch to batch, so that batches follow one another: devices that run
-        two programs at once can wait for each other's reductions for ever.
+        Each batch takes the sums of the one before it, so that the batches run one after another:
+        devices that run two programs at once can deadlock in their reductions.
         """
         eval_step = self._eval_steps[attacked]
         params = eval_params(state.opt_state, state.params)
@@ -108,15 +108,18 @@ class StreamingExecutor:
         return sums
 
     def predict(self, state: TrainState) -> Predictions:
-        """The answers to the whole test split."""
+        """Return the outputs for the whole test split."""
         params = eval_params(state.opt_state, state.params)
         with contextlib.closing(self._stream.test_batches(self._eval_batch)) as batches:
-            return on_host(
+            return predictions.concatenate(
                 self._predict_step(params, state.stats, self._send(batch)) for batch in batches
             )
 
-    def _send(self, rows: "HostBatch") -> Batch:
-        """This process's rows of a batch as their part of the whole."""
+    def _send(self, batch: "HostBatch") -> Batch:
+        """Return a global batch whose rows of this process are `batch`."""
         return Batch(
-            *(jax.make_array_from_process_local_data(self._batch, array) for array in rows)
+            *(
+                jax.make_array_from_process_local_data(self._batch_sharding, array)
+                for array in batch
+            )
         )

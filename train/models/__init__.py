@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 import optax_gc
 from train.data.inputs import example_unit, is_text
-from train.errors import UserError, short
+from train.errors import UserError, short_repr
 from train.models import convnet, densenet, lstm, resnet, resnext, transformer, vgg
 from train.models.layers import norm
 
@@ -128,7 +128,7 @@ def _check_option(config: ConfigDict, field: str, allowed: tuple) -> None:
         return
     others = [name for name, options in _OPTIONS.items() if value in options.get(field, ())]
     raise UserError(
-        f"config.model.{field}={short(value)} is not for {config.model.name}; set it to "
+        f"config.model.{field}={short_repr(value)} is not for {config.model.name}; set it to "
         f"{' or '.join(map(repr, allowed))}, or config.model.name to one of {', '.join(others)}"
     )
 

@@ -1,4 +1,4 @@
-"""Scalars for TensorBoard, written without TensorFlow."""
+"""TensorBoard event files, written without TensorFlow."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class Scalars:
-    """A folder that TensorBoard reads; a context manager.
+    """A TensorBoard log folder; a context manager that closes it.
 
     Args:
-      folder: is made if need be.
-      first_step: where a resumed run goes on: what was written after it is taken back.
+      folder: The folder; it is created.
+      first_step: The step at which a run resumes: later scalars of an earlier start are purged.
     """
 
     def __init__(self, folder: Path, first_step: int = 0):
@@ -24,9 +24,9 @@ class Scalars:
     def __exit__(self, *_) -> None:
         self._writer.close()
 
-    def add(self, step: int, group: str, figures: Mapping[str, Any]) -> None:
-        """Writes figures as `group/name`; those that are None, for not finite, are left out."""
-        for name, value in figures.items():
+    def add(self, step: int, group: str, metrics: Mapping[str, Any]) -> None:
+        """Write metrics as `group/name`; None, which stands for a non-finite value, is skipped."""
+        for name, value in metrics.items():
             if value is not None:
                 self._writer.add_scalar(f"{group}/{name}", value, step)
         self._writer.flush()

@@ -1,4 +1,4 @@
-"""How long a run took, over all its starts."""
+"""The time that a run takes, over all its starts."""
 
 import contextlib
 import dataclasses
@@ -8,46 +8,47 @@ from collections.abc import Iterator
 
 @dataclasses.dataclass
 class Timer:
-    """Seconds and examples; saved with each checkpoint, so that a resumed run goes on counting.
+    """Seconds and examples; saved with each checkpoint, so that a resumed run keeps counting.
 
     Attributes:
-      images: or texts, trained on.
-      train_seconds: spent on them, with compilation and evaluation left out.
-      wall_seconds: spent in all.
+      examples: The number of training examples processed.
+      train_seconds: The time spent on training steps, without compilation and evaluation.
+      wall_seconds: The total time.
     """
 
-    images: int = 0
+    examples: int = 0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
-    _ticked: float = dataclasses.field(default_factory=time.monotonic, init=False, repr=False)
+    _last_tick: float = dataclasses.field(default_factory=time.monotonic, init=False, repr=False)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Counts what is done inside as training."""
+        """Add the time of the block to `train_seconds`."""
         start = time.monotonic()
         yield
         self.train_seconds += time.monotonic() - start
 
     def tick(self) -> None:
-        """Adds the time since the last tick, or since the timer was made, to `wall_seconds`."""
+        """Add the time since the last tick, or since the start, to `wall_seconds`."""
         now = time.monotonic()
-        self.wall_seconds += now - self._ticked
-        self._ticked = now
+        self.wall_seconds += now - self._last_tick
+        self._last_tick = now
 
-    def images_per_second(self) -> float:
-        return self.images / self.train_seconds if self.train_seconds else 0.0
+    def examples_per_second(self) -> float:
+        """Return the training throughput; 0 before the first step."""
+        return self.examples / self.train_seconds if self.train_seconds else 0.0
 
     def saved(self) -> dict[str, float]:
-        """What `add` takes in another process."""
+        """Return what a checkpoint stores."""
         self.tick()
         return {
-            "images": self.images,
+            "examples": self.examples,
             "train_seconds": self.train_seconds,
             "wall_seconds": self.wall_seconds,
         }
 
-    def add(self, images: int, train_seconds: float, wall_seconds: float) -> None:
-        """Goes on from what an earlier process had saved."""
-        self.images += images
+    def add(self, examples: int, train_seconds: float, wall_seconds: float) -> None:
+        """Add the values that a checkpoint stored."""
+        self.examples += examples
         self.train_seconds += train_seconds
         self.wall_seconds += wall_seconds

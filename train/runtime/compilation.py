@@ -25,7 +25,7 @@ class Cost(NamedTuple):
     bytes_per_device: int  # of arguments, results and all that is between
 
 
-def compiled(jitted: Any, *args: Any) -> tuple[Any, Cost]:
+def compile_program(jitted: Any, *args: Any) -> tuple[Any, Cost]:
     """Compiles a jitted function for arguments like `args`."""
     start = time.monotonic()
     program = jitted.lower(*args).compile(compiler_options=options())

@@ -35,7 +35,7 @@ class Sharding(NamedTuple):
         )
 
 
-def place(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Sharding:
+def make_sharding(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Sharding:
     """Lays a mesh over the devices, or over all that JAX sees.
 
     Raises:

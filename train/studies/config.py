@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from train.config import OPTIMIZERS, default_config, validate
 from train.config.fields import MAX_INT, check_fields, flatten
-from train.errors import UserError, short
+from train.errors import UserError, short_repr
 
 GC = ("none", "all", "conv", "all@update", "conv@update")
 """`gc.mode`, and `gc.location` after an @ if it is not the gradient."""
@@ -66,7 +66,7 @@ def validate_study(config: ConfigDict) -> None:
     _check_variants(variants)
     if config.baseline and config.baseline not in variants:
         raise UserError(
-            f"config.baseline={short(config.baseline)} is not a variant; it must be empty or one "
+            f"config.baseline={short_repr(config.baseline)} is not a variant; it must be empty or one "
             f"of {', '.join(variants)}"
         )
     _check_choices("optimizers", config.optimizers, OPTIMIZERS)
@@ -116,7 +116,7 @@ def _check_variants(variants: Any) -> None:
     for name, changes in variants.items():
         if not isinstance(changes, ConfigDict):
             raise UserError(
-                f"config.variants.{name}={short(changes)} must be a dict of fields, as "
+                f"config.variants.{name}={short_repr(changes)} must be a dict of fields, as "
                 "{'model': {'norm': 'group'}}"
             )
         given = flatten(changes)
@@ -135,9 +135,11 @@ def _check_rates(config: ConfigDict, name: str) -> None:
     rates = config.learning_rates[name]
     field = f"learning_rates.{name}"
     if not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
-        raise UserError(f"config.{field}={short(rates)} is not allowed; it must be rates above 0")
+        raise UserError(
+            f"config.{field}={short_repr(rates)} is not allowed; it must be rates above 0"
+        )
     if list(rates) != sorted(set(rates)):
-        raise UserError(f"config.{field}={short(rates)} is not allowed; it must rise")
+        raise UserError(f"config.{field}={short_repr(rates)} is not allowed; it must rise")
     if len(rates) > 1 and not (config.tuning.validation_examples and config.tuning.seeds):
         raise UserError(
             f"config.{field} has {len(rates)} rates to choose from; set "
@@ -156,7 +158,7 @@ def _check_each(name: str, value: tuple, allowed: Any, of: str = "of seeds from 
 
 def _check(name: str, value: Any, allowed: bool, what: str) -> None:
     if not allowed:
-        raise UserError(f"config.{name}={short(value)} is not allowed; it must be {what}")
+        raise UserError(f"config.{name}={short_repr(value)} is not allowed; it must be {what}")
 
 
 def _is_int(value: Any) -> bool:

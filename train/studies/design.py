@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from train.config import validate
-from train.config.fields import flatten
+from train.config import flatten, validate
 from train.errors import UserError
 
 # What changes no result.

@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 
 from optax_gc import diagnostics
 from train import experiment
-from train.data.batch import Examples, to_devices
+from train.data.batch import DeviceSplit, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
-from train.engine import figures, optimizers, state, step
+from train.engine import optimizers, state, step
 from train.engine.resident import make_evaluate, make_train_steps
 from train.engine.state import MetricSums, TrainState, sha256
 from train.output.metrics import finite_or_none
@@ -51,10 +51,10 @@ class Program:
         self.width = len(devices) * per_device
         self.total_steps = self._run.plan.total_steps
         everywhere = NamedSharding(self._mesh, P())
-        self._train_split = to_devices(dataset.train, everywhere)
-        self._test_split = to_devices(dataset.test, everywhere)
-        self._initial = self._run.initial and self._run.initial[:2]
-        self.init_sha256 = self._run.initial and self._run.initial.sha256
+        self._train_split = put_split(dataset.train, everywhere)
+        self._test_split = put_split(dataset.test, everywhere)
+        self._initial = self._run.pretrained and self._run.pretrained[:2]
+        self.init_sha256 = self._run.pretrained and self._run.pretrained.sha256
         self._start = self._compiled(
             self._first_state, 2, *self._numbers([0], [1.0]), self._initial
         )
@@ -82,9 +82,9 @@ class Program:
         curves = [_empty_curve() for _ in seeds]
         now, done = self._start(*numbers, self._initial), 0
         while done < self.total_steps:
-            last = min(self._run.plan.next_stop(done), self._reach(done))
+            last = min(self._run.plan.next_event(done), self._reach(done))
             now, seen = self.steps(numbers, now, done, last)
-            if self._run.plan.logs(last):
+            if self._run.plan.is_log_step(last):
                 _extend(curves, last, *jax.device_get(seen))
             else:
                 jax.block_until_ready(seen)
@@ -191,10 +191,10 @@ class Program:
         jitted = jax.jit(
             everywhere, in_shardings=placed, donate_argnums=() if donate is None else donate
         )
-        return compilation.compiled(jitted, *args)[0]
+        return compilation.compile_program(jitted, *args)[0]
 
     def _optimizer(self, rate: jax.Array) -> tuple[optax.GradientTransformation, optax.Schedule]:
-        schedule = optimizers.learning_rate(self._run.config, self._run.plan, rate)
+        schedule = optimizers.make_schedule(self._run.config, self._run.plan, rate)
         tx = optimizers.build(self._run.config, schedule, self._run.axes)
         return optax.chain(optax.snapshot("gradient_norm", optax.tree.norm), tx), schedule
 
@@ -206,7 +206,7 @@ class Program:
         seed: jax.Array,
         rate: jax.Array,
         now: TrainState,
-        examples: Examples,
+        examples: DeviceSplit,
         where: jax.Array,
     ):
         tx, schedule = self._optimizer(rate)
@@ -214,10 +214,10 @@ class Program:
 
         def seen(state: TrainState):
             norm = optax.tree.get(state.opt_state, "gradient_norm")
-            return figures.of(state, schedule), norm
+            return step.read_metrics(state, schedule), norm
 
         plan = self._run.plan
-        train_steps = make_train_steps(steps._replace(figures=seen), plan.batch_size, None)
+        train_steps = make_train_steps(steps._replace(metrics=seen), plan.batch_size, None)
         order = two_epochs(seed, where[0], plan.num_examples)
         return train_steps(now, examples, order, where[1:])
 
@@ -226,15 +226,15 @@ class Program:
         seed: jax.Array,
         rate: jax.Array,
         now: TrainState,
-        train_split: Examples,
-        test_split: Examples,
+        train_split: DeviceSplit,
+        test_split: DeviceSplit,
         initial: Any,
     ):
         del rate
         config, model = self._run.config, self._run.model
         eval_step = step.make_eval_step(config, model)
 
-        def score(split: Examples) -> MetricSums:
+        def score(split: DeviceSplit) -> MetricSums:
             count = len(split.labels)
             return make_evaluate(eval_step, min(config.eval.batch_size, count), count, None)(
                 now, split
@@ -249,7 +249,7 @@ def _empty_curve() -> Curve:
     return {name: [] for name in ("step", "loss", "top1", "gradient_norm", "gc_removed_fraction")}
 
 
-def _extend(curves: list[Curve], last: int, seen: figures.StepMetrics, norms: np.ndarray) -> None:
+def _extend(curves: list[Curve], last: int, seen: step.StepMetrics, norms: np.ndarray) -> None:
     """Adds the point after `last` steps to the curve of each run."""
     for index, curve in enumerate(curves):
         of_run = jax.tree.map(lambda leaf, index=index: leaf[index], seen)

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import UserError
-from train.output.workdir import lock, write_atomically, write_json, writing
-
-Line = dict[str, Any]
+from train.output.files import (
+    Line,
+    explain_write_errors,
+    lock,
+    read_jsonl,
+    write_atomically,
+    write_json,
+)
 
 TIMES = ("seconds", "finished")
 """The fields of a line that differ when the same run is made again."""
@@ -56,7 +61,7 @@ class Results:
           UserError: another study works there, or it cannot be written.
         """
         with contextlib.ExitStack() as stack:
-            with writing(self._file):
+            with explain_write_errors(self._file):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 stack.callback(os.close, lock(self._folder, shared=self._shard is not None))
                 self._file.touch()
@@ -69,7 +74,7 @@ class Results:
     def append(self, lines: Iterable[Line]) -> None:
         """Adds lines in one write; they are on the disk when this returns."""
         lines = list(lines)
-        with writing(self._file), self._file.open("ab", buffering=0) as stream:
+        with explain_write_errors(self._file), self._file.open("ab", buffering=0) as stream:
             stream.write("".join(map(_dump, lines)).encode())
             os.fsync(stream.fileno())
         self.lines |= {line["key"]: line for line in lines}
@@ -106,33 +111,16 @@ class Results:
 
 
 def read(file: Path) -> list[Line]:
-    """The whole lines of a file of results; none if there is no such file.
+    """Return the complete lines of a results file.
 
     Raises:
-      UserError: one is damaged.
+      UserError: If the file cannot be read, or a line is damaged.
     """
-    try:
-        *whole_lines, _ = file.read_bytes().split(b"\n")  # what a kill tore has no line end
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(
-            f"cannot read {file}: {error.strerror}; fix it, or use another --workdir"
-        ) from None
-    return [_load(file, number, line) for number, line in enumerate(whole_lines, 1)]
+    return read_jsonl(file, _is_valid, "remove that line, and its run is made again")
 
 
-def _load(file: Path, number: int, text: bytes) -> Line:
-    try:
-        line = json.loads(text)
-        sound = isinstance(line["key"], str) and _FIELDS[line["kind"]] <= line.keys()
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise UserError(
-            f"line {number} of {file} is damaged; remove that line and its run is made again"
-        )
-    return line
+def _is_valid(line: Line) -> bool:
+    return isinstance(line["key"], str) and line.keys() >= _FIELDS[line["kind"]]
 
 
 def _dump(line: Line) -> str:

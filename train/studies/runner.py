@@ -14,7 +14,7 @@ from train import data, models
 from train.checkpoints import pretrained
 from train.data.dataset import Dataset, Split
 from train.engine import plan
-from train.errors import Preempted, UserError, short
+from train.errors import Preempted, UserError, short_repr
 from train.output.tensorboard import Scalars
 from train.runtime.preemption import Preemption
 from train.studies import design, tuning
@@ -178,7 +178,7 @@ def _check_source(
     of_family = (line for line in made if line.get("variant", "") == family.variant)
     if any(line.get("init_sha256", initial.sha256) != initial.sha256 for line in of_family):
         raise UserError(
-            f"config.init_from={short(initial.source)} has changed since the runs in the work "
+            f"config.init_from={short_repr(initial.source)} has changed since the runs in the work "
             "folder were made; use another --workdir, or bring it back"
         )
 

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from train.config.fields import flatten
+from train.config import flatten
 from train.runtime.preemption import Preemption
 from train.studies import design, report, runner, tuning
 from train.studies.config import validate_study

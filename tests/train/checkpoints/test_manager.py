@@ -90,14 +90,14 @@ def test_the_newest_is_restored_with_its_clock(folder):
     state, said, timer = restore(folder)
     assert is_state_after(2, state)
     assert said == []
-    assert timer.images == 2
+    assert timer.examples == 2
 
 
 def test_without_a_checkpoint_the_first_state_is_used(tmp_path):
     state, said, timer = restore(tmp_path / "checkpoints")
     assert is_state_after(0, state)
     assert said == []
-    assert timer.images == 0
+    assert timer.examples == 0
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
@@ -117,7 +117,7 @@ def test_damage_to_any_file_is_found_and_the_checkpoint_before_is_used(kind, sav
         (line,) = said
         assert line.startswith("checkpoint 2 is damaged ("), name
         assert name.name in line
-        assert timer.images == 1
+        assert timer.examples == 1
         assert [file.name for file in (work / "damaged").iterdir()] == ["2-1"]
     assert harmless <= ORBAX_NOTES
 

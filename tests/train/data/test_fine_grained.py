@@ -79,10 +79,10 @@ def test_the_rate_falls_after_the_epochs_that_are_named():
     config.optimizer.name = "sgd"
     validate(config)
     todo = plan.make(config, 8144)
-    rate = optimizers.learning_rate(config, todo)
+    rate = optimizers.make_schedule(config, todo)
     fall = [round(epoch * 8144 / 128) for epoch in (50, 80)]
     rates = [float(rate(step)) for last in fall for step in (last - 1, last)]
     np.testing.assert_allclose(rates, [0.1, 0.01, 0.01, 0.001], rtol=1e-6)
     assert todo.total_steps > fall[1]
     config.schedule.step_at = (1.0, 1e30)  # more steps than can be counted
-    assert float(optimizers.learning_rate(config, todo)(todo.total_steps)) == pytest.approx(0.01)
+    assert float(optimizers.make_schedule(config, todo)(todo.total_steps)) == pytest.approx(0.01)

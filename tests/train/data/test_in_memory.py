@@ -10,8 +10,8 @@ import pytest
 
 from train import data
 from train.config import default_config
-from train.data.augment import augment, standardize, to_pixels
 from train.data.in_memory import digits
+from train.data.inputs import augment, standardize, to_pixels
 from train.errors import UserError
 
 has_cifar100 = pytest.mark.skipif(

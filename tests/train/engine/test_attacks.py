@@ -15,9 +15,9 @@ from tests.support import linear
 from tests.train.data.test_streaming import folder_of_images
 from train import experiment
 from train.config import default_config, validate
-from train.data.augment import standardize, to_pixels
 from train.data.dataset import Dataset, Split
 from train.data.in_memory import digits
+from train.data.inputs import standardize, to_pixels
 from train.engine import attacks
 from train.engine.attacks import Attack
 from train.engine.state import sha256

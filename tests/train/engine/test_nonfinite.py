@@ -83,9 +83,9 @@ class Training:
             self.state = self.step(self.state, self.batch(mark == "x"))
         return self.state
 
-    def check(self, last_good=None):
+    def check(self, latest_step=None):
         raise_if_nonfinite(
-            self.state.health, names(self.state.params), self.config, lambda: last_good
+            self.state.nonfinite, names(self.state.params), self.config, lambda: latest_step
         )
 
 
@@ -113,12 +113,12 @@ def test_a_skipped_step_changes_nothing_but_the_count(training):
         *(getattr(after, name) for name in kept)
     )
     assert int(after.step) == 3
-    assert int(after.health.skipped) == 1
-    assert int(after.health.first_bad_step) == 2
+    assert int(after.nonfinite.skipped) == 1
+    assert int(after.nonfinite.first_bad_step) == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
     then = training.run(".")
     assert bits(then.params) != bits(before.params)
-    assert int(then.health.consecutive) == 0
+    assert int(then.nonfinite.consecutive) == 0
 
 
 def test_under_stop_the_bad_numbers_are_not_hidden():
@@ -126,7 +126,7 @@ def test_under_stop_the_bad_numbers_are_not_hidden():
     training.run(".x")
     assert not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(training.state.params))
     with pytest.raises(UserError, match="not finite at step 1: the loss, conv1/kernel"):
-        training.check(last_good=1)
+        training.check(latest_step=1)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_skipping_stops_after_so_many_in_a_row(pattern, stops, training):
         return
     first = pattern.index("x")
     with pytest.raises(UserError) as error:
-        training.check(last_good=40)
+        training.check(latest_step=40)
     assert f"not finite at step {first}: the loss, " in str(error.value)
     assert "more than 2 bad steps in a row" in str(error.value)
     assert "the last good checkpoint is 40" in str(error.value)

@@ -232,7 +232,7 @@ def test_schedules(name, warmup, expected):
     config.optimizer.learning_rate = 1.0
     config.schedule.name, config.schedule.warmup = name, warmup
     config.schedule.step_epochs = 4.0
-    rate = optimizers.learning_rate(config, plan.make(config, 100))
+    rate = optimizers.make_schedule(config, plan.make(config, 100))
     for at, value in expected.items():
         np.testing.assert_allclose(rate(at), value, atol=1e-6, err_msg=f"step {at}")
 
@@ -242,5 +242,5 @@ def test_two_drops_of_the_rate_in_one_step_are_two():
     config.num_epochs, config.data.batch_size = 4, 10
     config.optimizer.learning_rate = 1.0
     config.schedule.name, config.schedule.step_at = "step", (0.2, 0.4, 2.0)
-    rate = optimizers.learning_rate(config, plan.make(config, 10))
+    rate = optimizers.make_schedule(config, plan.make(config, 10))
     np.testing.assert_allclose([rate(1), rate(3)], [0.01, 0.001], rtol=1e-6)

@@ -17,7 +17,7 @@ from tests.train.data.test_streaming import folder_of_images
 from train import data
 from train.config import default_config, validate
 from train.data import tfds_builder
-from train.data.augment import standardize, to_pixels
+from train.data.inputs import standardize, to_pixels
 from train.engine import predictions
 from train.engine.predictions import Predictions
 from train.errors import UserError

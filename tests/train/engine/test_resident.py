@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.processes import result, run
 from train import experiment
 from train.config import default_config
-from train.data.batch import Batch, Examples, to_devices
+from train.data.batch import Batch, DeviceSplit, put_split
 from train.data.dataset import Split
 from train.data.order import epoch_end, epoch_order, two_epochs
 from train.engine.resident import make_evaluate, make_train_steps
@@ -36,9 +36,9 @@ class Recorder:
         config = default_config()
         config.data.batch_size = batch_size
         self.num_examples, self.batch_size = num_examples, batch_size
-        batch = mesh.place(config).batch if batch_size % 8 == 0 else None
+        batch = mesh.make_sharding(config).batch if batch_size % 8 == 0 else None
         one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        self.split = Examples(*map(jnp.asarray, numbered(num_examples)))
+        self.split = DeviceSplit(*map(jnp.asarray, numbered(num_examples)))
         self.seen = jnp.full((total_steps, batch_size), -1, jnp.int32)
         steps = Steps(self.record, figures=lambda state: state.step, evaluate=None, predict=None)
         self.loop = jax.jit(make_train_steps(steps, batch_size, batch or one_device))
@@ -99,7 +99,7 @@ def test_the_reach_of_a_dispatch_is_within_two_epochs_and_ahead():
     programs = run_.compile(run_.init_state())
     num_train = run_.dataset.num_train
     for step in range(200):
-        last, epoch = programs.reach(step), step * 96 // num_train
+        last, epoch = programs.max_dispatch_step(step), step * 96 // num_train
         assert step < last
         assert last * 96 <= (epoch + 2) * num_train < (last + 1) * 96
 
@@ -137,7 +137,7 @@ def whole_run(tmp_path_factory):
 @hypothesis.given(num_examples=st.integers(1, 70), eighths=st.integers(1, 5))
 @hypothesis.settings(deadline=None, max_examples=8)
 def test_evaluation_counts_every_example_once(num_examples, eighths):
-    sharding = mesh.place(default_config())
+    sharding = mesh.make_sharding(default_config())
 
     def count(params, stats, sums, batch):
         del params, stats
@@ -147,7 +147,7 @@ def test_evaluation_counts_every_example_once(num_examples, eighths):
         )
 
     compiled = jax.jit(make_evaluate(count, 8 * eighths, num_examples, sharding.batch))
-    split = to_devices(numbered(num_examples), sharding.replicated)
+    split = put_split(numbered(num_examples), sharding.replicated)
     sums = compiled(like_a_state(()), split)
     ids = np.arange(num_examples, dtype=np.float64)
     np.testing.assert_allclose(sums, [np.sum(ids**power) for power in range(4)], rtol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.processes import ROOT
 from train import cli
-from train.config.fields import flatten
+from train.config import flatten
 
 # What libraries warn of on the way to an error is not what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -119,8 +119,8 @@ def test_any_override_prepares_a_run_or_is_one_line(fields):
         return
     total = run.plan.total_steps
     assert 0 < total <= MAX_INT
-    assert 0 < run.plan.next_stop(0) <= total
-    assert run.plan.next_stop(total - 1) == total
+    assert 0 < run.plan.next_event(0) <= total
+    assert run.plan.next_event(total - 1) == total
     rates = [float(run.learning_rate(step)) for step in (0, total // 2, total - 1)]
     assert np.isfinite(rates).all(), fields
 

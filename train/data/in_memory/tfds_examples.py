@@ -6,7 +6,7 @@ from typing import Any
 
 from train.data import decoded_cache, tfds_builder
 from train.data.dataset import Split
-from train.errors import UserError, reason
+from train.errors import UserError, describe_error
 
 _DESCRIPTIONS = (".json", ".txt")  # of the classes, the shapes and the numbers of records
 
@@ -22,14 +22,14 @@ def labelled(builder: Any, name: str, split: str, feature: str) -> Iterator[tupl
     try:
         source = builder.as_data_source(split=split)
     except Exception as error:  # whatever damaged files make TFDS raise
-        raise UserError(f"cannot open {where}: {reason(error)}; {fix_hint}") from error
+        raise UserError(f"cannot open {where}: {describe_error(error)}; {fix_hint}") from error
     for index in range(len(source)):
         try:
             example = source[index]
             value, label = example[feature], int(example["label"])
         except Exception as error:  # as above
             raise UserError(
-                f"record {index} of {where} is damaged: {reason(error)}; {fix_hint}"
+                f"record {index} of {where} is damaged: {describe_error(error)}; {fix_hint}"
             ) from error
         if not 0 <= label < num_classes:
             raise UserError(

@@ -20,7 +20,7 @@ from train.data.inputs import check_channels
 from train.data.order import example_at
 from train.data.streaming import crops, workers
 from train.data.streaming.source import EncodedImages, bad_label, damaged
-from train.errors import UserError, reason
+from train.errors import UserError, describe_error
 
 _CHANNELS = 3
 _MAX_THREADS = 16  # more of them wait for Python's lock
@@ -133,7 +133,7 @@ class Batches(Iterator[HostBatch]):
             raise error from None
         except RuntimeError as error:  # Grain's, for a process that is no more
             raise UserError(
-                f"a process that decodes images has died ({reason(error)}); it may have been "
+                f"a process that decodes images has died ({describe_error(error)}); it may have been "
                 "killed for want of memory, or of room in /dev/shm; use fewer "
                 "--config.data.workers, and run the same command again"
             ) from error

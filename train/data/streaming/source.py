@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from train.errors import UserError, reason
+from train.errors import UserError, describe_error
 
 
 class EncodedImage(NamedTuple):
@@ -44,4 +44,6 @@ def bad_label(images: EncodedImages, index: int, label: int) -> UserError:
 
 def damaged(images: EncodedImages, index: int, error: Exception) -> UserError:
     """The mistake of a record that cannot be read or decoded."""
-    return UserError(f"{images.where(index)} is damaged: {reason(error)}; {images.fix_hint}")
+    return UserError(
+        f"{images.where(index)} is damaged: {describe_error(error)}; {images.fix_hint}"
+    )

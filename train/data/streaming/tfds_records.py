@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 from train.data import tfds_builder
 from train.data.streaming.source import EncodedImage, bad_label, damaged
-from train.errors import UserError, reason
+from train.errors import UserError, describe_error
 
 
 class TfdsRecords:
@@ -29,7 +29,9 @@ class TfdsRecords:
         try:
             self._source = builder.as_data_source(split=split, decoders=decoders)
         except Exception as error:  # whatever damaged files make TFDS raise
-            raise UserError(f"cannot open {self.name}: {reason(error)}; {self.fix_hint}") from error
+            raise UserError(
+                f"cannot open {self.name}: {describe_error(error)}; {self.fix_hint}"
+            ) from error
 
     def __len__(self) -> int:
         return len(self._source)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from train.output.workdir import write_atomically
+from train.output.files import write_atomically
 from train.studies import design
 from train.studies.report import plots, tables
 from train.studies.report.conclusions import conclusions

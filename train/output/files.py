@@ -1,0 +1,123 @@
+"""Files that survive a kill: atomic writes, locks and JSON Lines."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from train.errors import UserError
+
+Line = dict[str, Any]
+"""One object of a JSON Lines file."""
+
+
+def lock(path: Path, shared: bool = False) -> int:
+    """Lock a file or a folder until the returned descriptor is closed.
+
+    Args:
+      path: An existing file or folder.
+      shared: Whether other processes may hold a shared lock at the same time.
+
+    Raises:
+      UserError: If another process holds the lock.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(
+            f"another run is working in {path}; wait for it, or use another --workdir"
+        ) from None
+    return descriptor
+
+
+@contextlib.contextmanager
+def explain_write_errors(file: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block, which writes `file`, into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {file}: {error.strerror or error}; free some space or fix the "
+            "permissions, then run the same command again"
+        ) from error
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Replace `file` so that a reader finds the old text or the new text, never a part.
+
+    Raises:
+      UserError: If the file cannot be written.
+    """
+    with explain_write_errors(file):
+        with partial_path(file).open("w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial_path(file).replace(file)
+
+
+def partial_path(file: Path) -> Path:
+    """Return the temporary file that `write_atomically` writes first."""
+    return file.with_name(f".{file.name}.partial")
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write one JSON value atomically."""
+    write_atomically(file, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+      UserError: If the file cannot be read or does not contain an object.
+    """
+    try:
+        value = json.loads(file.read_bytes())
+    except (ValueError, RecursionError, OSError):
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{file} is damaged; use another --workdir")
+    return value
+
+
+def read_jsonl(file: Path, is_valid: Callable[[Line], bool], fix_hint: str) -> list[Line]:
+    """Return the complete lines of a JSON Lines file; an empty list if there is no file.
+
+    A last line without a line end was cut off by a kill and is ignored.
+
+    Args:
+      file: The file.
+      is_valid: Checks the fields of a line; may raise for a line that is not an object.
+      fix_hint: What the user can do about a damaged line.
+
+    Raises:
+      UserError: If the file cannot be read, or a line is damaged.
+    """
+    try:
+        *lines, _ = file.read_bytes().split(b"\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(
+            f"cannot read {file}: {error.strerror}; fix it, or use another --workdir"
+        ) from None
+    return [_parse(file, number, line, is_valid, fix_hint) for number, line in enumerate(lines, 1)]
+
+
+def _parse(
+    file: Path, number: int, text: bytes, is_valid: Callable[[Line], bool], fix_hint: str
+) -> Line:
+    try:
+        line = json.loads(text)
+        valid = is_valid(line)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        valid = False
+    if not valid:
+        raise UserError(f"line {number} of {file} is damaged; {fix_hint}")
+    return line

@@ -1,0 +1,95 @@
+"""The output of a run: progress, `metrics.jsonl`, TensorBoard, curves and summary."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from train.data.inputs import example_unit
+from train.engine.plan import Plan
+from train.engine.state import TrainState
+from train.output.curves import draw_curves
+from train.output.files import Line, explain_write_errors, write_json
+from train.output.metrics import MetricsFile
+from train.output.progress import ProgressBar
+from train.output.summary import make_summary
+from train.output.tensorboard import Scalars
+from train.output.timer import Timer
+from train.output.workdir import WorkDir
+from train.runtime import distributed
+
+
+class Reporter:
+    """Writes the output of a run; a context manager that shows a progress bar inside.
+
+    In a run of several processes, only the first one writes.
+    """
+
+    def __init__(
+        self, work: WorkDir, config: ConfigDict, plan: Plan, timer: Timer, first_step: int
+    ):
+        """Open the output of a run that starts or resumes at `first_step`."""
+        is_first = distributed.is_first_process()
+        self._work = work
+        self._plan = plan
+        self._timer = timer
+        self._metrics = MetricsFile(work.metrics, first_step, writes=is_first)
+        self._progress = ProgressBar(plan, first_step, timer, example_unit(config))
+        writes_scalars = config.report.tensorboard and is_first
+        self._scalars = Scalars(work.tensorboard, first_step) if writes_scalars else None
+
+    def __enter__(self) -> "Reporter":
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *args) -> None:
+        self._progress.__exit__(*args)
+        if self._scalars:
+            self._scalars.__exit__(*args)
+
+    def log(self, text: str) -> None:
+        """Print a text to the terminal."""
+        self._progress.log(text)
+
+    def advance(self, step: int) -> None:
+        """Move the progress bar to a step."""
+        self._progress.advance(step)
+
+    def log_train(self, step: int, **metrics: float) -> None:
+        """Log the mean metrics of the training steps since the last such line."""
+        line = self._append(step, "train", metrics)
+        self._progress.show_train(line)
+
+    def has_eval(self, step: int) -> bool:
+        """Return whether the test metrics after `step` steps are already logged."""
+        return any(line["step"] == step for line in self._metrics.of_split("test"))
+
+    def log_eval(self, step: int, **metrics: float) -> None:
+        """Log the metrics of the whole test split after `step` steps."""
+        line = self._append(step, "test", metrics)
+        self._progress.show_test(line)
+
+    def finish(
+        self, state: TrainState, title: str, per_class: list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        """Draw the curves, then write and return the summary.
+
+        Args:
+          state: The last state.
+          title: The title of the curves.
+          per_class: The metrics of each class, if the summary should have them.
+        """
+        summary = make_summary(self._metrics, state, self._plan, self._timer)
+        summary |= self._work.init_source()
+        if per_class is not None:
+            summary["test_per_class"] = per_class
+        if distributed.is_first_process():
+            with explain_write_errors(self._work.curves):
+                draw_curves(self._work.curves, self._metrics.lines, title)
+            write_json(self._work.summary, summary)
+        return summary
+
+    def _append(self, step: int, split: str, metrics: dict[str, float]) -> Line:
+        line = self._metrics.append(step, split, epoch=self._plan.epoch(step), **metrics)
+        if self._scalars:
+            self._scalars.add(step, split, {name: line[name] for name in metrics})
+        return line
