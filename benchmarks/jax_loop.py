@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.config.fields import MAX_INT
+from train.config.types import MAX_INT
 from train.data.batch import Batch
 from train.data.dataset import Dataset
 from train.engine.dispatch import DispatchSize, Executor

@@ -14,8 +14,7 @@ does. For a GPU or a TPU: on two CPU cores one epoch of ResNet-18 takes about 20
 None has been trained to its end by us yet; `cifar100.py` is the same without GC.
 """
 
-from train.config import default_config
-from train.config.argument import choose
+from train.config import default_config, parse_config_argument
 
 NETS = ("resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "resnext29", "densenet121")
 OPTIMIZERS = {  # the trainer's name, the rate
@@ -28,7 +27,7 @@ OPTIMIZERS = {  # the trainer's name, the rate
 
 
 def get_config(argument=""):
-    net, optimizer = choose(argument, net=NETS, optimizer=OPTIMIZERS)
+    net, optimizer = parse_config_argument(argument, net=NETS, optimizer=OPTIMIZERS)
     config = default_config()
     config.num_epochs = 200
     config.data.name = "cifar100"

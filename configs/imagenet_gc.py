@@ -12,12 +12,13 @@ normalization 23.53 % (24.50 %); ResNet-101 21.82 % (22.37 %) and 22.14 % (23.34
 not been trained to its end by us.
 """
 
-from train.config import default_config
-from train.config.argument import choose
+from train.config import default_config, parse_config_argument
 
 
 def get_config(argument=""):
-    net, norm = choose(argument, net=("resnet50", "resnet101"), norm=("batch", "group"))
+    net, norm = parse_config_argument(
+        argument, net=("resnet50", "resnet101"), norm=("batch", "group")
+    )
     config = default_config()
     config.num_epochs = 100
     config.precision = "bfloat16"

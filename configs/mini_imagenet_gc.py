@@ -15,11 +15,11 @@ README shows curves and no figures; this file has not been trained to its end by
 """
 
 from configs import imagenet_gc
-from train.config.argument import choose
+from train.config import parse_config_argument
 
 
 def get_config(argument=""):
-    (norm,) = choose(argument, norm=("batch", "group"))
+    (norm,) = parse_config_argument(argument, norm=("batch", "group"))
     config = imagenet_gc.get_config(f"resnet50,{norm}")
     config.data.name = "folder"
     config.data.batch_size = 128

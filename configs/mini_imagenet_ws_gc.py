@@ -10,11 +10,11 @@ by us.
 """
 
 from configs import mini_imagenet_gc
-from train.config.argument import choose
+from train.config import parse_config_argument
 
 
 def get_config(argument=""):
-    (norm,) = choose(argument, norm=("group", "batch"))
+    (norm,) = parse_config_argument(argument, norm=("group", "batch"))
     config = mini_imagenet_gc.get_config(norm)
     config.model.weight_standardization = True
     return config

@@ -1,4 +1,4 @@
-"""`python -m train --config configs/digits_gc.py`: trains, evaluates, reports."""
+"""`python -m train --config configs/digits_gc.py`: train and evaluate a model."""
 
 import signal
 
@@ -6,31 +6,37 @@ from train import cli
 from train.runtime import huge_pages
 
 USAGE = """\
-usage: python -m train --config FILE [--workdir DIR] [--config.FIELD=VALUE ...]
+usage: python -m train --config FILE[:ARGUMENT] [--workdir DIR] [--config.FIELD=VALUE ...]
 
 Trains the model that FILE describes and writes config.json, metrics.jsonl, checkpoints/,
-curves.png and summary.json into DIR (default: runs/NAME for configs/NAME.py).
-Run again with the same folder, it resumes; another run needs another folder. A config file is
-Python, and is run; FILE:ARGUMENT gives its get_config() an argument, as cifar100_gc.py:vgg11,adam.
+curves.png and summary.json to DIR (default: runs/NAME for configs/NAME.py). The same command
+again resumes. Use one folder for each run. A config file is Python and is executed; ARGUMENT is
+passed to its get_config(), as in cifar100_gc.py:vgg11,adam.
 
-  --config.gc.mode=none               the same training without gradient centralization
-  --config.optimizer.name=adam        another optimizer
-  --config.data.dir=DIR               where TFDS's data sets lie (or set TFDS_DATA_DIR)
-  --config.num_steps=100              a run of so many steps
-  --config.init_from=PATH             begins from a finished run, or a PyTorch ResNet's .safetensors
-  train/config.py has every field, with a word on each
+  --distributed     this is one of several processes of a run, on a TPU pod, under Slurm or
+                    Kubernetes; elsewhere also give --coordinator=HOST:PORT, --num_processes=N
+                    and --process_id=I
 
-  --distributed                       one of several processes of a run, on a TPU pod, under Slurm
-                                      or Kubernetes; elsewhere also --coordinator=HOST:PORT,
-                                      --num_processes=N and --process_id=I
+Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr; 75 stopped by
+SIGTERM or SIGINT, with the state saved.
 
-Exit status: 0 done; 2 a mistake, in one line on stderr; 75 stopped by SIGTERM or SIGINT, saved.
+Fields, with their defaults; the config file may set others. For example
+--config.gc.mode=none trains without gradient centralization.
 """
 
 
+def help_text() -> str:
+    """Return what `--help` prints."""
+    from train.config.reference import describe_fields
+    from train.config.schema import Config
+
+    return f"{USAGE}\n{describe_fields(Config)}"
+
+
 def main(argv: list[str]) -> int:
-    command = cli.parse(argv, USAGE)
-    # JAX and Flax take seconds to import, which a typing error need not cost.
+    """Train; return the exit status."""
+    command = cli.parse(argv, help_text)
+    # Imported here because JAX and Flax take seconds, which a typing error should not cost.
     from train.loop import train
     from train.runtime import cache, distributed
 
@@ -43,6 +49,6 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     huge_pages.enable_huge_pages()
-    # Until the training takes signals over there is nothing to finish: SIGINT ends the process.
+    # Until training installs its own handlers, nothing needs saving: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     cli.run(main)

@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     values = flags.FlagValues()
     topology = flags.DEFINE_string("topology", None, "", flag_values=values)
     json = flags.DEFINE_string("json", None, "", flag_values=values)
-    config, name = cli.parse_config(argv, USAGE, values)
+    config, name = cli.parse_config(argv, lambda: USAGE, values)
     validate(config)
     if not topology.value:
         raise UserError("--topology is missing; for example --topology v5e:2x2")

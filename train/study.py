@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-from pathlib import Path
 
 from train import cli
 from train.errors import UserError, short_repr
@@ -13,65 +12,74 @@ USAGE = """\
 usage: python -m train.study --config FILE [--workdir DIR] [--shard I/N] [--config.FIELD=VALUE ...]
 
 Trains with and without gradient centralization as FILE describes, and writes results.jsonl,
-report.md and report.html into DIR (default: runs/NAME for configs/NAME.py).
-Run again with the same folder, it makes the runs that are missing, and the report.
-A config file is Python, and is run.
+report.md and report.html to DIR (default: runs/NAME for configs/NAME.py). The same command again
+makes the missing runs and the report. A config file is Python and is executed.
 
-  --shard I/N                            a share of the runs, I from 1 to N; a folder that holds
-                                         the results of all N shares makes the one report
-  --config.seeds="(0,1,2,3,4,5,6,7)"     more seeds; the runs that are there are kept
-  --config.optimizers="('adam',)"        fewer optimizers
-  --config.base.FIELD=VALUE              any field of the training itself
-  train/studies/config.py has every field; config.variants compares nets or settings
-  --config.base.report.tensorboard=true  curves for TensorBoard too
+  --shard I/N       make one of N shares of the runs, I from 1 to N; a folder with the results of
+                    all N shares gives the one report
 
-Exit status: 0 done; 2 a mistake, in one line on stderr; 75 stopped by SIGTERM or SIGINT, saved.
+Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr; 75 stopped by
+SIGTERM or SIGINT, with all finished runs saved.
+
+Fields, with their defaults; the config file may set others. For example
+--config.optimizers="('adam',)" compares one optimizer, and --config.seeds="(0,1,2,3,4,5,6,7)"
+adds seeds and keeps the runs that exist. config.variants, a dict in the config file, compares
+networks or settings. config.base.FIELD is any field of the training: see python -m train --help.
 """
 
 
+def help_text() -> str:
+    """Return what `--help` prints."""
+    from train.config.reference import describe_fields
+    from train.studies.config import Study
+
+    return f"{USAGE}\n{describe_fields(Study)}"
+
+
 def main(argv: list[str]) -> int:
-    command = cli.parse(argv, USAGE, options=("shard",))
+    """Make a study; return the exit status."""
+    command = cli.parse(argv, help_text, options=("shard",))
     if command.cluster:
-        raise UserError("a study knows no --distributed; share it out with --shard I/N")
+        raise UserError("a study has no --distributed; divide its runs with --shard I/N")
     from train.studies.config import validate_study
 
     validate_study(command.config)
     shard = parse_shard(command.options["shard"])
     use_cores(command.config.runs_at_once)
-    # JAX and Flax take seconds to import, which a typing error need not cost.
+    # Imported here because JAX and Flax take seconds, which a typing error should not cost.
     from train.runtime import cache
     from train.studies.study import study
 
     cache.enable_compilation_cache()
-    study(command.config, Path(command.workdir), shard)
+    study(command.config, command.workdir, shard)
     return 0
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """`I/N` as numbers.
+    """Return `I/N` as two numbers, or None.
 
     Raises:
-      UserError: it is none, or I is not from 1 to N.
+      UserError: If the text is not I/N, or I is not from 1 to N.
     """
     if text is None:
         return None
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UserError(f"--shard={short_repr(text)} must be I/N with I from 1 to N, as 1/4")
-    return int(found[1]), int(found[2])
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"--shard={short_repr(text)} must be I/N with I from 1 to N, such as 1/4")
+    return int(match[1]), int(match[2])
 
 
 def use_cores(count: int) -> None:
-    """Lets a CPU be so many devices, one for each core if 0; other devices are as they are."""
+    """Let the CPU be `count` devices, or one for each core if 0; other devices do not change."""
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         import jax
 
-        mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", count or mine)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        jax.config.update("jax_num_cpu_devices", count or cores)
 
 
 if __name__ == "__main__":
     huge_pages.enable_huge_pages()
-    # Until the runs begin there is nothing to finish: SIGINT ends the process.
+    # Until the runs begin, nothing needs saving: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     cli.run(main)

@@ -5,21 +5,22 @@ from collections.abc import Collection
 from train.errors import UserError, short_repr
 
 
-def choose(argument: str, **groups: Collection[str]) -> list[str]:
-    """One word of each group: the one that the argument has, else the group's first.
+def parse_config_argument(argument: str, **groups: Collection[str]) -> list[str]:
+    """Return one word of each group: the word in the argument, else the first of the group.
 
-    >>> choose("adam", net=("resnet18", "vgg11"), optimizer=("sgdm", "adam"))
+    >>> nets, optimizers = ("resnet18", "vgg11"), ("sgdm", "adam")
+    >>> parse_config_argument("adam", net=nets, optimizer=optimizers)
     ['resnet18', 'adam']
 
     Args:
-      argument: words between commas, in any order; may be empty.
-      **groups: what each is called, and its words, of which no two groups share one.
+      argument: Words separated by commas, in any order; may be empty.
+      **groups: The words of each group; no word is in two groups.
 
     Returns:
       The words, in the order of the groups.
 
     Raises:
-      UserError: a word is in no group, or two are in the same.
+      UserError: If a word is in no group, or two words are in the same group.
     """
     chosen: dict[str, str] = {}
     for word in filter(None, argument.split(",")):
@@ -27,13 +28,13 @@ def choose(argument: str, **groups: Collection[str]) -> list[str]:
         if group is None:
             allowed = "; ".join(f"{name}: {', '.join(words)}" for name, words in groups.items())
             raise UserError(
-                f"the config file knows no {short_repr(word)}; of each group it takes one word, with "
-                f"commas between them ({allowed})"
+                f"unknown config argument {short_repr(word)}; give at most one word of each group, "
+                f"separated by commas ({allowed})"
             )
         if group in chosen:
             raise UserError(
-                f"the config file was given {short_repr(chosen[group])} and {short_repr(word)}, and takes "
-                f"one {group}; leave one out"
+                f"config arguments {short_repr(chosen[group])} and {short_repr(word)} are both a "
+                f"{group}; leave one out"
             )
         chosen[group] = word
     return [chosen.get(name, next(iter(words))) for name, words in groups.items()]

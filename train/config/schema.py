@@ -1,8 +1,213 @@
-"""The fields of a config."""
+"""Every field of a training config: its type, default, allowed values and meaning."""
 
-_RESUMABLE = ("data.dir", "data.workers", "steps_per_dispatch", "report.tensorboard")
+from typing import Annotated, Literal
+
+from train.config.fields import Section, field, field_specs
+from train.config.types import (
+    LIST,
+    BelowOne,
+    Check,
+    Count,
+    Float,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Text,
+    UpToOne,
+    ZeroToOne,
+    is_increasing,
+)
+
+SimpleOptimizer = Literal["sgd", "momentum", "sgdw", "adagrad", "rmsprop", "adam", "adamw", "radam"]
+"""Optimizers that Lookahead can wrap."""
+Optimizer = Literal[SimpleOptimizer, "lookahead", "ranger"]
+
+ChannelValues = Annotated[
+    tuple[Float, ...], LIST, Check(bool, "one finite float32 number per channel")
+]
+ChannelScales = Annotated[
+    tuple[Positive, ...], LIST, Check(bool, "one float32 number above 0 per channel")
+]
+Epochs = Annotated[
+    tuple[Positive, ...], LIST, Check(is_increasing, "increasing numbers of epochs above 0")
+]
+CropScale = Annotated[
+    tuple[UpToOne, ...],
+    LIST,
+    Check(
+        lambda scale: not scale or (len(scale) == 2 and scale[0] <= scale[1]),
+        "() or two numbers above 0 and at most 1, the smaller first",
+    ),
+]
+Classes = Annotated[
+    tuple[Count, ...],
+    LIST,
+    Check(lambda classes: len(classes) != 1, "() for all, or two or more classes"),
+]
+
+
+class Data(Section):
+    """The data set and its augmentation."""
+
+    name: Text = field("digits", "`digits`, `folder`, or a TFDS name such as `cifar100`.")
+    dir: Text = field("", "The TFDS folder or the image folder; empty for `TFDS_DATA_DIR`.", "none")
+    batch_size: PositiveInt = field(128, "Examples in a batch, over all devices.")
+    mean: ChannelValues = field((0.5,), "Mean of each channel, of pixels in 0..1.")
+    std: ChannelScales = field((0.5,), "Standard deviation of each channel, of pixels in 0..1.")
+    pad: Count = field(0, "Black pixels around an image before a random crop.")
+    flip: bool = field(False, "Flip half of the training images horizontally.")
+    image_size: Count = field(
+        0, "Size of streamed crops in pixels; 0 for images of one size, stored on the device."
+    )
+    crop_scale: CropScale = field(
+        (0.08, 1.0), "Range of the area share of a streamed random crop; () for a center crop."
+    )
+    classes: Classes = field((), "Classes to keep, renumbered in this order; () for all.")
+    train_per_class: Count = field(0, "Training examples to keep of each class; 0 for all.")
+    train_draw: Count = field(0, "Seed that draws the examples of `train_per_class`.")
+    test_share: BelowOne = field(
+        0.0, "Share of `train` to test on, if a TFDS set has no test split."
+    )
+    workers: Count = field(0, "Processes that decode streamed images; 0 for threads.", "none")
+    vocabulary: Count = field(0, "Number of token ids of a text data set; 0 for images.")
+    length: PositiveInt = field(200, "Tokens of a text to keep: the last ones.")
+
+
+class Model(Section):
+    """The network."""
+
+    name: Text = field(
+        "convnet",
+        "For images `convnet`, a ResNet such as `resnet20` or `resnet50`, `vgg11`, `resnext29` or "
+        "`densenet121`; for texts `lstm` or `transformer`.",
+    )
+    stem: Literal["3x3", "7x7"] = field("3x3", "First layer; 7x7 with stride and max pooling.")
+    remat: bool = field(False, "Recompute each block in the backward pass to save memory.")
+    norm: Literal["batch", "group", "weight", "none"] = field("batch", "Normalization.")
+    weight_standardization: bool = field(False, "Standardize the kernels of convolutions.")
+    dropout: BelowOne = field(0.0, "Share of activations to drop, in text models.")
+
+
+class Lookahead(Section):
+    """Lookahead, for the optimizers lookahead and ranger."""
+
+    inner: SimpleOptimizer = field("momentum", "The optimizer that `lookahead` wraps.")
+    period: PositiveInt = field(5, "Steps between two synchronizations of the slow weights.")
+    step_size: UpToOne = field(0.5, "Share of the way that the slow weights move to the fast ones.")
+
+
+class OptimizerSection(Section):
+    """The optimizer."""
+
+    name: Optimizer = field("momentum", "The optimizer.")
+    learning_rate: Positive = field(0.1, "The learning rate after warm-up.")
+    weight_decay: NonNegative = field(
+        0.0, "L2 decay; decoupled for `sgdw`, `adamw`, `radam` and `ranger`."
+    )
+    momentum: BelowOne = field(0.9, "Momentum of `momentum` and `sgdw`.")
+    nesterov: bool = field(False, "Nesterov momentum, for `momentum` and `sgdw`.")
+    b1: BelowOne = field(0.9, "Decay of the first moment: `adam`, `adamw`, `radam`, `ranger`.")
+    b2: BelowOne = field(0.999, "Decay of the second moment: the same optimizers, and `rmsprop`.")
+    eps: Positive = field(
+        1e-8, "Added to the root of the second moment; inside it for `adagrad` and `rmsprop`."
+    )
+    lookahead: Lookahead = Lookahead()
+    body_lr_scale: ZeroToOne = field(
+        1.0, "Factor of the learning rate of all layers but the last; 0 freezes them."
+    )
+
+
+class Schedule(Section):
+    """The learning rate schedule."""
+
+    name: Literal["constant", "step", "cosine"] = field("constant", "The shape of the schedule.")
+    warmup: BelowOne = field(0.0, "Share of the run with a linear warm-up from 0.")
+    step_epochs: Positive = field(60.0, "`step`: epochs between two drops of the rate.")
+    step_at: Epochs = field(
+        (), "`step`: epochs after which the rate drops, instead of `step_epochs`."
+    )
+    step_factor: Positive = field(0.1, "`step`: factor of the rate at a drop.")
+
+
+class Adversary(Section):
+    """Adversarial training and evaluation."""
+
+    train: Literal["none", "fgsm", "pgd"] = field("none", "Train on images under this attack.")
+    eval_steps: Count = field(0, "Also evaluate under PGD with so many steps; 0 for no attack.")
+    epsilon: UpToOne = field(8 / 255, "Largest change of a pixel in 0..1.")
+    step_size: UpToOne = field(2 / 255, "`pgd`: change of a pixel in one step.")
+    steps: PositiveInt = field(7, "`pgd`: steps in training.")
+    random_start: bool = field(True, "Start at a random point within epsilon.")
+
+
+class Gc(Section):
+    """Gradient centralization."""
+
+    mode: Literal["none", "all", "conv"] = field(
+        "all", "Which weights are centralized: none, all with a fan-in, or only convolutions."
+    )
+    location: Literal["gradient", "update"] = field(
+        "gradient", "Centralize the gradient, or the preconditioned update."
+    )
+
+
+class Report(Section):
+    """Extra output."""
+
+    tensorboard: bool = field(False, "Also write TensorBoard files; needs tensorboardX.", "none")
+
+
+class Eval(Section):
+    """Evaluation on the test split."""
+
+    every_epochs: PositiveInt = field(1, "Epochs between two evaluations.", "output")
+    batch_size: PositiveInt = field(500, "Examples in an evaluation batch.", "output")
+    per_class: bool = field(
+        False, "Add precision, recall and AUC of each class to the summary.", "output"
+    )
+
+
+class Checkpoint(Section):
+    """Checkpoints."""
+
+    every_steps: Count = field(0, "Steps between two saves; 0: after each evaluation.", "output")
+    keep: PositiveInt = field(2, "The number of newest checkpoints to keep.", "output")
+
+
+class Config(Section):
+    """A training run."""
+
+    seed: Count = field(0, "Seed of all random numbers.")
+    num_epochs: Count = field(10, "Length of the run in epochs.")
+    num_steps: Count = field(0, "Length of the run in steps; 0: `num_epochs` decides.")
+    init_from: Text = field(
+        "", "Weights to start from: a run's work folder or a `.safetensors` file; empty: random."
+    )
+    init_head: bool = field(False, "Also take the last layer from `init_from`.")
+    precision: Literal["float32", "bfloat16"] = field("float32", "Type of the activations.")
+    data: Data = Data()
+    model: Model = Model()
+    optimizer: OptimizerSection = OptimizerSection()
+    schedule: Schedule = Schedule()
+    adversary: Adversary = Adversary()
+    gc: Gc = Gc()
+    report: Report = Report()
+    eval: Eval = Eval()
+    checkpoint: Checkpoint = Checkpoint()
+    log_every_steps: PositiveInt = field(50, "Steps between two training lines of the metrics.")
+    steps_per_dispatch: Count = field(
+        0, "Largest number of steps in one dispatch; 0: as many as take 2 to 3 seconds.", "none"
+    )
+    nan_policy: Literal["stop", "skip"] = field("stop", "What to do at a non-finite step.")
+    nan_limit: PositiveInt = field(10, "`skip`: the most non-finite steps in a row.")
+
+
+def affects_result(name: str) -> bool:
+    """Return whether a field can change the weights that a run trains."""
+    return field_specs(Config)[name].affects == "result"
 
 
 def may_change_on_resume(name: str) -> bool:
-    """Return whether a field may differ from that of the run that is resumed."""
-    return name in _RESUMABLE
+    """Return whether a run may resume with another value of a field."""
+    spec = field_specs(Config).get(name)
+    return spec is not None and spec.affects == "none"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from train.config.fields import MAX_INT
+from train.config.types import MAX_INT
 from train.data.order import epoch_end
 from train.errors import UserError
 

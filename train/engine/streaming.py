@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from train.config.fields import MAX_INT
+from train.config.types import MAX_INT
 from train.data.batch import Batch, abstract_batch
 from train.engine import predictions
 from train.engine.optimizers import eval_params

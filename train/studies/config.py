@@ -1,98 +1,169 @@
-"""What a study's config has, and the check that it passes before anything is run."""
+"""Study configs: the fields of a study, and the check of a config."""
 
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
+import pydantic
 from ml_collections import ConfigDict
 
-from train.config import OPTIMIZERS, default_config, validate
-from train.config.fields import MAX_INT, check_fields, flatten
+from train.config import default_config, validate
+from train.config.fields import (
+    Section,
+    check_names,
+    check_values,
+    default_values,
+    field,
+    field_specs,
+    flatten,
+)
+from train.config.reference import markdown_page
+from train.config.schema import Config, Optimizer
+from train.config.types import (
+    LIST,
+    Check,
+    Count,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Text,
+    is_increasing,
+    is_unique,
+)
 from train.errors import UserError, short_repr
 
-GC = ("none", "all", "conv", "all@update", "conv@update")
-"""`gc.mode`, and `gc.location` after an @ if it is not the gradient."""
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
+GcArm = Literal["none", "all", "conv", "all@update", "conv@update"]
 
-_NOT_VARIED = (
+_INTRODUCTION = """\
+The config file of a study starts from `train.studies.config.default_study(base)`, where `base` is
+a training config. Change a field on the command line with `--config.FIELD=VALUE`, and a field of
+the training with `--config.base.FIELD=VALUE`. `config.variants` is a dict from a name to the
+fields of `base` that differ, such as `{"gn": {"model": {"norm": "group"}}}`.
+`python -m train.study --help` prints the fields too.
+"""
+_FIXED_FIELDS = (
     *("seed", "gc.", "data.", "report."),
     *("optimizer.name", "optimizer.learning_rate", "optimizer.weight_decay"),
 )
+"""Fields of `base` that a variant cannot change: the study sets them, or reads the data once."""
 
 
-def default_study(base: ConfigDict) -> ConfigDict:
-    """A study's config with every field there is.
+def _is_unique_and_given(values: tuple) -> bool:
+    return bool(values) and is_unique(values)
 
-    Args:
-      base: a trainer's config; the study changes its seed, optimizer, rate, decay, batch and GC.
-    """
-    return ConfigDict(
-        {
-            "base": base,
-            "optimizers": ("sgd", "momentum", "adagrad", "rmsprop", "adam"),
-            "gc": ("none", "all"),  # the others are compared with the first
-            "weight_decays": (),  # of base.optimizer if empty
-            "batch_sizes": (),  # of base.data if empty
-            "variants": {},  # name to fields of base that differ, {"gn": {"model": {"norm": ...}}}
-            "baseline": "",  # the variant that the others are compared with, beside GC; or none
-            "seeds": (0, 1, 2, 3, 4),  # of the runs that are reported
-            "learning_rates": dict.fromkeys(OPTIMIZERS, ()),  # to choose from; base's if empty
-            "tuning": {
-                "seeds": (1000,),  # of the runs that choose a rate
-                "validation_examples": 0,  # that are cut off the training set for them
-            },
-            "target_loss": 0.1,  # nats, of training; the report counts the steps to it
-            "timing": {"pairs": 7, "steps": 50},  # pairs of so many steps, one arm after the other
-            "runs_at_once": 0,  # one on each device; 0: on all, and on a CPU one on each core
-            "runs_per_device": 1,  # more: under one vmap, which a CPU does slowly
-        }
+
+Optimizers = Annotated[
+    tuple[Optimizer, ...],
+    LIST,
+    Check(_is_unique_and_given, f"one or more of {', '.join(OPTIMIZERS)}, each once"),
+]
+GcArms = Annotated[
+    tuple[GcArm, ...],
+    LIST,
+    Check(_is_unique_and_given, f"one or more of {', '.join(get_args(GcArm))}, each once"),
+]
+Seeds = Annotated[
+    tuple[Count, ...],
+    LIST,
+    Check(_is_unique_and_given, "one or more integers of at least 0, each once"),
+]
+Decays = Annotated[
+    tuple[NonNegative, ...], LIST, Check(is_unique, "numbers of at least 0, each once")
+]
+BatchSizes = Annotated[
+    tuple[PositiveInt, ...], LIST, Check(is_unique, "integers of at least 1, each once")
+]
+Rates = Annotated[tuple[Positive, ...], LIST, Check(is_increasing, "increasing numbers above 0")]
+
+_RATE_FIELDS: dict[str, Any] = {
+    name: (Rates, field((), "Rates to choose from; () for that of `base`.")) for name in OPTIMIZERS
+}
+LearningRates = pydantic.create_model(
+    "LearningRates",
+    __base__=Section,
+    __doc__="The learning rates to choose from, for each optimizer.",
+    **_RATE_FIELDS,
+)
+
+
+class Tuning(Section):
+    """The choice of a learning rate for each arm."""
+
+    seeds: Seeds = field((1000,), "Seeds of the runs that choose a rate.")
+    validation_examples: Count = field(0, "Examples to split off the training set for them.")
+
+
+class Timing(Section):
+    """The time of a training step, measured in alternation for the arms of a comparison."""
+
+    pairs: PositiveInt = field(7, "The number of measurements of each arm.")
+    steps: PositiveInt = field(50, "The number of steps in a measurement.")
+
+
+class Study(Section):
+    """A study; the fields of its training runs are those of a training config, under base."""
+
+    optimizers: Optimizers = field(
+        ("sgd", "momentum", "adagrad", "rmsprop", "adam"), "Optimizers to compare GC with."
+    )
+    gc: GcArms = field(
+        ("none", "all"),
+        "The arms: `gc.mode`, and `@update` for that `gc.location`; the others are compared with "
+        "the first.",
+    )
+    weight_decays: Decays = field((), "Weight decays; () for that of `base`.")
+    batch_sizes: BatchSizes = field((), "Batch sizes; () for that of `base`.")
+    baseline: Text = field("", "The variant that the other variants are compared with; or none.")
+    seeds: Seeds = field((0, 1, 2, 3, 4), "Seeds of the reported runs.")
+    learning_rates: LearningRates = LearningRates()  # type: ignore[valid-type]
+    tuning: Tuning = Tuning()
+    target_loss: Positive = field(0.1, "Training loss in nats; the report has the steps to it.")
+    timing: Timing = Timing()
+    runs_at_once: Count = field(0, "Runs at the same time, one on each device or core; 0 for all.")
+    runs_per_device: PositiveInt = field(
+        1, "Runs on one device in one `vmap`, which is slow on a CPU."
     )
 
 
+def default_study(base: ConfigDict) -> ConfigDict:
+    """Return a study config with every field at its default.
+
+    Args:
+      base: A training config; the study sets its seed, optimizer, learning rate, weight decay,
+        batch size and GC.
+    """
+    return ConfigDict({"base": base, "variants": {}, **default_values(Study)})
+
+
 def validate_study(config: ConfigDict) -> None:
-    """Checks every field that can be checked without the data.
+    """Check everything that can be checked without the data.
 
     Raises:
-      UserError: a field is missing, unknown, of the wrong type or out of its range.
+      UserError: If a field is missing, unknown, of the wrong type or out of range, or if fields
+        contradict each other.
     """
     if not isinstance(config.get("base"), ConfigDict):
         raise UserError(
             "the config has no base, so it is not a study's; start it from "
-            "train.studies.config.default_study(), or train it with python -m train"
+            "train.studies.config.default_study(), or use python -m train"
         )
     _check_base(config.base)
-    variants = config.get("variants")
-    given = {name: value for name, value in flatten(config).items() if not _of_variant(name)}
-    check_fields(
-        given, flatten(default_study(default_config())), "train.studies.config.default_study()"
-    )
-    _check_variants(variants)
-    if config.baseline and config.baseline not in variants:
-        raise UserError(
-            f"config.baseline={short_repr(config.baseline)} is not a variant; it must be empty or one "
-            f"of {', '.join(variants)}"
-        )
-    _check_choices("optimizers", config.optimizers, OPTIMIZERS)
-    _check_choices("gc", config.gc, GC)
-    for name in ("seeds", "tuning.seeds"):
-        _check_each(name, given[name], lambda seed: _is_int(seed) and 0 <= seed <= MAX_INT)
-    if both := set(config.seeds) & set(config.tuning.seeds):
-        raise UserError(
-            f"config.tuning.seeds has {min(both)}, which config.seeds has too; a rate is chosen "
-            "with seeds that are not reported"
-        )
-    for name in ("timing.pairs", "timing.steps", "runs_per_device"):
-        _check(name, given[name], given[name] >= 1, "at least 1")
-    for name in ("runs_at_once", "tuning.validation_examples"):
-        _check(name, given[name], given[name] >= 0, "at least 0")
-    _check("target_loss", config.target_loss, config.target_loss > 0, "above 0")
-    for name in config.optimizers:
-        _check_rates(config, name)
+    start = "train.studies.config.default_study()"
+    if "variants" not in config:
+        raise UserError(f"config.variants is missing; start the config from {start}")
+    own = {name: value for name, value in config.items() if name not in ("base", "variants")}
+    known = [*field_specs(Study), *(f"base.{name}" for name in field_specs(Config)), "variants"]
+    given = [*flatten(ConfigDict(own)), *(f"base.{name}" for name in flatten(config.base))]
+    check_names([*given, "variants"], known, start)
+    check_values(ConfigDict(own).to_dict(), Study)
+    _check_variants(config)
+    _check_tuning(config)
     if config.base.data.image_size:
         raise UserError(
-            "config.base.data.image_size: a study is for images that are kept on the device; set "
-            "it to 0"
+            "config.base.data.image_size: a study needs images on the device; set it to 0"
         )
     if config.base.adversary.eval_steps:
         raise UserError(
-            "config.base.adversary.eval_steps: a study scores images as they are; set it to 0"
+            "config.base.adversary.eval_steps: a study evaluates without an attack; set it to 0"
         )
 
 
@@ -103,63 +174,66 @@ def _check_base(base: ConfigDict) -> None:
         raise UserError(str(error).replace("config.", "config.base.")) from None
 
 
-def _of_variant(name: str) -> bool:
-    return name.startswith("variants.")
+def _check_tuning(config: ConfigDict) -> None:
+    if both := set(config.seeds) & set(config.tuning.seeds):
+        raise UserError(
+            f"config.tuning.seeds and config.seeds both contain {min(both)}; choose rates with "
+            "seeds that are not reported"
+        )
+    for name in config.optimizers:
+        rates = config.learning_rates[name]
+        if len(rates) > 1 and not config.tuning.validation_examples:
+            raise UserError(
+                f"config.learning_rates.{name} has {len(rates)} rates to choose from; set "
+                "config.tuning.validation_examples, or leave one rate"
+            )
 
 
-def _check_variants(variants: Any) -> None:
-    """Names and types; the values are checked when the trainer's configs are made of them."""
+def _check_variants(config: ConfigDict) -> None:
+    """Check names and types; values are checked in the training configs of the runs."""
+    variants = config.variants
     if not isinstance(variants, ConfigDict):
         raise UserError("config.variants must be a dict of dicts; start it from {}")
     known = flatten(default_config())
-    allowed = {name: value for name, value in known.items() if not name.startswith(_NOT_VARIED)}
+    allowed = [name for name in known if not name.startswith(_FIXED_FIELDS)]
     for name, changes in variants.items():
         if not isinstance(changes, ConfigDict):
             raise UserError(
-                f"config.variants.{name}={short_repr(changes)} must be a dict of fields, as "
+                f"config.variants.{name}={short_repr(changes)} must be a dict of fields, such as "
                 "{'model': {'norm': 'group'}}"
             )
         given = flatten(changes)
         if fixed := [field for field in given if field in known and field not in allowed]:
             raise UserError(
-                f"config.variants.{name}.{fixed[0]} cannot vary: the study itself sets it, or the "
-                "data is read once for all variants; leave it out"
+                f"config.variants.{name}.{fixed[0]} cannot vary: the study sets it, or reads the "
+                "data once for all variants; leave it out"
             )
         try:
-            check_fields({**allowed, **given}, allowed, "")
+            check_names([*allowed, *given], allowed, "")
+            check_values(_merge(config.base.to_dict(), changes.to_dict()), Config)
         except UserError as error:
             raise UserError(str(error).replace("config.", f"config.variants.{name}.", 1)) from None
-
-
-def _check_rates(config: ConfigDict, name: str) -> None:
-    rates = config.learning_rates[name]
-    field = f"learning_rates.{name}"
-    if not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
+    if config.baseline and config.baseline not in variants:
         raise UserError(
-            f"config.{field}={short_repr(rates)} is not allowed; it must be rates above 0"
-        )
-    if list(rates) != sorted(set(rates)):
-        raise UserError(f"config.{field}={short_repr(rates)} is not allowed; it must rise")
-    if len(rates) > 1 and not (config.tuning.validation_examples and config.tuning.seeds):
-        raise UserError(
-            f"config.{field} has {len(rates)} rates to choose from; set "
-            "config.tuning.validation_examples and config.tuning.seeds, or leave one rate"
+            f"config.baseline={short_repr(config.baseline)} is not a variant; it must be empty or "
+            f"one of {', '.join(variants)}"
         )
 
 
-def _check_choices(name: str, value: tuple, choices: tuple[str, ...]) -> None:
-    _check_each(name, value, lambda choice: choice in choices, f"of {', '.join(choices)}")
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return nested values with some of them changed."""
+    merged = {
+        name: _merge(base[name], value) if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    return base | merged
 
 
-def _check_each(name: str, value: tuple, allowed: Any, of: str = "of seeds from 0 on") -> None:
-    known = bool(value) and all(map(allowed, value)) and len(set(value)) == len(value)
-    _check(name, value, known, f"one or more {of}, each once")
+def study_page() -> str:
+    """Return `docs/studies/configuration.md`."""
+    file = "docs/studies/configuration.md"
+    return markdown_page("Study configuration", "train.studies.config", file, _INTRODUCTION, Study)
 
 
-def _check(name: str, value: Any, allowed: bool, what: str) -> None:
-    if not allowed:
-        raise UserError(f"config.{name}={short_repr(value)} is not allowed; it must be {what}")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+if __name__ == "__main__":
+    print(study_page(), end="")

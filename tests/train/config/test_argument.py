@@ -1,4 +1,4 @@
-"""Arguments of config files: what each stands for, and where its runs go."""
+"""Arguments of config files: the config of each, and the work folder of its runs."""
 
 import importlib
 from pathlib import Path
@@ -7,8 +7,7 @@ import pytest
 
 from tests.support.processes import ROOT
 from train import cli, models
-from train.config import validate
-from train.config.argument import choose
+from train.config import parse_config_argument, validate
 from train.errors import UserError
 
 CONFIGS = ROOT / "configs"
@@ -20,7 +19,7 @@ def config_of(file, argument):
 
 
 @pytest.mark.parametrize("optimizer", CIFAR.OPTIMIZERS)
-def test_every_cell_of_the_papers_tables_is_a_config(optimizer):
+def test_every_net_and_optimizer_is_valid(optimizer):
     for net in CIFAR.NETS:
         config = config_of("cifar100_gc", f"{net},{optimizer}")
         validate(config)
@@ -43,7 +42,7 @@ def test_every_cell_of_the_papers_tables_is_a_config(optimizer):
         ("mini_imagenet_ws_gc", "batch", "resnet50", "batch", True),
     ],
 )
-def test_the_nets_of_imagenet(file, argument, name, norm, standardized):
+def test_imagenet_nets(file, argument, name, norm, standardized):
     config = config_of(file, argument)
     validate(config)
     assert (config.model.name, config.model.norm) == (name, norm)
@@ -51,23 +50,23 @@ def test_the_nets_of_imagenet(file, argument, name, norm, standardized):
     assert config.gc.mode == ("conv" if file == "imagenet_gc" else "all")
 
 
-def test_a_group_that_is_not_named_has_its_first_word():
+def test_first_word_is_the_default():
     groups = {"net": ("a", "b"), "optimizer": ("x", "y")}
-    assert choose("", **groups) == ["a", "x"]
-    assert choose("y", **groups) == ["a", "y"]
-    assert choose("y,b", **groups) == ["b", "y"]
-    with pytest.raises(UserError, match="takes one net; leave one out"):
-        choose("a,b", **groups)
+    assert parse_config_argument("", **groups) == ["a", "x"]
+    assert parse_config_argument("y", **groups) == ["a", "y"]
+    assert parse_config_argument("y,b", **groups) == ["b", "y"]
+    with pytest.raises(UserError, match="are both a net; leave one out"):
+        parse_config_argument("a,b", **groups)
 
 
-def test_an_argument_that_is_not_known_is_one_line(refusal):
+def test_unknown_argument_is_rejected(refusal):
     error = refusal("--config", f"{CONFIGS / 'cifar100_gc.py'}:vgg12")
-    assert error.startswith("error: the config file knows no 'vgg12'; of each group it takes one")
+    assert error.startswith("error: unknown config argument 'vgg12'; give at most one word of each group")
     assert "net: resnet18, resnet34," in error
     assert "optimizer: sgdm, sgdw, adam" in error
 
 
-def test_runs_of_another_argument_go_to_another_folder():
+def test_argument_names_the_workdir():
     for argument, folder in (
         ("", "cifar100_gc"),
         (":", "cifar100_gc"),
@@ -75,4 +74,4 @@ def test_runs_of_another_argument_go_to_another_folder():
         (":vgg11,adam", "cifar100_gc-vgg11-adam"),
     ):
         argv = ["train", "--config", f"{CONFIGS / 'cifar100_gc.py'}{argument}"]
-        assert cli.parse(argv, "").workdir == Path("runs", folder)
+        assert cli.parse(argv, str).workdir == Path("runs", folder)

@@ -14,8 +14,8 @@ from tests.support.processes import ROOT
 from train import cli, experiment
 from train.__main__ import main
 from train.cli import EXIT_USER_ERROR
-from train.config import default_config, validate
-from train.config.fields import MAX_INT, flatten
+from train.config import default_config, flatten, validate
+from train.config.types import MAX_INT
 from train.data.order import epoch_end
 from train.engine import plan
 

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from train.config.fields import MAX_INT
+from train.config.types import MAX_INT
 from train.data.inputs import check_channels
 from train.data.order import example_at
 from train.data.streaming import crops, workers

@@ -1,4 +1,4 @@
-"""A wrong configuration is refused in one line that says what is allowed."""
+"""The schema: defaults, and the error for every wrong value."""
 
 import importlib
 import pkgutil
@@ -7,9 +7,12 @@ import pytest
 from ml_collections import ConfigDict
 
 import configs
-from train.config import default_config, validate
-from train.config.fields import flatten
+from tests.support.processes import ROOT
+from train.config import default_config, flatten, reference, validate
+from train.config.fields import field_specs
+from train.config.schema import Config, affects_result, may_change_on_resume
 from train.errors import UserError
+from train.studies.config import Study, study_page
 
 CONFIGS = [
     module.name
@@ -23,7 +26,7 @@ def test_every_config_file_is_valid(name):
     validate(importlib.import_module(f"configs.{name}").get_config())
 
 
-def test_the_pairs_of_configs_differ_in_gc_alone():
+def test_config_pairs_differ_in_gc_only():
     for name in ("digits", "cifar100"):
         plain = flatten(importlib.import_module(f"configs.{name}").get_config())
         gc = flatten(importlib.import_module(f"configs.{name}_gc").get_config())
@@ -66,9 +69,9 @@ def test_the_pairs_of_configs_differ_in_gc_alone():
         ("schedule.warmup", 1.0, "below 1"),
         ("schedule.step_epochs", 0.0, "above 0"),
         ("schedule.step_factor", -1.0, "above 0"),
-        ("data.mean", (), "one finite number per channel"),
-        ("data.mean", ("a",), "one finite number per channel"),
-        ("data.std", (0.0,), "above 0 per channel"),
+        ("data.mean", (), "one finite float32 number per channel"),
+        ("data.mean", ("a",), "one finite float32 number per channel"),
+        ("data.std", (0.0,), "one float32 number above 0 per channel"),
         ("adversary.train", "cw", "one of none, fgsm, pgd"),
         ("adversary.eval_steps", -1, "at least 0"),
         ("adversary.steps", 0, "at least 1"),
@@ -76,24 +79,24 @@ def test_the_pairs_of_configs_differ_in_gc_alone():
         ("adversary.epsilon", 0.0, "above 0 and at most 1"),
         ("adversary.step_size", float("nan"), "above 0 and at most 1"),
         ("data.test_share", 1.0, "below 1"),
-        ("data.classes", (3,), "two classes or more"),
+        ("data.classes", (3,), "two or more classes"),
         ("data.image_size", -1, "at least 0"),
         ("data.workers", -1, "at least 0"),
-        ("optimizer.body_lr_scale", -0.1, "from 0 to 1"),
-        ("optimizer.body_lr_scale", 1.5, "from 0 to 1"),
-        ("optimizer.body_lr_scale", float("nan"), "from 0 to 1"),
-        ("schedule.step_at", (80.0, 50.0), "numbers of epochs above 0 that rise"),
-        ("schedule.step_at", (0.0, 50.0), "numbers of epochs above 0 that rise"),
-        ("schedule.step_at", ("50",), "numbers of epochs above 0 that rise"),
+        ("optimizer.body_lr_scale", -0.1, "at least 0 and at most 1"),
+        ("optimizer.body_lr_scale", 1.5, "at least 0 and at most 1"),
+        ("optimizer.body_lr_scale", float("nan"), "at least 0 and at most 1"),
+        ("schedule.step_at", (80.0, 50.0), "increasing numbers of epochs above 0"),
+        ("schedule.step_at", (0.0, 50.0), "increasing numbers of epochs above 0"),
+        ("schedule.step_at", ("50",), "increasing numbers of epochs above 0"),
         ("data.train_draw", -1, "at least 0"),
-        ("data.crop_scale", (0.5,), "two numbers above 0 and up to 1"),
-        ("data.crop_scale", (0.5, 0.4), "the lesser first"),
-        ("data.crop_scale", (0.0, 1.0), "two numbers above 0 and up to 1"),
-        ("data.crop_scale", (0.5, 1.5), "two numbers above 0 and up to 1"),
-        ("data.crop_scale", (0.5, "1"), "two numbers above 0 and up to 1"),
+        ("data.crop_scale", (0.5,), "two numbers above 0 and at most 1"),
+        ("data.crop_scale", (0.5, 0.4), "the smaller first"),
+        ("data.crop_scale", (0.0, 1.0), "two numbers above 0 and at most 1"),
+        ("data.crop_scale", (0.5, 1.5), "two numbers above 0 and at most 1"),
+        ("data.crop_scale", (0.5, "1"), "two numbers above 0 and at most 1"),
     ],
 )
-def test_a_bad_value_is_refused(field, value, allowed):
+def test_bad_value_is_rejected(field, value, allowed):
     config = default_config()
     with config.unlocked():
         config.update_from_flattened_dict({field: value})
@@ -103,7 +106,7 @@ def test_a_bad_value_is_refused(field, value, allowed):
     assert allowed in str(error.value)
 
 
-def test_what_is_streamed_is_not_padded_and_what_is_not_streamed_is_no_folder():
+def test_streaming_fields_must_agree():
     config = default_config()
     config.data.image_size, config.data.pad = 224, 4
     with pytest.raises(UserError, match=r"config\.data\.pad=4 .* set config\.data\.pad to 0"):
@@ -113,27 +116,67 @@ def test_what_is_streamed_is_not_padded_and_what_is_not_streamed_is_no_folder():
         validate(config)
 
 
-def test_a_studys_config_is_refused():
+def test_study_config_is_rejected():
     config = importlib.import_module("configs.study_digits").get_config()
-    with pytest.raises(UserError, match=r"is a study's; run it by python -m train\.study"):
+    with pytest.raises(UserError, match=r"is a study's; use python -m train\.study"):
         validate(config)
 
 
-def test_no_length_is_refused():
+def test_length_zero_is_rejected():
     config = default_config()
     config.num_epochs = 0
     with pytest.raises(UserError, match="both 0"):
         validate(config)
 
 
-def test_an_unknown_a_missing_and_a_mistyped_field_are_refused():
+def test_wrong_fields_are_rejected():
     fields = default_config().to_dict()
     with pytest.raises(UserError, match=r"config\.optimiser is not a field"):
         validate(ConfigDict(fields | {"optimiser": "adam"}))
-    with pytest.raises(UserError, match=r"config\.seed='0' is not allowed; .* of type int"):
+    with pytest.raises(UserError, match=r"config\.seed='0' is not allowed; it must be an integer"):
         validate(ConfigDict(fields | {"seed": "0"}))
     with pytest.raises(UserError, match=r"config\.seed=True"):
         validate(ConfigDict(fields | {"seed": True}))
     del fields["seed"]
     with pytest.raises(UserError, match=r"config\.seed is missing"):
         validate(ConfigDict(fields))
+
+
+def test_lists_are_allowed_for_tuples():
+    config = default_config()
+    with config.unlocked():
+        config.data.mean = [0.5]
+    validate(config)
+
+
+def test_every_field_is_described():
+    for spec in (*field_specs(Config).values(), *field_specs(Study).values()):
+        assert spec.description.endswith("."), spec.name
+        assert spec.allowed, spec.name
+        assert spec.affects in ("result", "output", "none"), spec.name
+
+
+def test_only_paths_and_speed_may_change_on_resume():
+    fields = [name for name in flatten(default_config()) if may_change_on_resume(name)]
+    assert fields == ["data.dir", "data.workers", "report.tensorboard", "steps_per_dispatch"]
+    assert not may_change_on_resume("a.field.of.another.version")
+
+
+def test_output_fields_do_not_affect_the_result():
+    unaffected = {name for name in flatten(default_config()) if not affects_result(name)}
+    groups = {name.partition(".")[0] for name in unaffected}
+    assert groups == {"data", "report", "eval", "checkpoint", "steps_per_dispatch"}
+
+
+@pytest.mark.parametrize("schema", [Config, Study])
+def test_help_shows_every_field(schema):
+    text = reference.describe_fields(schema)
+    for spec in field_specs(schema).values():
+        assert f"--config.{spec.name}=" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_configuration_pages_are_up_to_date():
+    for folder, page in (("trainer", reference.training_page), ("studies", study_page)):
+        file = ROOT / "docs" / folder / "configuration.md"
+        assert file.read_text() == page(), "run the command that the page names"

@@ -1,0 +1,99 @@
+"""The check that every training config passes before anything else is done."""
+
+import importlib.util
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from train.config.fields import check_names, check_values, field_specs, flatten, invalid_field
+from train.config.schema import Config
+from train.errors import UserError, short_repr
+
+_TOKEN_IDS = (3, 2**16)  # padding, unknown and one word; token ids are uint16
+_IMAGE_ONLY: dict[str, Any] = {  # the values that fields for images must have if the inputs are texts
+    "data.pad": 0,
+    "data.flip": False,
+    "data.image_size": 0,
+    "adversary.train": "none",
+    "adversary.eval_steps": 0,
+}
+
+
+def validate(config: ConfigDict) -> None:
+    """Check everything that can be checked without the data.
+
+    Raises:
+      UserError: If a field is missing, unknown, of the wrong type or out of range, or if fields
+        contradict each other.
+    """
+    if isinstance(config.get("base"), ConfigDict):
+        raise UserError("the config has a base, so it is a study's; use python -m train.study")
+    check_names(flatten(config), field_specs(Config), "train.config.default_config()")
+    check_values(config.to_dict(), Config)
+    _check_run(config)
+    _check_streaming(config)
+    if config.data.vocabulary:
+        _check_text(config)
+    elif config.model.dropout:
+        raise UserError(
+            f"config.model.dropout={config.model.dropout} is for text models, but "
+            "config.data.vocabulary=0 means images; set it to 0.0"
+        )
+
+
+def _check_run(config: ConfigDict) -> None:
+    if not config.num_epochs and not config.num_steps:
+        raise UserError("config.num_epochs and config.num_steps are both 0; set one of them")
+    if config.init_head and not config.init_from:
+        raise UserError("config.init_head=True needs config.init_from; set it, or use False")
+    if config.data.test_share and config.data.name in ("digits", "folder"):
+        raise UserError(
+            f"config.data.test_share={config.data.test_share} is for TFDS sets without a test "
+            f"split, but {config.data.name} has one; set it to 0"
+        )
+    if config.report.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise UserError(
+            "config.report.tensorboard=True needs tensorboardX; pip install tensorboardX, or use "
+            "False"
+        )
+
+
+def _check_streaming(config: ConfigDict) -> None:
+    data = config.data
+    if data.image_size and data.pad:
+        raise UserError(
+            f"config.data.pad={data.pad} is for images on the device, but "
+            f"config.data.image_size={data.image_size} streams crops by config.data.crop_scale; "
+            "set config.data.pad to 0"
+        )
+    if data.image_size and (data.classes or data.train_per_class):
+        raise UserError(
+            "config.data.classes and config.data.train_per_class are for images on the device; "
+            "leave them out, or set config.data.image_size to 0"
+        )
+    if data.name == "folder" and not data.image_size:
+        raise UserError(
+            "config.data.name='folder' is streamed; set config.data.image_size to the size of a "
+            "crop in pixels, such as 224"
+        )
+
+
+def _check_text(config: ConfigDict) -> None:
+    vocabulary, name = config.data.vocabulary, config.data.name
+    least, most = _TOKEN_IDS
+    if not least <= vocabulary <= most:
+        limits = f"0 for images, or from {least} to {most} for texts"
+        raise invalid_field("data.vocabulary", vocabulary, limits)
+    if name in ("digits", "folder"):
+        raise UserError(
+            f"config.data.name={name!r} is a set of images, but config.data.vocabulary is for "
+            "texts; set it to 0, or name a TFDS set of texts such as 'imdb_reviews/plain_text'"
+        )
+    values = flatten(config)
+    for field, allowed in _IMAGE_ONLY.items():
+        if values[field] != allowed:
+            raise UserError(
+                f"config.{field}={short_repr(values[field])} is for images, but "
+                f"config.data.vocabulary is for texts; set it to {allowed!r}, or the vocabulary "
+                "to 0"
+            )
