@@ -44,8 +44,16 @@ def draw_fan_in_means() -> Figure:
         grads = {"kernel": kernel}
         updates, _ = tx.update(grads, tx.init(grads))
         means = np.mean(updates["kernel"], (0, 1, 2))
-        style = {"marker": marker, "linestyle": linestyle, "color": colour, "label": label}
-        axes.plot(range(len(means)), means, markersize=4, linewidth=1.2, **style)
+        axes.plot(
+            range(len(means)),
+            means,
+            marker=marker,
+            markersize=4,
+            linestyle=linestyle,
+            linewidth=1.2,
+            color=colour,
+            label=label,
+        )
     axes.set(xlabel="output unit of a 3x3x16x32 Flax kernel", ylabel="fan-in mean")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3)
