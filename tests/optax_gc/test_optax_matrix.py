@@ -1,8 +1,8 @@
 """Every gradient transformation of optax and `optax.contrib`, chained after `centralize()`.
 
-The tables below are what docs/optimizers.md shows; write it anew after a change with
+The tables below are what docs/library/optimizers.md shows; regenerate it after a change with
 
-    python tests/optax_gc/test_optax_matrix.py > docs/optimizers.md
+    python tests/optax_gc/test_optax_matrix.py > docs/library/optimizers.md
 """
 
 import functools
@@ -256,8 +256,8 @@ def test_every_transformation_of_optax_is_in_a_table():
 
 
 def test_the_document_shows_the_tables():
-    path = pathlib.Path(__file__).parents[2] / "docs" / "optimizers.md"
-    assert path.read_text() == _document(), "write docs/optimizers.md anew, as this module says"
+    path = pathlib.Path(__file__).parents[2] / "docs" / "library" / "optimizers.md"
+    assert path.read_text() == _document(), "regenerate docs/library/optimizers.md"
 
 
 # --- they train ---
