@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 
 from train.config.fields import FieldSpec, Section, as_section, field_specs
+from train.config.schema import Config
 from train.config.types import HUGE, MAX_INT
 
 _WIDTH = 100
@@ -60,11 +61,11 @@ def _markdown_tables(schema: type[Section]) -> str:
     blocks = []
     for title, specs in _groups(schema, ""):
         rows = [
-            f"| `{spec.name}` | `{_shown(spec.default)}` | {spec.description} | {spec.allowed} |"
+            f"| `{spec.name}` | `{_shown(spec.default) or '""'}` | {spec.description} | {_TYPE_LIMIT.sub('', spec.allowed)} |"
             for spec in specs
         ]
         head = ["| field | default | meaning | allowed |", "|---|---|---|---|"]
-        blocks.append("\n".join([f"### {title}\n", *head, *rows]))
+        blocks.append("\n".join([f"## {title}\n", *head, *rows]))
     return "\n\n".join(blocks)
 
 

@@ -10,7 +10,9 @@ from train.config.schema import Config
 from train.errors import UserError, short_repr
 
 _TOKEN_IDS = (3, 2**16)  # padding, unknown and one word; token ids are uint16
-_IMAGE_ONLY: dict[str, Any] = {  # the values that fields for images must have if the inputs are texts
+_IMAGE_ONLY: dict[
+    str, Any
+] = {  # the values that fields for images must have if the inputs are texts
     "data.pad": 0,
     "data.flip": False,
     "data.image_size": 0,

@@ -35,10 +35,10 @@ GcArm = Literal["none", "all", "conv", "all@update", "conv@update"]
 
 _INTRODUCTION = """\
 The config file of a study starts from `train.studies.config.default_study(base)`, where `base` is
-a training config. Change a field on the command line with `--config.FIELD=VALUE`, and a field of
-the training with `--config.base.FIELD=VALUE`. `config.variants` is a dict from a name to the
-fields of `base` that differ, such as `{"gn": {"model": {"norm": "group"}}}`.
-`python -m train.study --help` prints the fields too.
+a training config. Change a field on the command line with `--config.FIELD=VALUE`; the fields of
+the training are in `config.base`, for example `--config.base.num_epochs=20`. `config.variants` is
+a dict from a name to the fields of `base` that differ, such as `{"gn": {"model": {"norm":
+"group"}}}`. `python -m train.study --help` prints the fields too.
 """
 _FIXED_FIELDS = (
     *("seed", "gc.", "data.", "report."),

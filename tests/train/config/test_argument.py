@@ -61,7 +61,9 @@ def test_first_word_is_the_default():
 
 def test_unknown_argument_is_rejected(refusal):
     error = refusal("--config", f"{CONFIGS / 'cifar100_gc.py'}:vgg12")
-    assert error.startswith("error: unknown config argument 'vgg12'; give at most one word of each group")
+    assert error.startswith(
+        "error: unknown config argument 'vgg12'; give at most one word of each group"
+    )
     assert "net: resnet18, resnet34," in error
     assert "optimizer: sgdm, sgdw, adam" in error
 
