@@ -61,7 +61,8 @@ def _markdown_tables(schema: type[Section]) -> str:
     blocks = []
     for title, specs in _groups(schema, ""):
         rows = [
-            f"| `{spec.name}` | `{_shown(spec.default) or '""'}` | {spec.description} | {_TYPE_LIMIT.sub('', spec.allowed)} |"
+            f"| `{spec.name}` | `{_shown(spec.default)}` | {spec.description} | "
+            f"{_TYPE_LIMIT.sub('', spec.allowed)} |"
             for spec in specs
         ]
         head = ["| field | default | meaning | allowed |", "|---|---|---|---|"]
@@ -92,7 +93,7 @@ def _limits(spec: FieldSpec) -> str:
 
 
 def _shown(default: object) -> str:
-    return str(default) if isinstance(default, str | tuple) else repr(default)
+    return str(default or '""') if isinstance(default, str) else repr(default)
 
 
 if __name__ == "__main__":
