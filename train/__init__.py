@@ -1,1 +1,26 @@
-"""The trainer: image classification in Flax, with and without gradient centralization."""
+"""The trainer: classification in Flax, with and without gradient centralization.
+
+To understand a run, read these files in this order:
+
+    loop.py               a run: evaluate, train, save, report
+    engine/step.py        one training step: inputs, loss, gradients, update
+    engine/optimizers.py  the optimizer chain, and where GC stands in it
+    engine/resident.py    many steps in one program, on a data set stored on the devices
+    experiment.py         everything a run needs, built from its config
+    config/schema.py      every field of a config
+
+Each package imports only from those above it:
+
+    errors.py     the exceptions that commands print as one line
+    config/       fields, defaults, checks, config files
+    runtime/      devices, compilation, processes, signals, caches
+    data/         data sets: in_memory/ (stored on the devices) and streaming/ (read by the host)
+    models/       networks as pure functions; one file for each family
+    engine/       plan, state, step, optimizer, executors
+    output/       work folder, metrics, progress, curves, summary
+    checkpoints/  saving, restoring, pretrained weights
+    experiment.py, loop.py
+    studies/      many runs with and without GC, and their report
+
+The commands are `__main__.py` (train), `study.py` and `aot.py`; they share `cli.py`.
+"""

@@ -25,6 +25,10 @@ EXIT_BROKEN_PIPE = 141
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
+class HelpShown(Exception):  # noqa: N818, not an error
+    """The command has printed its help and has nothing else to do."""
+
+
 class Cluster(NamedTuple):
     """The processes of a run; None is detected on TPU pods, Slurm and Kubernetes.
 
@@ -65,7 +69,7 @@ def parse(argv: list[str], help_text: Callable[[], str], options: Sequence[str] 
 
     Raises:
       UserError: If a flag, a field or a value is wrong, or the config file cannot be loaded.
-      SystemExit: After `--help`.
+      HelpShown: After `--help`.
     """
     values = flags.FlagValues()
     workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
@@ -103,11 +107,11 @@ def parse_config(
 
     Raises:
       UserError: If a flag, a field or a value is wrong, or the config file cannot be loaded.
-      SystemExit: After `--help`.
+      HelpShown: After `--help`.
     """
     if {"--help", "-h"} & set(argv[1:]):
         print(help_text())
-        raise SystemExit(0)
+        raise HelpShown
     (file, arguments), argv = _split_config_flag(argv)
     config = load_config_file(file, arguments)
     fields = flatten(config)
@@ -130,7 +134,8 @@ def run(command: Callable[[list[str]], int]) -> None:
     _silence_libraries()
     try:
         status = command(sys.argv)
-        sys.stdout.flush()
+    except HelpShown:
+        status = 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = EXIT_USER_ERROR
@@ -139,17 +144,13 @@ def run(command: Callable[[list[str]], int]) -> None:
         status = EXIT_PREEMPTED
     except BrokenPipeError:
         status = EXIT_BROKEN_PIPE
-    sys.exit(_flush(status))
-
-
-def _flush(status: int) -> int:
-    """Flush stdout, which the interpreter would do later with a traceback if it is closed."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
+        # Otherwise the interpreter flushes again at exit, and prints a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    return status
+        status = EXIT_BROKEN_PIPE
+    sys.exit(status)
 
 
 def _silence_libraries() -> None:
