@@ -1,5 +1,6 @@
 """The command line that all commands share: config, overrides, work folder, processes."""
 
+import io
 import os
 import re
 import sys
@@ -79,13 +80,11 @@ def parse(argv: list[str], help_text: Callable[[], str], options: Sequence[str] 
     process_id = flags.DEFINE_integer("process_id", None, "", 0, flag_values=values)
     own = {name: flags.DEFINE_string(name, None, "", flag_values=values) for name in options}
     config, name = parse_config(argv, help_text, values)
-    if workdir.value == "":
-        raise UserError("--workdir is empty; give it a folder, or leave it out for runs/NAME")
     cluster = Cluster(coordinator.value, num_processes.value, process_id.value)
     _check_cluster(cluster, distributed.value)
     return Command(
         config=config,
-        workdir=Path(workdir.value or Path("runs", name)),
+        workdir=Path("runs", name) if workdir.value is None else _local_folder(workdir.value),
         cluster=cluster if distributed.value else None,
         options={name: holder.value for name, holder in own.items()},
     )
@@ -132,6 +131,10 @@ def parse_config(
 def run(command: Callable[[list[str]], int]) -> None:
     """Run a command to its exit status; a UserError becomes one line on stderr."""
     _silence_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character gets a "?" instead of ending the run.
+            stream.reconfigure(errors="replace")
     try:
         status = command(sys.argv)
     except HelpShown:
@@ -181,8 +184,38 @@ def _split_config_flag(argv: list[str]) -> tuple[tuple[Path, list[str]], list[st
         raise UserError("--config is missing; for example --config configs/digits_gc.py")
     if len(found) > 1:
         raise UserError(f"--config is given {len(found)} times; give it once")
-    file, *config_arguments = found[0].split(":", 1)
-    return (Path(file), config_arguments), rest
+    return _split_argument(found[0]), rest
+
+
+def _split_argument(text: str) -> tuple[Path, list[str]]:
+    """Return the file and the arguments of FILE[:ARGUMENT]; a file name may contain colons."""
+    parts = text.split(":")
+    for count in range(len(parts), 0, -1):
+        if os.path.isfile(file := ":".join(parts[:count])):
+            return Path(file), [":".join(parts[count:])] if count < len(parts) else []
+    file, *arguments = text.split(":", 1)
+    return Path(file), arguments
+
+
+def _local_folder(text: str) -> Path:
+    """Return the folder of --workdir, with `~` expanded.
+
+    Raises:
+      UserError: If it is empty, a URL, or the folder of an unknown user.
+    """
+    if not text:
+        raise UserError("--workdir is empty; give it a folder, or leave it out for runs/NAME")
+    if url := re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://?", text):
+        raise UserError(
+            f"--workdir={short_repr(text)} is a URL; the work folder must be on a local or mounted "
+            f"file system, because {url[0]} has no locks; copy the folder there after the run"
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"--workdir={short_repr(text)}: {error}; write the path of the folder"
+        ) from None
 
 
 def _describe_flag_error(error: Exception, fields: dict[str, Any]) -> str:

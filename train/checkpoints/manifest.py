@@ -16,7 +16,7 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
     """Write `manifest` with the digests of all files in the subfolders of `folder`."""
     manifest = manifest | {"files": _file_digests(folder)}
     text = json.dumps(manifest | {"digest": _digest(manifest)}, indent=2) + "\n"
-    (folder / _NAME).write_text(text)
+    (folder / _NAME).write_text(text, encoding="utf-8")
 
 
 def exists(folder: Path) -> bool:

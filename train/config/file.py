@@ -4,6 +4,7 @@ import difflib
 import inspect
 import os
 import runpy
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ def load_config_file(file: Path, arguments: Sequence[str] = ()) -> ConfigDict:
     """
     if not os.path.isfile(file):
         raise UserError(f"--config {short_repr(str(file))} is not a file; {_closest_file(file)}")
+    search_path = list(sys.path)
     try:
+        sys.path.insert(0, str(file.parent.absolute()))  # as for a script: modules beside it
         get_config = runpy.run_path(str(file)).get("get_config", _missing_get_config)
         if arguments and not inspect.signature(get_config).parameters:
             raise UserError(
@@ -38,6 +41,8 @@ def load_config_file(file: Path, arguments: Sequence[str] = ()) -> ConfigDict:
         lines = [frame.lineno for frame in frames if frame.filename == str(file)]
         location = f"{file}, line {lines[-1]}" if lines else str(file)
         raise UserError(f"{location}: {describe_error(error)}; fix the config file") from error
+    finally:
+        sys.path[:] = search_path
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"{file}: get_config() must return an ml_collections.ConfigDict, not "

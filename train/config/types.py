@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, GetCoreSchemaHandler, Strict
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 MAX_INT = 2**31 - 1
@@ -54,7 +54,12 @@ class Check:
 
 Text = Annotated[str, Check(str.isprintable, "printable text")]
 
-LIST = Strict(False)
+
+def _list_to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+LIST = BeforeValidator(_list_to_tuple)
 """In the metadata of a tuple type: a list is allowed too."""
 
 

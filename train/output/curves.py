@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -12,6 +13,13 @@ _COLORS = {"train": "tab:blue", "test": "tab:orange"}
 
 def draw_curves(file: Path, lines: list[Line], title: str) -> None:
     """Draw the lines of `metrics.jsonl`; a training line is the mean since the line before."""
+    # Whatever the user's matplotlibrc says: it may need LaTeX or fonts that are not installed.
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        _draw(lines, title).savefig(file, dpi=150)
+
+
+def _draw(lines: list[Line], title: str) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     loss_axes, top1_axes = figure.subplots(1, 2)
@@ -29,7 +37,7 @@ def draw_curves(file: Path, lines: list[Line], title: str) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title, fontsize=10)
-    figure.savefig(file, dpi=150)
+    return figure
 
 
 def _nan_if_none(value: float | None) -> float:

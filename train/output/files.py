@@ -54,7 +54,7 @@ def write_atomically(file: Path, text: str) -> None:
       UserError: If the file cannot be written.
     """
     with explain_write_errors(file):
-        with partial_path(file).open("w") as stream:
+        with partial_path(file).open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

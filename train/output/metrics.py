@@ -46,7 +46,7 @@ class MetricsFile:
         line = {"step": step, "split": split}
         line |= {name: finite_or_none(value) for name, value in metrics.items()}
         if self._writes:
-            with explain_write_errors(self._file), self._file.open("a") as stream:
+            with explain_write_errors(self._file), self._file.open("a", encoding="utf-8") as stream:
                 stream.write(_dump(line))
                 stream.flush()
                 os.fsync(stream.fileno())
