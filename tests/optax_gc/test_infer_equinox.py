@@ -8,14 +8,10 @@ import optax
 import pytest
 
 import optax_gc
+from tests.support.fan_ins import ADDED, GATHERED, MULTIPLIED, assert_axes, f32, infer
 
-ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
 STATIC = "not an array of floating-point numbers"
 KEY = jr.key(0)
-
-
-def shapes(*shape, dtype=jnp.float32):
-    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def call(model, *args):
@@ -43,22 +39,22 @@ LAYERS = {
 
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(infer, match, name, batched):
+def test_layer(name, batched):
     make, shape, weight = LAYERS[name]
-    x = shapes(4, *shape) if batched else shapes(*shape)
+    x = f32(4, *shape) if batched else f32(*shape)
     model = eqx.filter_eval_shape(make)
     table = {r"(layer/)?weight": weight, r"(layer/)?bias": ADDED}
     if name == "weight norm":
         table |= {"g": MULTIPLIED, "_norm": STATIC}
-    match(infer(over_a_batch if batched else call, model, x), table)
+    assert_axes(infer(over_a_batch if batched else call, model, x), table)
 
 
-def test_mlp(infer, match):
+def test_mlp():
     """Its activation functions are leaves."""
     model = eqx.filter_eval_shape(lambda: eqx.nn.MLP(3, 5, 7, 2, key=KEY))
-    found = infer(over_a_batch, model, shapes(4, 3))
+    found = infer(over_a_batch, model, f32(4, 3))
     static = {"activation|final_activation": STATIC}
-    match(found, {r"layers/\d/weight": (1,), r"layers/\d/bias": ADDED, **static})
+    assert_axes(found, {r"layers/\d/weight": (1,), r"layers/\d/bias": ADDED, **static})
 
 
 @pytest.mark.parametrize(
@@ -68,7 +64,7 @@ def test_mlp(infer, match):
         (eqx.nn.LSTMCell, {"weight_(ih|hh)": (1,), "bias": ADDED}),
     ],
 )
-def test_recurrent_cell(infer, match, make, table):
+def test_recurrent_cell(make, table):
     """One step, and scanned over time on one sequence."""
     cell = eqx.filter_eval_shape(lambda: make(3, 6, key=KEY))
     zero = jnp.zeros(6)
@@ -77,25 +73,25 @@ def test_recurrent_cell(infer, match, make, table):
     def scanned(cell, xs):
         return jax.lax.scan(lambda h, x: (cell(x, h), None), state, xs)[0]
 
-    match(infer(lambda cell, x: cell(x, state), cell, shapes(3)), table)
-    match(infer(scanned, cell, shapes(5, 3)), table)
-    match(infer(over_a_batch_of(scanned), cell, shapes(2, 5, 3)), table)
+    assert_axes(infer(lambda cell, x: cell(x, state), cell, f32(3)), table)
+    assert_axes(infer(scanned, cell, f32(5, 3)), table)
+    assert_axes(infer(over_a_batch_of(scanned), cell, f32(2, 5, 3)), table)
 
 
 def over_a_batch_of(fn):
     return lambda model, xs: jax.vmap(fn, in_axes=(None, 0))(model, xs)
 
 
-def test_attention(infer, match):
+def test_attention():
     model = eqx.filter_eval_shape(
         lambda: eqx.nn.MultiheadAttention(2, 8, use_query_bias=True, dropout_p=0.1, key=KEY)
     )
-    x = shapes(5, 8)
+    x = f32(5, 8)
 
     def attend(model, x, key):
         return model(x, x, x, key=key)
 
-    match(
+    assert_axes(
         infer(attend, model, x, KEY),
         {
             r"(query|key|value|output)_proj/weight": (1,),
@@ -106,7 +102,7 @@ def test_attention(infer, match):
 
 
 @pytest.mark.parametrize("one", [False, True])
-def test_embedding(infer, one):
+def test_embedding(one):
     """A single token is a dynamic slice, many are a gather."""
 
     class Model(eqx.Module):
@@ -122,7 +118,7 @@ def test_embedding(infer, one):
         return Model(eqx.nn.Embedding(11, 6, key=KEY), norm, out)
 
     model = eqx.filter_eval_shape(make)
-    token = shapes(*(() if one else (4,)), dtype=jnp.int32)
+    token = f32(*(() if one else (4,)), dtype=jnp.int32)
     assert infer(call if one else over_a_batch, model, token) == {
         "embed/weight": GATHERED,
         "norm/weight": MULTIPLIED,
@@ -132,7 +128,7 @@ def test_embedding(infer, one):
     }
 
 
-def test_spectral_norm(infer):
+def test_spectral_norm():
     """Its state is an argument, so u and v look like data; sigma comes back to the weight."""
     model, state = eqx.nn.make_with_state(
         lambda: eqx.nn.SpectralNorm(eqx.nn.Linear(3, 5, key=KEY), "weight", key=KEY)
@@ -142,7 +138,7 @@ def test_spectral_norm(infer):
         return model(x, state)[0]
 
     with jax.numpy_rank_promotion("allow"):
-        found = infer(apply, eqx.filter(model, eqx.is_inexact_array), state, shapes(3))
+        found = infer(apply, eqx.filter(model, eqx.is_inexact_array), state, f32(3))
     assert found == {"layer/weight": (1,), "layer/bias": ADDED}
 
 

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 import optax_gc
-
-
-def f32(*shape):
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
+from tests.support.fan_ins import f32
 
 
 def test_ambiguous_weight():

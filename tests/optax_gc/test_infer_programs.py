@@ -9,13 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import optax_gc
-
-ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
-
-
-def f32(*shape):
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
-
+from tests.support.fan_ins import ADDED, f32, infer
 
 X = f32(4, 6)
 STACK = {"w": f32(3, 6, 6), "b": f32(3, 1, 6)}
@@ -56,12 +50,12 @@ WRAPPERS = {
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_wrapped(infer, name):
+def test_wrapped(name):
     params = {"w": f32(6, 6), "b": f32(1, 6)}
     assert infer(WRAPPERS[name](layer), params, X) == {"w": (0,), "b": ADDED}
 
 
-def test_scan_over_layers(infer):
+def test_scan_over_layers():
     def fn(params, x):
         return jax.lax.scan(lambda x, p: (layer(p, x), x.mean()), x, params, unroll=2)
 
@@ -72,7 +66,7 @@ def test_scan_over_layers(infer):
     assert infer(reverse, STACK, X) == FOUND
 
 
-def test_scan_with_constants_carried_weights_and_outputs(infer):
+def test_scan_with_constants_carried_weights_and_outputs():
     """A weight may be closed over, ride in the carry, or come out with the outputs."""
 
     def fn(params, xs):
@@ -88,7 +82,7 @@ def test_scan_with_constants_carried_weights_and_outputs(infer):
     assert infer(fn, params, f32(8, 4, 6)) == dict.fromkeys(params, (0,))
 
 
-def test_scan_of_scans(infer):
+def test_scan_of_scans():
     """Groups of layers: two axes in front."""
 
     def inner(x, group):
@@ -113,7 +107,7 @@ def test_a_carry_takes_several_steps_to_settle():
     assert optax_gc.infer_axes(fn, f32(6, 6), X) == optax_gc.FanIn((0,), "dot_general")
 
 
-def test_learned_initial_state(infer):
+def test_learned_initial_state():
     def fn(params, xs):
         def step(h, x):
             return jnp.tanh(x @ params["i"] + h @ params["h"]), None
@@ -125,7 +119,7 @@ def test_learned_initial_state(infer):
     assert found == {"i": (0,), "h": (0,), "h0": "only used as an input"}
 
 
-def test_while(infer):
+def test_while():
     """In the body, in the condition alone, and picked by the counter."""
 
     def fn(params, x):
@@ -143,7 +137,7 @@ def test_while(infer):
     assert infer(fn, params, X) == {"stack/w": (1,), "stack/b": ADDED, "test": (0,)}
 
 
-def test_cond_and_switch(infer):
+def test_cond_and_switch():
     def fn(params, x):
         x = jax.lax.cond(x.sum() > 0, layer, lambda params, x: x, params["a"], x)
         w = jax.lax.cond(x.sum() > 0, lambda: params["b"], lambda: params["c"].T)
@@ -162,7 +156,7 @@ def test_cond_and_switch(infer):
     }
 
 
-def test_vmap_over_stacked_and_shared_weights(infer):
+def test_vmap_over_stacked_and_shared_weights():
     params = {"w": f32(6, 3, 5), "b": f32(5)}
 
     def fn(params, x):
@@ -173,7 +167,7 @@ def test_vmap_over_stacked_and_shared_weights(infer):
 
 
 @pytest.mark.parametrize("gathered", [False, True])
-def test_shard_map(infer, gathered):
+def test_shard_map(gathered):
     """The body sees shards. The axes are those of the whole weight."""
     mesh = jax.make_mesh((4,), ("m",), axis_types=(jax.sharding.AxisType.Auto,))
     P = PartitionSpec
@@ -197,7 +191,7 @@ def test_shard_map(infer, gathered):
     assert found == {"row": (0,), "column": (0,)}
 
 
-def test_pmap(infer):
+def test_pmap():
     """Replicated weights, the data's leading axis split by device."""
     n = jax.local_device_count()
 
@@ -207,7 +201,7 @@ def test_pmap(infer):
     assert infer(fn, f32(6, 5), f32(n, 4, 6)) == {"": (0,)}
 
 
-def test_noise_is_not_data(infer):
+def test_noise_is_not_data():
     """The key is an argument; the mask drawn from it leaves the weight a weight."""
 
     def fn(w, x, key):
@@ -218,7 +212,7 @@ def test_noise_is_not_data(infer):
     assert infer(fn, f32(6, 5), X, jax.random.PRNGKey(0)) == {"": (0,)}
 
 
-def test_static_arguments(infer):
+def test_static_arguments():
     """Flags, names, functions and None reach the function as they are."""
 
     def fn(params, x, activation, bias=True, name="", scale=None):
@@ -234,21 +228,21 @@ def test_static_arguments(infer):
     assert infer(fn, params, x, jnp.tanh, bias=False)["b"] == "never used"
 
 
-def test_integers_and_keys_among_the_parameters(infer):
+def test_integers_and_keys_among_the_parameters():
     params = {"w": f32(6, 5), "count": jnp.int32(0), "key": jax.random.key(0), "hole": None}
     found = infer(lambda params, x: x @ params["w"] * params["count"], params, X)
     other = "not an array of floating-point numbers"
     assert found == {"w": (0,), "count": other, "key": other}
 
 
-def test_other_pytrees(infer):
+def test_other_pytrees():
     """Tuples, lists, named tuples and a bare array."""
     fn = lambda params, x: x @ params[0][0] + params[1]  # noqa: E731
     assert infer(fn, ([f32(6, 5)], f32(1, 5)), X) == {"0/0": (0,), "1": ADDED}
     assert optax_gc.infer_axes(lambda w, x: w @ x, f32(5, 6), f32(6)).axes == (1,)
 
 
-def test_complex_and_half_precision(infer):
+def test_complex_and_half_precision():
     for dtype in (jnp.complex64, jnp.bfloat16, jnp.float16):
         w = jax.ShapeDtypeStruct((6, 5), dtype)
         x = jax.ShapeDtypeStruct((4, 6), dtype)

@@ -9,12 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import optax_gc
+from tests.support.fan_ins import f32
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
-
-
-def f32(*shape):
-    return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
 
 
 @st.composite

@@ -9,14 +9,10 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import optax_gc
+from tests.support.fan_ins import ADDED, GATHERED, MULTIPLIED, f32, i32, infer
 
-ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
-X = jax.ShapeDtypeStruct((4, 6), jnp.float32)
-W = jax.ShapeDtypeStruct((6, 10), jnp.float32)
-
-
-def f32(*shape):
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
+X = f32(4, 6)
+W = f32(6, 10)
 
 
 def axes(fn, w, *args):
@@ -144,7 +140,7 @@ def test_slices_of_one_axis_agree():
     assert axes(lambda w, x: x[:, :2] @ w[:2] + x[:, 2:] @ w[2:], W, X) == (0,)
 
 
-def test_a_stack_of_layers_in_a_python_loop(infer):
+def test_a_stack_of_layers_in_a_python_loop():
     def fn(params, x, last):
         for layer in range(3):
             x = jnp.tanh(x @ params["w"][layer] + params["b"][layer])
@@ -153,7 +149,7 @@ def test_a_stack_of_layers_in_a_python_loop(infer):
 
     params = {"w": f32(3, 6, 6), "b": f32(3, 6)}
     with jax.numpy_rank_promotion("allow"):
-        found = infer(fn, params, X, jax.ShapeDtypeStruct((), jnp.int32))
+        found = infer(fn, params, X, i32())
     assert found == {"w": (1,), "b": ADDED}
 
 
@@ -169,20 +165,20 @@ def test_experts_chosen_by_the_data():
     def ragged(w, x, sizes):
         return jax.lax.ragged_dot(x, w, sizes)
 
-    which = jax.ShapeDtypeStruct((4,), jnp.int32)
+    which = i32(4)
     w = f32(3, 6, 10)
     assert axes(gathered, w, X, which) == (1,)
-    assert axes(ragged, w, X, jax.ShapeDtypeStruct((3,), jnp.int32)) == (1,)
+    assert axes(ragged, w, X, i32(3)) == (1,)
     assert axes(dispatched, w, X, which) == (0, 1)  # one sum over experts and inputs
 
 
-def test_tied_by_one_hot(infer):
+def test_tied_by_one_hot():
     """A table contracted with one-hot rows is contracted, and read out over the other axis."""
 
     def fn(table, tokens):
         return jax.nn.one_hot(tokens, 11) @ table
 
-    tokens = jax.ShapeDtypeStruct((4,), jnp.int32)
+    tokens = i32(4)
     assert axes(fn, f32(11, 6), tokens) == (0,)
     with pytest.raises(ValueError, match="ambiguous"):
         axes(lambda table, tokens: fn(table, tokens) @ table.T, f32(11, 6), tokens)
@@ -191,16 +187,16 @@ def test_tied_by_one_hot(infer):
 @pytest.mark.parametrize(
     "between", [lambda x: x, jnp.tanh, lambda x: x - x.mean(-1, keepdims=True)]
 )
-def test_tied_by_index(infer, between):
+def test_tied_by_index(between):
     """Rows picked by the data are an input; nothing but arithmetic may lie before the read-out."""
 
     def fn(table, tokens):
         return between(table[tokens]) @ table.T
 
-    assert axes(fn, f32(11, 6), jax.ShapeDtypeStruct((4,), jnp.int32)) == (1,)
+    assert axes(fn, f32(11, 6), i32(4)) == (1,)
 
 
-def test_weights_multiplied_with_each_other(infer):
+def test_weights_multiplied_with_each_other():
     """Each along what is contracted; `x @ a @ b` and `x @ (a @ b)` differ in `a`."""
 
     def merged(params, x):
@@ -214,7 +210,7 @@ def test_weights_multiplied_with_each_other(infer):
     assert infer(unmerged, params, X) == {"w": (0,), "a": (0,), "b": (0,)}
 
 
-def test_adapters_of_frozen_weights(infer):
+def test_adapters_of_frozen_weights():
     """Frozen weights are constants when bound, data when passed."""
 
     def merged(base, params, x):
@@ -227,7 +223,7 @@ def test_adapters_of_frozen_weights(infer):
     assert passed == {"a": (1,), "b": (0,)}
 
 
-def test_the_data_counts_before_the_rest(infer):
+def test_the_data_counts_before_the_rest():
     """A kernel is regularized towards orthogonality on both sides; the model uses one."""
 
     def loss(w, x):
@@ -249,7 +245,7 @@ def test_no_gradient_no_use():
     assert axes(lambda w, x: jnp.argmax(x @ w), W, X) == (0,)
 
 
-def test_gradients_inside(infer):
+def test_gradients_inside():
     """A score, a gradient penalty, an adapted weight: the axes are those of the forward pass."""
     params = {"w": W, "v": f32(10, 3), "b": f32(1, 10)}
 
@@ -274,7 +270,7 @@ def test_gradients_inside(infer):
     assert infer(adapted, params, X) == expected
 
 
-def test_shared_bias_and_scale(infer):
+def test_shared_bias_and_scale():
     """What comes back to a bias by way of the data does not make the bias a weight."""
 
     def fn(params, x):
@@ -286,7 +282,7 @@ def test_shared_bias_and_scale(infer):
     assert infer(fn, params, X) == {"w": (0,), "b": ADDED, "s": MULTIPLIED}
 
 
-def test_a_batch_that_is_closed_over(infer):
+def test_a_batch_that_is_closed_over():
     """With no arrays among the arguments, the constants are the data."""
     tokens = jnp.array([[3, 1, 4], [1, 5, 9]])
 
