@@ -1,4 +1,4 @@
-"""Every leaf of Equinox's layers, whose weights are (out, in), and of modules as pytrees."""
+"""`infer_axes` on Equinox layers, whose weights are (out, in), and on modules as pytrees."""
 
 import equinox as eqx
 import jax
@@ -8,9 +8,17 @@ import optax
 import pytest
 
 import optax_gc
-from tests.support.fan_ins import ADDED, GATHERED, MULTIPLIED, assert_axes, f32, infer
+from tests.support.fan_ins import (
+    ADDED,
+    GATHERED,
+    MULTIPLIED,
+    NOT_FLOATING_POINT,
+    assert_axes,
+    f32,
+    i32,
+    infer,
+)
 
-STATIC = "not an array of floating-point numbers"
 KEY = jr.key(0)
 
 
@@ -18,8 +26,12 @@ def call(model, *args):
     return model(*args)
 
 
-def over_a_batch(model, *args):
+def call_batched(model, *args):
     return jax.vmap(model)(*args)
+
+
+def vmap_over_inputs(fn):
+    return lambda model, xs: jax.vmap(fn, in_axes=(None, 0))(model, xs)
 
 
 LAYERS = {
@@ -37,24 +49,27 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("is_batched", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(name, batched):
+def test_layer(name, is_batched):
     make, shape, weight = LAYERS[name]
-    x = f32(4, *shape) if batched else f32(*shape)
+    x = f32(4, *shape) if is_batched else f32(*shape)
     model = eqx.filter_eval_shape(make)
     table = {r"(layer/)?weight": weight, r"(layer/)?bias": ADDED}
     if name == "weight norm":
-        table |= {"g": MULTIPLIED, "_norm": STATIC}
-    assert_axes(infer(over_a_batch if batched else call, model, x), table)
+        table |= {"g": MULTIPLIED, "_norm": NOT_FLOATING_POINT}
+    assert_axes(infer(call_batched if is_batched else call, model, x), table)
 
 
 def test_mlp():
-    """Its activation functions are leaves."""
+    """The activation functions are leaves of the module."""
     model = eqx.filter_eval_shape(lambda: eqx.nn.MLP(3, 5, 7, 2, key=KEY))
-    found = infer(over_a_batch, model, f32(4, 3))
-    static = {"activation|final_activation": STATIC}
-    assert_axes(found, {r"layers/\d/weight": (1,), r"layers/\d/bias": ADDED, **static})
+    expected = {
+        r"layers/\d/weight": (1,),
+        r"layers/\d/bias": ADDED,
+        "activation|final_activation": NOT_FLOATING_POINT,
+    }
+    assert_axes(infer(call_batched, model, f32(4, 3)), expected)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +80,7 @@ def test_mlp():
     ],
 )
 def test_recurrent_cell(make, table):
-    """One step, and scanned over time on one sequence."""
+    """Check one step, a scan over time, and a batch of scans."""
     cell = eqx.filter_eval_shape(lambda: make(3, 6, key=KEY))
     zero = jnp.zeros(6)
     state = (zero, zero) if make is eqx.nn.LSTMCell else zero
@@ -75,11 +90,7 @@ def test_recurrent_cell(make, table):
 
     assert_axes(infer(lambda cell, x: cell(x, state), cell, f32(3)), table)
     assert_axes(infer(scanned, cell, f32(5, 3)), table)
-    assert_axes(infer(over_a_batch_of(scanned), cell, f32(2, 5, 3)), table)
-
-
-def over_a_batch_of(fn):
-    return lambda model, xs: jax.vmap(fn, in_axes=(None, 0))(model, xs)
+    assert_axes(infer(vmap_over_inputs(scanned), cell, f32(2, 5, 3)), table)
 
 
 def test_attention():
@@ -96,14 +107,14 @@ def test_attention():
         {
             r"(query|key|value|output)_proj/weight": (1,),
             r"query_proj/bias": ADDED,
-            r"dropout/(p|inference)": STATIC,
+            r"dropout/(p|inference)": NOT_FLOATING_POINT,
         },
     )
 
 
-@pytest.mark.parametrize("one", [False, True])
-def test_embedding(one):
-    """A single token is a dynamic slice, many are a gather."""
+@pytest.mark.parametrize("single", [False, True])
+def test_embedding(single):
+    """Looking up one token is a dynamic slice; looking up several is a gather."""
 
     class Model(eqx.Module):
         embed: eqx.nn.Embedding
@@ -118,8 +129,8 @@ def test_embedding(one):
         return Model(eqx.nn.Embedding(11, 6, key=KEY), norm, out)
 
     model = eqx.filter_eval_shape(make)
-    token = f32(*(() if one else (4,)), dtype=jnp.int32)
-    assert infer(call if one else over_a_batch, model, token) == {
+    token = i32(*(() if single else (4,)))
+    assert infer(call if single else call_batched, model, token) == {
         "embed/weight": GATHERED,
         "norm/weight": MULTIPLIED,
         "norm/bias": ADDED,
@@ -129,7 +140,7 @@ def test_embedding(one):
 
 
 def test_spectral_norm():
-    """Its state is an argument, so u and v look like data; sigma comes back to the weight."""
+    """The state is an argument, so u and v count as data, but sigma only rescales the weight."""
     model, state = eqx.nn.make_with_state(
         lambda: eqx.nn.SpectralNorm(eqx.nn.Linear(3, 5, key=KEY), "weight", key=KEY)
     )()
@@ -142,12 +153,12 @@ def test_spectral_norm():
     assert found == {"layer/weight": (1,), "layer/bias": ADDED}
 
 
-def test_training_step():
-    """A filtered module's axes fit its gradients, whose functions are None."""
+def test_axes_of_module_fit_gradients():
+    """In the gradients, the functions of the module are None."""
     model = eqx.nn.MLP(3, 5, 7, 1, key=KEY)
     x = jnp.ones((4, 3))
-    axes = optax_gc.infer_axes(over_a_batch, model, x)
-    grads = eqx.filter_grad(lambda model, x: jnp.sum(over_a_batch(model, x) ** 2))(model, x + 1.0)
+    axes = optax_gc.infer_axes(call_batched, model, x)
+    grads = eqx.filter_grad(lambda model, x: jnp.sum(call_batched(model, x) ** 2))(model, x + 1.0)
     tx = optax.chain(optax_gc.centralize(axes), optax.scale(-1.0))
     updates, _ = tx.update(grads, tx.init(eqx.filter(model, eqx.is_inexact_array)))
     for layer in updates.layers:

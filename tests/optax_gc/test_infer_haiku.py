@@ -1,4 +1,4 @@
-"""Every leaf of Haiku's layers and of two of its whole networks."""
+"""`infer_axes` on Haiku layers and networks."""
 
 import haiku as hk
 import jax
@@ -10,13 +10,13 @@ IMAGE = f32(2, 8, 8, 6)
 
 
 @pytest.fixture(autouse=True)
-def lenient_ranks():
-    """Haiku adds biases by broadcasting them between ranks."""
+def allow_rank_promotion():
+    """Allow rank promotion, which Haiku needs to add biases."""
     with jax.numpy_rank_promotion("allow"):
         yield
 
 
-def read(make, *args, **kwargs):
+def infer_haiku(make, *args, **kwargs):
     model = hk.transform_with_state(lambda *args: make()(*args, **kwargs))
     key = jax.random.key(0)
     params, state = jax.eval_shape(model.init, key, *args)
@@ -46,7 +46,7 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name):
     make, x, kernel = LAYERS[name]
-    assert_axes(read(make, x), {r"\w+/w": kernel, r"\w+/b": ADDED})
+    assert_axes(infer_haiku(make, x), {r"\w+/w": kernel, r"\w+/b": ADDED})
 
 
 def test_embedding_and_attention():
@@ -61,7 +61,7 @@ def test_embedding_and_attention():
         return model
 
     assert_axes(
-        read(make, tokens),
+        infer_haiku(make, tokens),
         {
             "embed/embeddings": GATHERED,
             "layer_norm/scale": MULTIPLIED,
@@ -81,23 +81,25 @@ def test_embedding_and_attention():
     ],
 )
 def test_recurrent_core(core, table):
-    """One step, and unrolled by scan from its initial state of zeros."""
+    """Check one step, and a scan over time from an initial state of zeros."""
 
-    def one():
+    def one_step():
         return lambda x: (cell := core(6))(x[0], cell.initial_state(x.shape[1]))
 
-    def many():
+    def unrolled():
         return lambda x: hk.dynamic_unroll(cell := core(6), x, cell.initial_state(x.shape[1]))
 
     x = f32(5, 2, 3)
-    assert_axes(read(one, x), table)
-    assert_axes(read(many, x), table)
+    assert_axes(infer_haiku(one_step, x), table)
+    assert_axes(infer_haiku(unrolled, x), table)
 
 
 def test_resnet50():
     image = f32(2, 64, 64, 3)
-    found = read(lambda: hk.nets.ResNet50(10), image, is_training=True)
-    assert len(found) == 161  # 53 convolutions, their norms' scale and offset, and the readout
+    found = infer_haiku(lambda: hk.nets.ResNet50(10), image, is_training=True)
+    assert (
+        len(found) == 161
+    )  # 53 convolutions, the scales and offsets of their norms, and the output layer
     assert_axes(
         found,
         {
@@ -112,10 +114,12 @@ def test_resnet50():
 
 
 def test_mobilenet():
-    """Depthwise kernels are (h, w, 1, channels): a fan-in of h * w."""
+    """Depthwise kernels are (h, w, 1, channels), with a fan-in of h * w."""
     image = f32(2, 64, 64, 3)
-    found = read(lambda: hk.nets.MobileNetV1(num_classes=10), image, is_training=True)
-    assert len(found) == 83  # 27 convolutions, their norms' scale and offset, and the readout
+    found = infer_haiku(lambda: hk.nets.MobileNetV1(num_classes=10), image, is_training=True)
+    assert (
+        len(found) == 83
+    )  # 27 convolutions, the scales and offsets of their norms, and the output layer
     assert_axes(
         found,
         {

@@ -1,4 +1,4 @@
-"""Every leaf of Linen's layers, against axes written down by hand."""
+"""`infer_axes` on Linen layers."""
 
 import functools
 
@@ -39,7 +39,7 @@ LAYERS = {
     "conv, local": (
         nn.ConvLocal(5, (3, 3), padding="VALID"),
         IMAGE,
-        {"kernel": (2,), "bias": ADDED},  # (6, 6, 3 * 3 * 6, 5): a kernel for each place
+        {"kernel": (2,), "bias": ADDED},  # (6, 6, 3 * 3 * 6, 5): one kernel per position
     ),
     "conv, masked": (
         nn.Conv(5, (3,), mask=jnp.ones((3, 6, 5))),
@@ -56,12 +56,12 @@ LAYERS = {
         IMAGE,
         {"kernel": (0, 1, 3), "bias": ADDED},
     ),
-    "dense general, many out": (
+    "dense general, several out": (
         nn.DenseGeneral((4, 5)),
         f32(2, 3),
         {"kernel": (0,), "bias": ADDED},
     ),
-    "dense general, many in": (
+    "dense general, several in": (
         nn.DenseGeneral(5, axis=(-2, -1)),
         f32(2, 3, 4),
         {"kernel": (0, 1), "bias": ADDED},
@@ -121,11 +121,11 @@ def test_layer(name):
     ],
 )
 def test_spectral_norm(layer, x, kernel, update_stats):
-    """The power iteration contracts the kernel on both sides; neither is how the model uses it.
+    """The contractions of the power iteration do not count.
 
-    Where the kernel is flattened to (everything else, last), sigma has it contracted over axes that
-    are not the layer's fan-in. Sigma comes back to the kernel, so that does not count; returned
-    from the model as a statistic, it would.
+    The kernel is flattened to (all other axes, last axis), and sigma contracts it over axes that
+    are not its fan-in. These contractions do not count because sigma only rescales the kernel. They
+    would count if the model returned sigma as a statistic.
     """
     module = nn.SpectralNorm(layer)
     variables = jax.eval_shape(

@@ -1,4 +1,4 @@
-"""Every leaf of Linen's recurrent, attentive and lifted modules, against hand-written axes."""
+"""`infer_axes` on Linen modules: recurrent, with attention, and with lifted transformations."""
 
 import functools
 
@@ -51,7 +51,7 @@ def test_recurrent_cell(name):
 
 @pytest.mark.parametrize("name", GATES)
 def test_rnn(name):
-    """Scanned over time, with the carry that starts from zeros."""
+    """The cell is scanned over time, from a carry of zeros."""
     cell, table = GATES[name]
     found = infer_linen(nn.RNN(cell), f32(2, 5, 3))
     assert_axes(found, {f"cell/(?:{pattern})": axes for pattern, axes in table.items()})
@@ -84,7 +84,7 @@ def test_self_attention():
     assert_axes(infer_linen(module, f32(2, 5, 8)), ATTENTION)
 
 
-def test_cross_attention_with_normalized_queries_and_keys():
+def test_cross_attention_with_normalization():
     module = nn.MultiHeadDotProductAttention(num_heads=2, normalize_qk=True)
     assert_axes(
         infer_linen(module, f32(2, 5, 8), f32(2, 7, 6)),
@@ -93,7 +93,7 @@ def test_cross_attention_with_normalized_queries_and_keys():
 
 
 class Pooled(nn.Module):
-    """A learned query that attends to the data."""
+    """Attention pooling with a learned query."""
 
     @nn.compact
     def __call__(self, x):
@@ -103,12 +103,12 @@ class Pooled(nn.Module):
 
 
 def test_attention_pooling():
-    """No data reaches the query's kernel, yet it and its bias are what they are elsewhere."""
-    for batch, why in ((1, "only used as an input"), (2, MULTIPLIED)):
+    """The query kernel has its usual axes, although no data reach it."""
+    for batch, probe in ((1, "only used as an input"), (2, MULTIPLIED)):
         assert_axes(
             infer_linen(Pooled(), f32(batch, 5, 8)),
             {
-                "probe": why,  # one that is copied counts as multiplied by the norm's scale
+                "probe": probe,  # if it is tiled, the scale of the norm multiplies it
                 "LayerNorm_0/scale": MULTIPLIED,
                 "LayerNorm_0/bias": ADDED,
                 **{f"MultiHeadDotProductAttention_0/{k}": v for k, v in ATTENTION.items()},
@@ -117,7 +117,7 @@ def test_attention_pooling():
 
 
 class Tied(nn.Module):
-    """Embeds tokens, and reads them out with the same table."""
+    """An embedding whose table is also the output layer."""
 
     attend: bool = True
 
@@ -144,7 +144,7 @@ def test_tied_embedding(attend):
 
 
 class Block(nn.Module):
-    """A transformer block, scannable."""
+    """A transformer block with the signature that `nn.scan` needs."""
 
     @nn.compact
     def __call__(self, x, _):
@@ -154,7 +154,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Four blocks, scanned, between an embedding and a tied readout."""
+    """Four scanned blocks between an embedding and a tied output layer."""
 
     remat: bool = False
 
@@ -189,8 +189,8 @@ def test_scanned_transformer(remat):
     assert_axes(infer_linen(Transformer(remat), i32(2, 5)), SCANNED)
 
 
-def test_loss_of_a_scanned_transformer():
-    """What is differentiated in training: a loss, in bfloat16, with weight decay inside."""
+def test_loss_of_scanned_transformer():
+    """A loss in bfloat16 that includes weight decay."""
     module = Transformer(remat=True)
     tokens = i32(2, 5)
     params = jax.eval_shape(module.init, jax.random.key(0), tokens)["params"]
@@ -207,7 +207,7 @@ def test_loss_of_a_scanned_transformer():
 
 
 def test_vmapped_layer():
-    """An ensemble: the members' axis is a batch axis."""
+    """In an ensemble, the axis of members is a batch axis."""
 
     class Ensemble(nn.Module):
         @nn.compact
@@ -226,7 +226,7 @@ def test_vmapped_layer():
 
 
 def test_shared_layer():
-    """One kernel used twice in the same way, once more through remat."""
+    """One kernel is used twice, once inside remat."""
 
     class Shared(nn.Module):
         @nn.compact

@@ -1,4 +1,4 @@
-"""Every leaf of NNX's layers, against axes written down by hand."""
+"""`infer_axes` on NNX layers and models."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ import optax_gc
 from tests.support.fan_ins import ADDED, GATHERED, MULTIPLIED, assert_axes, f32, i32, infer
 
 
-def read(make, *args, kinds=nnx.Param):
-    """The state of the given kinds; the rest is an argument, like the data."""
+def infer_nnx(make, *args, kinds=nnx.Param):
+    """Return the axes of the variables of the given kinds. Other variables are arguments."""
     graph, params, rest = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), kinds, ...)
 
     def apply(params, rest, *args):
@@ -50,12 +50,12 @@ LAYERS = {
         IMAGE,
         (0, 1, 3),
     ),
-    "linear general, many out": (
+    "linear general, several out": (
         lambda rngs: nnx.LinearGeneral(3, (4, 5), rngs=rngs),
         f32(2, 3),
         (0,),
     ),
-    "linear general, many in": (
+    "linear general, several in": (
         lambda rngs: nnx.LinearGeneral((3, 4), 5, axis=(-2, -1), rngs=rngs),
         f32(2, 3, 4),
         (0, 1),
@@ -71,32 +71,32 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name):
     make, x, kernel = LAYERS[name]
-    assert read(make, x) == {"kernel": kernel, "bias": ADDED}
+    assert infer_nnx(make, x) == {"kernel": kernel, "bias": ADDED}
 
 
 def test_norms():
-    assert read(lambda rngs: nnx.BatchNorm(6, rngs=rngs), IMAGE) == {
+    assert infer_nnx(lambda rngs: nnx.BatchNorm(6, rngs=rngs), IMAGE) == {
         "scale": MULTIPLIED,
         "bias": ADDED,
     }
-    assert read(lambda rngs: nnx.RMSNorm(6, rngs=rngs), IMAGE) == {"scale": MULTIPLIED}
+    assert infer_nnx(lambda rngs: nnx.RMSNorm(6, rngs=rngs), IMAGE) == {"scale": MULTIPLIED}
 
 
-def test_running_statistics_among_the_parameters():
+def test_running_statistics_as_params():
     make = lambda rngs: nnx.BatchNorm(6, use_running_average=True, rngs=rngs)  # noqa: E731
-    found = read(make, IMAGE, kinds=(nnx.Param, nnx.BatchStat))
+    found = infer_nnx(make, IMAGE, kinds=(nnx.Param, nnx.BatchStat))
     assert found == {"scale": MULTIPLIED, "bias": ADDED, "mean": ADDED, "var": MULTIPLIED}
 
 
 @pytest.mark.parametrize("make", [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell])
 def test_recurrent_cells(make):
-    """Alone, and scanned over time; the fused cells hold one kernel for all gates."""
+    """Check one step and a scan over time. Fused cells have one kernel for all gates."""
     table = {r"(?:cell/)?\w+/kernel": (0,), r"(?:cell/)?\w+/bias": ADDED}
     h = f32(2, 6)
     carry = (h, h) if "LSTM" in make.__name__ else h
-    assert_axes(read(lambda rngs: make(3, 6, rngs=rngs), carry, f32(2, 3)), table)
+    assert_axes(infer_nnx(lambda rngs: make(3, 6, rngs=rngs), carry, f32(2, 3)), table)
     rnn = lambda rngs: nnx.RNN(make(3, 6, rngs=rngs), rngs=rngs)  # noqa: E731
-    assert_axes(read(rnn, f32(2, 5, 3)), table)
+    assert_axes(infer_nnx(rnn, f32(2, 5, 3)), table)
 
 
 def test_self_and_cross_attention():
@@ -110,9 +110,9 @@ def test_self_and_cross_attention():
     def make(rngs, **kwargs):
         return nnx.MultiHeadAttention(2, 8, 8, decode=False, rngs=rngs, **kwargs)
 
-    assert_axes(read(make, f32(2, 5, 8)), table)
+    assert_axes(infer_nnx(make, f32(2, 5, 8)), table)
     cross = lambda rngs: make(rngs, in_kv_features=6)  # noqa: E731
-    assert_axes(read(cross, f32(2, 5, 8), f32(2, 7, 6)), table)
+    assert_axes(infer_nnx(cross, f32(2, 5, 8), f32(2, 7, 6)), table)
 
 
 class Tied(nnx.Module):
@@ -129,7 +129,7 @@ class Tied(nnx.Module):
 @pytest.mark.parametrize(("attend", "table"), [(False, GATHERED), (True, (1,))])
 def test_embedding(attend, table):
     tokens = i32(2, 5)
-    assert read(lambda rngs: Tied(attend, rngs), tokens) == {
+    assert infer_nnx(lambda rngs: Tied(attend, rngs), tokens) == {
         "embed/embedding": table,
         "linear/kernel": (0,),
         "linear/bias": ADDED,
@@ -137,20 +137,20 @@ def test_embedding(attend, table):
 
 
 def test_lora():
-    """`x @ a @ b`, beside a frozen kernel or not."""
+    """Check `x @ a @ b` alone and next to a kernel that may be frozen."""
     kinds = (nnx.Param, nnx.LoRAParam)
     x = f32(2, 3)
-    found = read(lambda rngs: nnx.LoRA(3, 2, 5, rngs=rngs), x, kinds=kinds)
+    found = infer_nnx(lambda rngs: nnx.LoRA(3, 2, 5, rngs=rngs), x, kinds=kinds)
     assert found == {"lora_a": (0,), "lora_b": (0,)}
     linear = lambda rngs: nnx.LoRALinear(3, 5, lora_rank=2, rngs=rngs)  # noqa: E731
     expected = {"lora/lora_a": (0,), "lora/lora_b": (0,), "kernel": (0,), "bias": ADDED}
-    assert read(linear, x, kinds=kinds) == expected
+    assert infer_nnx(linear, x, kinds=kinds) == expected
     adapters = {path: axes for path, axes in expected.items() if "lora" in path}
-    assert read(linear, x, kinds=nnx.LoRAParam) == adapters
+    assert infer_nnx(linear, x, kinds=nnx.LoRAParam) == adapters
 
 
 def test_weight_norm():
-    """Some Flax versions keep the scale out of the state; where it is in, it only multiplies."""
+    """Some Flax versions do not keep the scale in the state."""
     inner = nnx.Linear(3, 5, rngs=nnx.Rngs(0))
     graph, params = nnx.split(nnx.WeightNorm(inner, rngs=nnx.Rngs(0)))
     found = infer(lambda params, x: nnx.merge(graph, params)(x), params, f32(2, 3))
@@ -167,7 +167,7 @@ def test_spectral_norm(update_stats):
         def __call__(self, x):
             return self.norm(x, update_stats=update_stats)
 
-    found = read(Model, IMAGE)
+    found = infer_nnx(Model, IMAGE)
     assert found == {"norm/layer_instance/kernel": (0, 1, 2), "norm/layer_instance/bias": ADDED}
 
 
@@ -183,7 +183,7 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """Four blocks made by vmap and run by scan, each rematerialized."""
+    """Four blocks that are created by vmap and run by scan, with remat."""
 
     def __init__(self, rngs):
         self.blocks = nnx.split_rngs(splits=4)(nnx.vmap(Block))(rngs)
@@ -210,11 +210,10 @@ TRANSFORMER = {
 
 
 def test_scanned_transformer():
-    assert_axes(read(Transformer, f32(2, 5, 8)), TRANSFORMER)
+    assert_axes(infer_nnx(Transformer, f32(2, 5, 8)), TRANSFORMER)
 
 
-def test_state_goes_into_centralize():
-    """The tree that comes out fits the gradients, which are an `nnx.State` too."""
+def test_axes_fit_nnx_state():
     model = nnx.Linear(3, 5, rngs=nnx.Rngs(0))
     graph, params = nnx.split(model)
     x = jnp.ones((2, 3))

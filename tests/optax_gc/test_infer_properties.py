@@ -1,4 +1,4 @@
-"""Whatever the layout of a weight, its fan-in is found where the contraction puts it."""
+"""`infer_axes` finds the contracted axes for random layouts of a weight."""
 
 import string
 
@@ -16,9 +16,12 @@ SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
 
 @st.composite
 def einsums(draw):
-    """Letters of a product `x, w -> y`: summed ones, the weight's own, the data's own, shared ones.
+    """Draw an einsum `x, w -> y`.
 
-    Returns the equation, the shapes of `x` and `w`, and the axes of `w` that are summed.
+    Its letters are summed, in the weight only, in the data only, or shared and not summed.
+
+    Returns:
+      The equation, the shapes of `x` and `w`, and the axes of `w` that are summed.
     """
     letters = draw(st.permutations(string.ascii_lowercase[:10]))
     counts = [draw(st.integers(least, 3)) for least in (1, 1, 0, 0)]
@@ -50,10 +53,11 @@ def test_einsum(einsum, swapped):
 
 @st.composite
 def layouts(draw):
-    """A dense or convolution kernel stored in another order, some of its axes split into factors.
+    """Draw a layout of a dense or convolution kernel: permuted, with some axes split or merged.
 
-    Returns the function from the stored array to the kernel, the stored shape, and the stored axes
-    that hold fan-in.
+    Returns:
+      The function from the stored array to the kernel, the stored shape, the fan-in axes of the
+      stored array, and whether it is a convolution kernel.
     """
     conv = draw(st.booleans())
     kernel = (3, 3, 4, 6) if conv else (12, 8)
@@ -65,19 +69,19 @@ def layouts(draw):
         factors += parts
         fan_in += [axis < len(kernel) - 1] * len(parts)
     order = draw(st.permutations(range(len(factors))))
-    merged = draw(st.booleans())  # the last two stored axes held as one, where both are alike
+    merge = draw(st.booleans())  # the last two stored axes, if both or neither are fan-in
 
     shape = [factors[axis] for axis in order]
     stored = list(shape)
-    inside = [fan_in[axis] for axis in order]
-    if merged and len(order) > 2 and inside[-1] == inside[-2]:
+    is_fan_in = [fan_in[axis] for axis in order]
+    if merge and len(order) > 2 and is_fan_in[-1] == is_fan_in[-2]:
         stored[-2:] = [stored[-2] * stored[-1]]
-        inside.pop()
+        is_fan_in.pop()
 
     def unpack(w):
         return w.reshape(shape).transpose(np.argsort(order)).reshape(kernel)
 
-    axes = tuple(axis for axis, is_inside in enumerate(inside) if is_inside)
+    axes = tuple(np.flatnonzero(is_fan_in).tolist())
     return unpack, stored, axes, conv
 
 
@@ -101,8 +105,8 @@ def test_layout(layout):
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(layouts(), st.integers(0, 2**16))
-def test_centralizing_commutes_with_the_layout(layout, seed):
-    """Centralized as stored, then unpacked; or unpacked, then over all axes but the last."""
+def test_centralize_commutes_with_layout(layout, seed):
+    """Centralizing the stored array and unpacking it can be exchanged."""
     unpack, stored, _, conv = layout
     x = f32(2, 5, 5, 4) if conv else f32(2, 12)
     axes = optax_gc.infer_axes(model(unpack, conv), f32(*stored), x)
@@ -115,8 +119,8 @@ def test_centralizing_commutes_with_the_layout(layout, seed):
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.permutations(range(4)), st.permutations(range(4)), st.integers(1, 3))
-def test_permutations_all_the_way(first, second, cut):
-    """Transposed, flattened in two, unflattened and transposed again, then contracted."""
+def test_permutations(first, second, cut):
+    """The weight is transposed, flattened, unflattened and transposed again."""
     shape = np.array([2, 3, 5, 7])
 
     def unpack(w):
@@ -125,7 +129,7 @@ def test_permutations_all_the_way(first, second, cut):
         w = w.reshape(int(np.prod(whole[:cut])), -1).T.T.reshape(whole)
         return w.transpose(second)
 
-    stored = np.arange(4)[list(first)][list(second)]  # the axis of w behind each axis of the kernel
+    stored = np.arange(4)[list(first)][list(second)]  # the axis of w for each axis of the kernel
     fan_in = tuple(sorted(stored[:2].tolist()))
 
     def fn(w, x):
