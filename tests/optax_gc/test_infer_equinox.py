@@ -51,7 +51,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("is_batched", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(name, is_batched):
+def test_layer_axes(name, is_batched):
     make, shape, weight = LAYERS[name]
     x = f32(4, *shape) if is_batched else f32(*shape)
     model = eqx.filter_eval_shape(make)
@@ -61,7 +61,7 @@ def test_layer(name, is_batched):
     assert_axes(infer(call_batched if is_batched else call, model, x), table)
 
 
-def test_mlp():
+def test_mlp_axes():
     """The activation functions are leaves of the module."""
     model = eqx.filter_eval_shape(lambda: eqx.nn.MLP(3, 5, 7, 2, key=KEY))
     expected = {
@@ -93,7 +93,7 @@ def test_recurrent_cell(make, table):
     assert_axes(infer(vmap_over_inputs(scanned), cell, f32(2, 5, 3)), table)
 
 
-def test_attention():
+def test_attention_axes():
     model = eqx.filter_eval_shape(
         lambda: eqx.nn.MultiheadAttention(2, 8, use_query_bias=True, dropout_p=0.1, key=KEY)
     )
@@ -113,7 +113,7 @@ def test_attention():
 
 
 @pytest.mark.parametrize("single", [False, True])
-def test_embedding(single):
+def test_embedding_axes(single):
     """Looking up one token is a dynamic slice; looking up several is a gather."""
 
     class Model(eqx.Module):

@@ -44,7 +44,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(name):
+def test_layer_axes(name):
     make, x, kernel = LAYERS[name]
     assert_axes(infer_haiku(make, x), {r"\w+/w": kernel, r"\w+/b": ADDED})
 
@@ -94,7 +94,7 @@ def test_recurrent_core(core, table):
     assert_axes(infer_haiku(unrolled, x), table)
 
 
-def test_resnet50():
+def test_resnet50_axes():
     image = f32(2, 64, 64, 3)
     found = infer_haiku(lambda: hk.nets.ResNet50(10), image, is_training=True)
     assert (
@@ -113,7 +113,7 @@ def test_resnet50():
     )
 
 
-def test_mobilenet():
+def test_mobilenet_axes():
     """Depthwise kernels are (h, w, 1, channels), with a fan-in of h * w."""
     image = f32(2, 64, 64, 3)
     found = infer_haiku(lambda: hk.nets.MobileNetV1(num_classes=10), image, is_training=True)

@@ -105,7 +105,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(name):
+def test_layer_axes(name):
     module, x, expected = LAYERS[name]
     assert infer_linen(module, x) == expected
 

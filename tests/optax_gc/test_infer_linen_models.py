@@ -50,7 +50,7 @@ def test_recurrent_cell(name):
 
 
 @pytest.mark.parametrize("name", GATES)
-def test_rnn(name):
+def test_rnn_axes(name):
     """The cell is scanned over time, from a carry of zeros."""
     cell, table = GATES[name]
     found = infer_linen(nn.RNN(cell), f32(2, 5, 3))

@@ -69,12 +69,12 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(name):
+def test_layer_axes(name):
     make, x, kernel = LAYERS[name]
     assert infer_nnx(make, x) == {"kernel": kernel, "bias": ADDED}
 
 
-def test_norms():
+def test_norm_layers():
     assert infer_nnx(lambda rngs: nnx.BatchNorm(6, rngs=rngs), IMAGE) == {
         "scale": MULTIPLIED,
         "bias": ADDED,
@@ -127,7 +127,7 @@ class Tied(nnx.Module):
 
 
 @pytest.mark.parametrize(("attend", "table"), [(False, GATHERED), (True, (1,))])
-def test_embedding(attend, table):
+def test_embedding_axes(attend, table):
     tokens = i32(2, 5)
     assert infer_nnx(lambda rngs: Tied(attend, rngs), tokens) == {
         "embed/embedding": table,
@@ -136,7 +136,7 @@ def test_embedding(attend, table):
     }
 
 
-def test_lora():
+def test_lora_layers():
     """Check `x @ a @ b` alone and next to a kernel that may be frozen."""
     kinds = (nnx.Param, nnx.LoRAParam)
     x = f32(2, 3)

@@ -121,7 +121,7 @@ def test_learned_initial_state():
     assert found == {"i": (0,), "h": (0,), "h0": "only used as an input"}
 
 
-def test_while():
+def test_while_loop():
     """Weights are used in the body and in the condition, and indexed by the counter."""
 
     def fn(params, x):
@@ -193,7 +193,7 @@ def test_shard_map(use_all_gather):
     assert found == {"row": (0,), "column": (0,)}
 
 
-def test_pmap():
+def test_pmap_with_replicated_weights():
     """The weights are replicated and the data are split over devices."""
     n = jax.local_device_count()
 

@@ -41,7 +41,7 @@ def einsums(draw):
 
 @SETTINGS
 @given(einsums(), st.booleans())
-def test_einsum(einsum, swapped):
+def test_random_einsum(einsum, swapped):
     equation, (x, w), axes = einsum
     if swapped:
         (first, second), result = equation.split("->")[0].split(","), equation.split("->")[1]
@@ -95,7 +95,7 @@ def model(unpack, conv):
 
 @SETTINGS
 @given(layouts())
-def test_layout(layout):
+def test_random_layout(layout):
     unpack, stored, axes, conv = layout
     x = f32(2, 5, 5, 4) if conv else f32(2, 12)
     found = optax_gc.infer_axes(model(unpack, conv), f32(*stored), x)
@@ -119,7 +119,7 @@ def test_centralize_commutes_with_layout(layout, seed):
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.permutations(range(4)), st.permutations(range(4)), st.integers(1, 3))
-def test_permutations(first, second, cut):
+def test_random_permutations(first, second, cut):
     """The weight is transposed, flattened, unflattened and transposed again."""
     shape = np.array([2, 3, 5, 7])
 

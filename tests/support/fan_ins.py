@@ -31,6 +31,12 @@ def infer(fn, params, *args, **kwargs):
     }
 
 
+def axes_of(fn, weight, *args):
+    """Return the inferred axes of a single weight, or its note."""
+    fan_in = optax_gc.infer_axes(fn, weight, *args)
+    return fan_in.axes or fan_in.note
+
+
 def infer_linen(module, *args):
     """Return `infer` of a Linen module. Collections other than params are arguments."""
     rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
