@@ -199,9 +199,9 @@ def test_loss_of_scanned_transformer():
     def loss(params, tokens):
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
         logits = module.apply({"params": params}, tokens).astype(jnp.float32)
-        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], -1)
+        log_likelihoods = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], -1)
         decay = sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params))
-        return -picked.mean() + decay
+        return -log_likelihoods.mean() + decay
 
     assert_axes(infer(loss, params, tokens), SCANNED)
 

@@ -105,11 +105,11 @@ def test_rules_by_position(rule, conv, dense, vector, scalar):
 
 def test_transposed_layouts_agree():
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 8))
-    ours, _ = optax_gc.centralize(optax_gc.last_axis_out).update(kernel, None)
-    theirs, _ = optax_gc.centralize(optax_gc.first_axis_out).update(
+    last_out, _ = optax_gc.centralize(optax_gc.last_axis_out).update(kernel, None)
+    first_out, _ = optax_gc.centralize(optax_gc.first_axis_out).update(
         jnp.transpose(kernel, (3, 2, 0, 1)), None
     )
-    chex.assert_trees_all_close(jnp.transpose(theirs, (2, 3, 1, 0)), ours, atol=1e-6)
+    chex.assert_trees_all_close(jnp.transpose(first_out, (2, 3, 1, 0)), last_out, atol=1e-6)
 
 
 # by_name, on the parameters of each library

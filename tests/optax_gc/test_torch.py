@@ -98,10 +98,10 @@ def _train_in_torch(params, images, labels):
 
 def test_agrees_with_torch():
     params, images, labels = _problem()
-    ours, losses = _train_in_jax(params, images, labels)
-    theirs = _train_in_torch(params, images, labels)
+    jax_params, losses = _train_in_jax(params, images, labels)
+    torch_params = _train_in_torch(params, images, labels)
     assert losses[-1] < 0.5 * losses[0]
-    differences = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), ours, theirs)
-    changes = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), ours, params)
+    differences = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), jax_params, torch_params)
+    changes = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), jax_params, params)
     assert min(jax.tree.leaves(changes)) > 1e-3
     assert max(jax.tree.leaves(differences)) < 1e-5
