@@ -86,7 +86,7 @@ def test_jit_with_sharded_weights(kind, shape, names, specs):
         assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
 
 
-def test_sharded_fan_in_needs_one_all_reduce():
+def test_sharded_fan_in_one_all_reduce():
     mesh = _mesh()
     kernel = jax.device_put(WEIGHTS["dense"]["kernel"], NamedSharding(mesh, P("data")))
     compiled = jax.jit(_centralize).lower({"kernel": kernel}).compile()
@@ -232,7 +232,7 @@ def test_local_fan_in_of_one():
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_local_fan_in_of_one_with_mesh_axes(check_vma):
+def test_local_fan_in_with_mesh_axes(check_vma):
     kernel, spec = _normal(8, 4), P("data")
     out = _centralize_by_shard(kernel, FanIn((0,)).sharded(spec), spec, _mesh(), check_vma)
     np.testing.assert_allclose(out, kernel - kernel.mean(0), atol=1e-6)
