@@ -1,4 +1,4 @@
-"""`centralize()`: the gradient transformation."""
+"""The `centralize` gradient transformation."""
 
 import jax
 import jax.numpy as jnp
@@ -9,34 +9,37 @@ from optax_gc._plan import Axes, fan_in_size, plan
 
 
 def centralize(axes: Axes = None, *, conv_only: bool = False) -> optax.GradientTransformation:
-    r"""Gradient centralization: subtracts from each weight's gradient its mean over the fan-in.
+    r"""Return a transformation that subtracts from each gradient its mean over the fan-in axes.
 
-    For a weight whose column $w_j$ feeds output unit $j$ from $M$ inputs, with $\mathbf 1$ the
-    vector of $M$ ones,
+    For a weight whose column $w_j$ connects $M$ inputs to output unit $j$,
 
     $$\Phi(\nabla_{w_j} L) = \nabla_{w_j} L - \tfrac{1}{M}\,\mathbf 1\mathbf 1^\top\nabla_{w_j} L$$
 
-    It is a projection: linear, self-adjoint, idempotent, never longer than the gradient. Put it in
-    a chain after what adds to the gradient (L2 decay) and before what rescales it (Adam).
+    where $\mathbf 1$ is the vector of $M$ ones. $\Phi$ is an orthogonal projection: it is linear,
+    self-adjoint and idempotent, and it never increases the norm of the gradient. In a chain, put it
+    after transformations that add to the gradient (L2 weight decay) and before transformations that
+    rescale it (Adam).
 
-    A weight with a fan-in of one element is left alone, for its mean is itself and it would never
-    move. So are integers, `float0`, empty leaves, `None` and `optax.MaskedNode`. Means are taken in
-    float32 or better; shape, dtype and sharding are kept.
+    A weight with a fan-in of one element is left unchanged: its gradient equals its own mean, so
+    the weight would never be updated. Integers, `float0`, empty leaves, `None` and
+    `optax.MaskedNode` are left unchanged too. Means are computed in float32 or higher precision.
+    Shape, dtype and sharding are preserved.
 
     Args:
-      axes: where the fan-in is. `None` for the rule `by_name`; a rule, that is a callable
-        `(path, leaf) -> FanIn` such as `last_axis_out`; or a pytree of `FanIn` shaped like the
-        updates, which `infer_axes` makes from the model itself.
-      conv_only: centralize convolution kernels only, the authors' GCC. A convolution is what a
-        convolution consumes where `axes` tells (`FanIn.op`), else a weight of more than 3 axes.
+      axes: The fan-in axes of each weight. `None` for the rule `by_name`; a rule, which is a
+        callable `(path, leaf) -> FanIn` such as `last_axis_out`; or a pytree of `FanIn` with the
+        structure of the updates, as returned by `infer_axes`.
+      conv_only: Whether to centralize convolution kernels only (GCC in the authors' code). A
+        weight is a convolution kernel if `FanIn.op` names a convolution. If `FanIn.op` is not
+        known, a weight with more than 3 axes is taken to be one.
 
     Returns:
-      A stateless `optax.GradientTransformation`; its `update` needs no `params`.
+      A stateless `optax.GradientTransformation`. Its `update` does not need `params`.
 
     Raises:
-      TypeError: at `init` or `update`, if `axes` yields something other than a `FanIn`.
-      ValueError: at `init` or `update`, if the tree of axes does not fit, or an axis is out of
-        range or named twice; the message names the leaf.
+      TypeError: At `init` or `update`, if `axes` gives something other than a `FanIn` for a leaf.
+      ValueError: At `init` or `update`, if the tree of axes does not match the updates, or if an
+        axis is out of range or repeated. The message names the leaf.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_gc
@@ -59,22 +62,25 @@ def centralize(axes: Axes = None, *, conv_only: bool = False) -> optax.GradientT
     def update_fn(updates, state, params=None):
         del params
         planned, structure = plan(updates, axes, conv_only)
-        centred = [
-            leaf if not fan_in.axes else _centre(leaf, fan_in) for _, leaf, fan_in in planned
+        centralized = [
+            _subtract_mean(leaf, fan_in) if fan_in.axes else leaf for _, leaf, fan_in in planned
         ]
-        return jax.tree.unflatten(structure, centred), state
+        return jax.tree.unflatten(structure, centralized), state
 
     return optax.GradientTransformation(init_fn, update_fn)
 
 
 def fan_in_mean(gradient: jax.Array, fan_in: FanIn) -> jax.Array:
-    """The mean over the fan-in, one per output unit, in float32 or better; axes are kept."""
+    """Return the mean over the fan-in axes, one per output unit.
+
+    The result has float32 or higher precision. The reduced axes are kept with size 1.
+    """
     wide = gradient if jnp.finfo(gradient.dtype).bits >= 32 else gradient.astype(jnp.float32)
     mean = jnp.mean(wide, fan_in.axes, keepdims=True)
     return jax.lax.pmean(mean, fan_in.mesh_axes) if fan_in.mesh_axes else mean
 
 
-def _centre(gradient: jax.Array, fan_in: FanIn) -> jax.Array:
+def _subtract_mean(gradient: jax.Array, fan_in: FanIn) -> jax.Array:
     gradient = jnp.asarray(gradient)
     if fan_in_size(gradient, fan_in) * jax.lax.axis_size(fan_in.mesh_axes) == 1:
         return gradient

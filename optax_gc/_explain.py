@@ -1,29 +1,30 @@
-"""`explain()`: a table of what will be centralized, and why."""
+"""`explain`: a table of the leaves that are centralized, with the reasons."""
 
 import math
 
 import optax
 
-from optax_gc._plan import Axes, Planned, fan_in_size, plan
+from optax_gc._plan import Axes, PlannedLeaf, fan_in_size, plan
 
 _HEADER = ("path", "shape", "fan-in axes", "fan-in", "constraints", "note")
 
 
 def explain(params: optax.Params, axes: Axes = None, *, conv_only: bool = False) -> str:
-    """A table of what `centralize(axes, conv_only=conv_only)` does to each leaf of `params`.
+    """Return a table of what `centralize(axes, conv_only=conv_only)` does to each leaf.
 
     Args:
-      params: parameters, gradients or their `jax.ShapeDtypeStruct`s.
-      axes: as for `centralize`.
-      conv_only: as for `centralize`.
+      params: Parameters, gradients or their `jax.ShapeDtypeStruct`s.
+      axes: As for `centralize`.
+      conv_only: As for `centralize`.
 
     Returns:
-      One row per leaf: its path, its shape, its fan-in axes, the number of elements that a mean is
-      taken over, the number of means removed (one constraint per output unit), or why it is left
-      alone. The last line is a total.
+      One row per leaf: its path, its shape, its fan-in axes, the number of elements in each mean,
+      and the number of means that are removed (one constraint per output unit). If the leaf is left
+      alone, the note gives the reason. The last line is the total.
 
     Raises:
-      TypeError, ValueError: as `centralize` does at `init`.
+      TypeError: As `centralize` does at `init`.
+      ValueError: As `centralize` does at `init`.
 
     Example:
       >>> import jax.numpy as jnp, optax_gc
@@ -43,7 +44,7 @@ def explain(params: optax.Params, axes: Axes = None, *, conv_only: bool = False)
     return "\n".join([*lines, _total(planned)])
 
 
-def _row(planned: Planned) -> tuple[str, ...]:
+def _row(planned: PlannedLeaf) -> tuple[str, ...]:
     path, leaf, fan_in = planned
     shape = "x".join(map(str, leaf.shape)) or "scalar"
     if not fan_in.axes:
@@ -53,15 +54,18 @@ def _row(planned: Planned) -> tuple[str, ...]:
     return (path, shape, axes, str(fan_in_size(leaf, fan_in)), f"{_constraints(planned):,}", note)
 
 
-def _constraints(planned: Planned) -> int:
+def _constraints(planned: PlannedLeaf) -> int:
     return math.prod(planned.leaf.shape) // fan_in_size(planned.leaf, planned.fan_in)
 
 
-def _total(planned: list[Planned]) -> str:
+def _total(planned: list[PlannedLeaf]) -> str:
     centralized = [row for row in planned if row.fan_in.axes]
-    some = sum(math.prod(row.leaf.shape) for row in centralized)
-    every = sum(math.prod(row.leaf.shape) for row in planned)
     return (
         f"total: {len(centralized)} of {len(planned)} leaves centralized, "
-        f"{some:,} of {every:,} elements, {sum(map(_constraints, centralized)):,} constraints"
+        f"{_elements(centralized):,} of {_elements(planned):,} elements, "
+        f"{sum(map(_constraints, centralized)):,} constraints"
     )
+
+
+def _elements(planned: list[PlannedLeaf]) -> int:
+    return sum(math.prod(row.leaf.shape) for row in planned)

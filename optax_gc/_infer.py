@@ -1,4 +1,4 @@
-"""`infer_axes()`: fan-in axes read off the traced computation."""
+"""`infer_axes`: find the fan-in axes from the traced computation."""
 
 import reprlib
 from collections.abc import Callable, Iterable
@@ -8,55 +8,59 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optax_gc._dims import weight_dims
 from optax_gc._layouts import FanIn
 from optax_gc._plan import path_name
-from optax_gc._provenance import Use, Value, View, whole
+from optax_gc._provenance import Provenance, Use, View
 
 
 def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> Any:
-    """Fan-in axes of every weight, read off the contraction of `fn` that consumes it.
+    """Return the fan-in axes of every weight, found from the contraction of `fn` that uses it.
 
-    `fn(params, *args, **kwargs)` is traced, not run, and each weight is followed to the matrix
-    product or convolution that takes it up. The dimensions summed there are its fan-in. So the
-    axes are exact for any model in any layout.
+    `fn(params, *args, **kwargs)` is traced and not run. Each weight is followed to the matrix
+    product or convolution that uses it. The axes that are summed there are its fan-in axes, so they
+    are exact for any model and any layout.
 
-    A weight is followed through casts, transposes, reshapes, slices, concatenation, functions of
-    it alone, arithmetic with constants, noise, its own statistics and other weights, and through
-    `jit`, `remat`, `scan`, `while`, `cond`, `vmap`, `shard_map` and custom derivatives. Where it
-    is used more than once:
+    A weight is followed through casts, transposes, reshapes, slices and concatenation; through
+    functions of the weight alone, and arithmetic with constants, random noise, statistics of the
+    weight itself and other weights; and through `jit`, `remat`, `scan`, `while`, `cond`, `vmap`,
+    `shard_map` and custom derivatives. If a weight is used more than once, these rules apply:
 
-    - What is contracted with the *data* counts before what is contracted with weights and
-      constants alone. The data are the arrays in `args` and `kwargs`; what `fn` closes over is
-      constant (unless there are no such arrays: then it is the data), so bind frozen weights with
-      `functools.partial`. In `x @ (w + a @ b)` the data consume `w`, while `a` and `b` consume
-      each other, both along the rank; in `x @ a @ b` the data consume `a` along the input.
-    - A contraction does not count where no gradient comes back from it (`stop_gradient`,
-      `argmax`), where all that it gives goes back into the weight (the sigma of `w / sigma`), or
-      where it belongs to a gradient that `fn` takes; unless there is nothing else.
-    - A contraction counts before everything else: a table both gathered and contracted (tied
-      embeddings) has the contraction's axes.
+    - A contraction with the *data* takes precedence over contractions with weights and constants
+      only. The data are the arrays in `args` and `kwargs`. Arrays that `fn` closes over are
+      constants, unless `args` and `kwargs` contain no arrays: then they are the data. Therefore
+      bind frozen weights with `functools.partial`. In `x @ (w + a @ b)`, `w` is contracted with the
+      data, and `a` and `b` with each other, both along the rank. In `x @ a @ b`, `a` is contracted
+      with the data, along the input.
+    - A contraction is ignored if no gradient flows back through it (`stop_gradient`, `argmax`), if
+      its result only rescales the weight itself (the sigma in `w / sigma`), or if it belongs to a
+      gradient that `fn` computes. It counts only if the weight has no other use.
+    - A contraction takes precedence over all other uses: a table that is both gathered and
+      contracted (tied embeddings) has the axes of the contraction.
 
-    Whatever is only gathered, added or multiplied elementwise is left alone. So is an input that
-    happens to be learned (a query, a latent): what is contracted with weights alone and was
-    broadcast, or has no axis of more than one element left. So is a weight that an unknown
-    operation swallows, or of which a contraction sums a part of an axis. The note says which.
-    Nothing is guessed.
+    Nothing is guessed. These weights are left alone, and their note gives the reason:
+
+    - A weight that is only gathered, added or multiplied elementwise.
+    - A learned input (a query, a latent): a weight that is contracted with weights and constants
+      only, and is broadcast or has no remaining axis of more than one element.
+    - A weight that is passed to an unknown operation, or to a contraction that sums only a part of
+      one of its axes.
 
     Args:
-      fn: the model or its loss; whatever it returns, what does not reach its output does not count.
-      params: the weights, any pytree; arrays or `jax.ShapeDtypeStruct`s. Leaves that are no arrays
-        (the functions in an Equinox module) are static.
-      *args: the other positional arguments of `fn`, pytrees alike. Python numbers, strings,
-        booleans and functions in them are static.
-      **kwargs: its keyword arguments, likewise.
+      fn: The model or its loss. Uses that do not reach its output do not count.
+      params: The weights, as a pytree of arrays or `jax.ShapeDtypeStruct`s. Leaves that are not
+        arrays (such as the functions in an Equinox module) are static.
+      *args: The other positional arguments of `fn`, also pytrees. Python numbers, strings, booleans
+        and functions in them are static.
+      **kwargs: The keyword arguments of `fn`, treated like `args`.
 
     Returns:
-      A pytree like `params` with a `FanIn` for every leaf: `op` is the name of the contraction's
-      primitive, and `note` says why a leaf is left alone.
+      A pytree with the structure of `params` and a `FanIn` for every leaf. Its `op` is the name of
+      the contraction's primitive. Its `note` says why a leaf is left alone.
 
     Raises:
-      ValueError: `fn` does not trace on these arguments; or two contractions that count sum
-        different axes of one weight, which the message names.
+      ValueError: If `fn` cannot be traced with these arguments, or if two contractions that count
+        sum different axes of one weight. The message names the weight.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax_gc
@@ -70,25 +74,28 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
       Yong et al., Gradient Centralization: A New Optimization Technique for Deep Neural Networks,
       ECCV 2020, https://arxiv.org/abs/2004.01461
     """
+    # Imported here because it imports jax.extend, which takes longer than the rest of optax_gc.
+    from optax_gc._interpreter import interpret
+
     paths_and_leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    leaves = [leaf for _, leaf in paths_and_leaves]
-    values = [
-        Value(frozenset([View(index, whole(leaf.shape))])) if _is_weight(leaf) else Value()
-        for index, leaf in enumerate(leaves)
+    weights = [
+        Provenance(frozenset([View(index, weight_dims(leaf.shape))]))
+        if _is_weight(leaf)
+        else Provenance()
+        for index, (_, leaf) in enumerate(paths_and_leaves)
         if _is_array(leaf)
     ]
-    from optax_gc._trace import interpret  # imports jax.extend, which takes longer than all of us
-
     jaxpr = _trace(fn, params, args, kwargs)
-    data = [Value(data=True)] * (len(jaxpr.jaxpr.invars) - len(values))
-    outputs = interpret(jaxpr, values + data, constants=Value(data=not data))
+    data = [Provenance(depends_on_data=True)] * (len(jaxpr.jaxpr.invars) - len(weights))
+    constants = Provenance(depends_on_data=not data)
+    outputs = interpret(jaxpr, weights + data, constants)
 
     uses: dict[int, set[Use]] = {}
     for output in outputs:
-        for use in output.uses | output.lost("returned").uses:
+        for use in output.uses | output.views_to_uses("returned").uses:
             uses.setdefault(use.weight, set()).add(use)
     fan_ins = [
-        _verdict(path_name(path), leaf, uses.get(index, set()))
+        _choose_fan_in(path_name(path), leaf, uses.get(index, set()))
         for index, (path, leaf) in enumerate(paths_and_leaves)
     ]
     return jax.tree.unflatten(structure, fan_ins)
@@ -105,58 +112,56 @@ def _is_weight(leaf: Any) -> bool:
 
 
 def _trace(fn: Callable[..., Any], params: Any, args: Any, kwargs: Any):
-    """The jaxpr of `fn` in the array leaves of its arguments, those of `params` first."""
+    """Return the jaxpr of `fn`, with the array leaves of `params` and the arguments as inputs."""
     leaves, structure = jax.tree.flatten((params, args, kwargs))
     arrays = [leaf for leaf in leaves if _is_array(leaf)]
 
-    def of_arrays(*arrays):
-        rest = iter(arrays)
-        filled = [next(rest) if _is_array(leaf) else leaf for leaf in leaves]
+    def fn_of_arrays(*arrays):
+        remaining = iter(arrays)
+        filled = [next(remaining) if _is_array(leaf) else leaf for leaf in leaves]
         params, args, kwargs = jax.tree.unflatten(structure, filled)
         return [leaf for leaf in jax.tree.leaves(fn(params, *args, **kwargs)) if _is_array(leaf)]
 
     try:
-        return jax.make_jaxpr(of_arrays)(*arrays)
+        return jax.make_jaxpr(fn_of_arrays)(*arrays)
     except Exception as error:
         shapes = jax.tree.map(
             lambda leaf: f"{leaf.dtype}{list(leaf.shape)}" if _is_array(leaf) else leaf, args
         )
-        with_what = reprlib.repr(shapes) + (f" {reprlib.repr(kwargs)}" if kwargs else "")
+        arguments = reprlib.repr(shapes) + (f" {reprlib.repr(kwargs)}" if kwargs else "")
         reason = str(error).partition("\n")[0].rstrip(".")
         name = getattr(fn, "__name__", f"a {type(fn).__name__}")
         raise ValueError(
-            f"infer_axes could not trace {name} called on params and the arguments {with_what}: "
-            f"{type(error).__name__}: {reason}. It must be a function of params, so split an NNX "
-            "module first; call it with what the model is called with, example inputs or "
-            "jax.ShapeDtypeStructs of their shapes and dtypes; bind arguments that must stay "
-            "static with functools.partial"
+            f"infer_axes could not trace {name} called on params and the arguments {arguments}: "
+            f"{type(error).__name__}: {reason}. Pass a function of params (split an NNX module "
+            "first) and its inputs, as example arrays or jax.ShapeDtypeStructs; bind static "
+            "arguments with functools.partial"
         ) from error
 
 
-def _verdict(name: str, leaf: Any, uses: Iterable[Use]) -> FanIn:
+def _choose_fan_in(name: str, leaf: Any, uses: Iterable[Use]) -> FanIn:
     if not _is_weight(leaf):
         return FanIn((), note="not an array of floating-point numbers")
-    uses = [use for use in uses if use.live] or list(uses)
+    uses = [use for use in uses if use.counted] or list(uses)
     contractions = [use for use in uses if use.axes is not None]
-    contractions = [use for use in contractions if use.by_data] or contractions
+    contractions = [use for use in contractions if use.with_data] or contractions
     if contractions:
-        return _agreed(name, leaf, contractions)
+        return _common_fan_in(name, leaf, contractions)
     if not uses:
         return FanIn((), note="never used")
-    ways = sorted({use.how for use in uses} - {"reduced"}) or ["reduced"]
-    lost = [way for way in ways if way.startswith("lost")]
-    return FanIn((), note=lost[0] if lost else f"only {' and '.join(ways)}")
+    kinds = sorted({use.how for use in uses} - {"reduced"}) or ["reduced"]
+    lost = [kind for kind in kinds if kind.startswith("lost")]
+    return FanIn((), note=lost[0] if lost else f"only {' and '.join(kinds)}")
 
 
-def _agreed(name: str, leaf: Any, contractions: list[Use]) -> FanIn:
+def _common_fan_in(name: str, leaf: Any, contractions: list[Use]) -> FanIn:
     found = sorted({(use.axes or (), use.how) for use in contractions})
     if len({axes for axes, _ in found}) > 1:
-        each = " and ".join(f"{how} over axes {axes}" for axes, how in found)
+        candidates = " and ".join(f"{how} over axes {axes}" for axes, how in found)
         raise ValueError(
-            f"{name or 'the only leaf'} of shape {leaf.shape} is ambiguous: it is consumed by "
-            f"{each}. "
-            "Its fan-in is a choice: leave one of the two out of the function given to infer_axes, "
-            "or put the FanIn that you mean into the tree yourself"
+            f"{name or 'the only leaf'} of shape {leaf.shape} is ambiguous: it is used by "
+            f"{candidates}. Leave all but one of them out of the function given to infer_axes, or "
+            "set its FanIn in the tree yourself"
         )
     axes, how = found[0]
     return FanIn(axes, how)

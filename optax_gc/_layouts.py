@@ -1,4 +1,4 @@
-"""`FanIn`, and the rules that read a weight's fan-in axes off its name and shape."""
+"""`FanIn`, and rules that find a weight's fan-in axes from its name and shape."""
 
 import dataclasses
 import operator
@@ -13,23 +13,23 @@ KeyPath = tuple[Any, ...]
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class FanIn:
-    """The input axes of one weight: those that its gradient's mean is taken over.
+    """The input axes of one weight, over which the mean of its gradient is taken.
 
-    Not a pytree node: a tree of `FanIn` has one leaf per weight.
+    It is not a pytree node: a tree of `FanIn` has one leaf per weight.
 
     Args:
-      axes: the fan-in axes, each an integer; negative ones count from the end.
-        `FanIn(())` leaves the weight alone.
-      op: the primitive that contracts these axes, such as `"dot_general"` or
-        `"conv_general_dilated"`, where it is known.
-      note: why the weight is left alone, or anything else worth a line in `explain`.
-      mesh_axes: the mesh axes over which the fan-in axes are sharded *by hand*, that is
-        inside `jax.shard_map`, where a mean sees one shard only. Leave it empty under
-        `jax.jit`, whose means are global whatever the sharding.
+      axes: The fan-in axes, as integers. Negative axes count from the end. `FanIn(())` leaves the
+        weight alone.
+      op: The primitive that contracts these axes, such as `"dot_general"` or
+        `"conv_general_dilated"`, if it is known.
+      note: The reason why the weight is left alone, or other text for the table of `explain`.
+      mesh_axes: The mesh axes over which the fan-in axes are sharded *manually*, that is, inside
+        `jax.shard_map`, where a mean covers one shard only. Leave it empty under `jax.jit`, where
+        means are global for every sharding.
 
     Raises:
-      TypeError: an axis is not an integer.
-      ValueError: an axis is named twice.
+      TypeError: If an axis is not an integer.
+      ValueError: If an axis is repeated.
 
     Example:
       >>> import optax_gc
@@ -56,21 +56,21 @@ class FanIn:
         object.__setattr__(self, "mesh_axes", tuple(mesh_axes))
 
     def __repr__(self) -> str:
-        named = {"op": self.op, "note": self.note, "mesh_axes": self.mesh_axes}
-        shown = [repr(self.axes), *(f"{name}={value!r}" for name, value in named.items() if value)]
-        return f"FanIn({', '.join(shown)})"
+        fields = {"op": self.op, "note": self.note, "mesh_axes": self.mesh_axes}
+        args = [repr(self.axes), *(f"{name}={value!r}" for name, value in fields.items() if value)]
+        return f"FanIn({', '.join(args)})"
 
     def sharded(self, spec: Iterable[str | tuple[str, ...] | None]) -> "FanIn":
-        """The same weight inside a `jax.shard_map` whose `in_specs` shard it by `spec`.
+        """Return this fan-in for use inside a `jax.shard_map` that shards the weight by `spec`.
 
         Args:
-          spec: the weight's `jax.sharding.PartitionSpec`.
+          spec: The weight's `jax.sharding.PartitionSpec`, as in `in_specs`.
 
         Returns:
-          A copy whose `mesh_axes` are those that `spec` lays on the fan-in axes.
+          A copy whose `mesh_axes` are the mesh axes that `spec` assigns to the fan-in axes.
 
         Raises:
-          ValueError: an axis counts from the end; `spec` does not tell the weight's rank.
+          ValueError: If an axis is negative, because `spec` does not give the weight's rank.
 
         Example:
           >>> from jax.sharding import PartitionSpec as P
@@ -79,7 +79,7 @@ class FanIn:
           FanIn((0,), mesh_axes=('model',))
         """
         if any(axis < 0 for axis in self.axes):
-            raise ValueError(f"{self!r} counts axes from the end; name them from the front")
+            raise ValueError(f"{self!r} counts axes from the end; use non-negative axes")
         parts = tuple(spec)
         mesh_axes: list[str] = []
         for axis in self.axes:
@@ -89,14 +89,14 @@ class FanIn:
 
 
 def last_axis_out(path: KeyPath, leaf: jax.Array) -> FanIn:
-    """All axes but the last are fan-in: kernels of Flax, Haiku and Keras.
+    """Return all axes but the last: the fan-in of Flax, Haiku and Keras kernels.
 
     Args:
-      path: the leaf's key path, unused.
-      leaf: anything with a `shape`.
+      path: The key path of the leaf, which is not used.
+      leaf: Any object with a `shape`.
 
     Returns:
-      `FanIn((0, ..., n - 2))`; `FanIn(())` for a leaf of fewer than two axes.
+      `FanIn((0, ..., n - 2))`; `FanIn(())` for a leaf with fewer than two axes.
 
     Example:
       >>> import jax.numpy as jnp, optax_gc
@@ -104,18 +104,18 @@ def last_axis_out(path: KeyPath, leaf: jax.Array) -> FanIn:
       FanIn((0, 1, 2))
     """
     del path
-    return _if_matrix(leaf, range(len(leaf.shape) - 1))
+    return _fan_in_of_matrix(leaf, range(len(leaf.shape) - 1))
 
 
 def first_axis_out(path: KeyPath, leaf: jax.Array) -> FanIn:
-    """All axes but the first are fan-in: weights of PyTorch and Equinox.
+    """Return all axes but the first: the fan-in of PyTorch and Equinox weights.
 
     Args:
-      path: the leaf's key path, unused.
-      leaf: anything with a `shape`.
+      path: The key path of the leaf, which is not used.
+      leaf: Any object with a `shape`.
 
     Returns:
-      `FanIn((1, ..., n - 1))`; `FanIn(())` for a leaf of fewer than two axes.
+      `FanIn((1, ..., n - 1))`; `FanIn(())` for a leaf with fewer than two axes.
 
     Example:
       >>> import jax.numpy as jnp, optax_gc
@@ -123,20 +123,21 @@ def first_axis_out(path: KeyPath, leaf: jax.Array) -> FanIn:
       FanIn((1, 2, 3))
     """
     del path
-    return _if_matrix(leaf, range(1, len(leaf.shape)))
+    return _fan_in_of_matrix(leaf, range(1, len(leaf.shape)))
 
 
 def whole_tensor(path: KeyPath, leaf: jax.Array) -> FanIn:
-    """Every axis is averaged: `g - mean(g)`, which some call GC and the paper does not.
+    """Return all axes, so that the update is `g - mean(g)`. This is not the GC of the paper.
 
-    It removes one mean per weight instead of one per output unit. It is here to be compared.
+    It removes one mean per weight and not one mean per output unit. Some implementations do this;
+    the rule exists for comparisons with them.
 
     Args:
-      path: the leaf's key path, unused.
-      leaf: anything with a `shape`.
+      path: The key path of the leaf, which is not used.
+      leaf: Any object with a `shape`.
 
     Returns:
-      `FanIn((0, ..., n - 1))`; `FanIn(())` for a leaf of fewer than two axes.
+      `FanIn((0, ..., n - 1))`; `FanIn(())` for a leaf with fewer than two axes.
 
     Example:
       >>> import jax.numpy as jnp, optax_gc
@@ -144,13 +145,13 @@ def whole_tensor(path: KeyPath, leaf: jax.Array) -> FanIn:
       FanIn((0, 1, 2, 3))
     """
     del path
-    return _if_matrix(leaf, range(len(leaf.shape)))
+    return _fan_in_of_matrix(leaf, range(len(leaf.shape)))
 
 
 _NO_FAN_IN = re.compile(
-    r"b|bias(es)?|scales?|offsets?|gamma|beta"  # what is added or multiplied per feature
+    r"b|bias(es)?|scales?|offsets?|gamma|beta"  # added or multiplied per feature
     r"|(bias|b)_.*|.*_(bias|scale|offset)|.*(?<!lora)_b"
-    r"|.*(embed|token|position).*|pos|cls"  # tables and tokens: looked up or added
+    r"|.*(embed|token|position).*|pos|cls"  # tables and tokens, which are looked up or added
 )
 _FIRST_AXIS_OUT = re.compile(r"weight(_.*)?|.*_weight")
 _LAST_AXIS_OUT = frozenset({"kernel", "w"})
@@ -158,7 +159,7 @@ _ATTENTION_INPUTS = frozenset({"query", "key", "value"})
 
 
 def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
-    """The default rule: read the layout off the leaf's name, then off its shape.
+    """Return the fan-in given by the leaf's name and shape. This is the default rule.
 
     | leaf | fan-in |
     |---|---|
@@ -168,15 +169,15 @@ def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
     | biases, scales, offsets, embeddings, tokens, position tables | none |
     | any other leaf of two or more axes | all axes but the last |
 
-    A name cannot tell that `nn.scan` stacked a kernel's layers in front, nor that a
-    transposed convolution swapped its axes: `infer_axes` can.
+    A name does not show that `nn.scan` added a leading axis of layers to a kernel, or that a
+    transposed convolution swapped the axes of its kernel. Use `infer_axes` for such models.
 
     Args:
-      path: the leaf's key path, as `jax.tree_util.tree_flatten_with_path` gives it.
-      leaf: anything with a `shape`.
+      path: The key path of the leaf, as given by `jax.tree_util.tree_flatten_with_path`.
+      leaf: Any object with a `shape`.
 
     Returns:
-      The leaf's `FanIn`, with a `note` where it is left alone.
+      The leaf's `FanIn`. If the leaf is left alone, its `note` gives the reason.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax_gc
@@ -184,7 +185,7 @@ def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
       >>> jax.tree_util.tree_map_with_path(optax_gc.by_name, params)
       {'bias': FanIn((), note='bias'), 'kernel': FanIn((0,))}
     """
-    *parents, name = _names(path) or [""]
+    *parents, name = _key_names(path) or [""]
     parent = parents[-1] if parents else ""
     if name in _LAST_AXIS_OUT:
         if parent in _ATTENTION_INPUTS and len(leaf.shape) >= 3:
@@ -200,14 +201,14 @@ def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
     return dataclasses.replace(fan_in, note=fan_in.note or "by its shape: the name is unknown")
 
 
-def _if_matrix(leaf: jax.Array, axes: Iterable[int]) -> FanIn:
+def _fan_in_of_matrix(leaf: jax.Array, axes: Iterable[int]) -> FanIn:
     if len(leaf.shape) < 2:
         return FanIn((), note="fewer than two axes")
     return FanIn(tuple(axes))
 
 
-def _names(path: KeyPath) -> list[str]:
-    """The path's components as strings, without the box that Flax puts around a leaf."""
+def _key_names(path: KeyPath) -> list[str]:
+    """Return the keys of `path` as strings, without the box that Flax puts around a leaf."""
     names = [jax.tree_util.keystr((key,), simple=True) for key in path]
-    boxed = path and isinstance(path[-1], jax.tree_util.GetAttrKey) and names[-1] == "value"
-    return names[:-1] if boxed and len(names) > 1 else names
+    is_boxed = path and isinstance(path[-1], jax.tree_util.GetAttrKey) and names[-1] == "value"
+    return names[:-1] if is_boxed and len(names) > 1 else names

@@ -1,97 +1,94 @@
-"""What each primitive does to the weights that its operands hold: a rule per group of them."""
+"""Rules that give the provenance of an equation's outputs, one per group of primitives."""
 
 import collections
-import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
 
 from jax.extend.core import JaxprEqn
 
-from optax_gc._provenance import (
-    PIECES,
-    UNRELATED,
-    Dims,
-    Factor,
-    Use,
-    Value,
-    farewell,
-    fit,
-    foreign,
-    inserted,
-    reshape,
-    retire,
-    spread,
-    union,
-)
-
-Rule: TypeAlias = Callable[[JaxprEqn, Sequence[Value]], list[Value]]
+from optax_gc._dims import UNKNOWN_AXIS, Factor, broadcast, insert_dim, resize
+from optax_gc._provenance import INDEPENDENT, Provenance, Use, View, not_counted, union, uses_of
+from optax_gc._shape_rules import SHAPE_RULES, Rule, shape_of
 
 
-def apply(eqn: JaxprEqn, values: Sequence[Value]) -> list[Value]:
-    """What is known of an equation's outputs, from what is known of its operands.
+def apply_rule(eqn: JaxprEqn, inputs: Sequence[Provenance]) -> list[Provenance]:
+    """Return the provenance of the outputs of an equation without sub-jaxprs.
 
-    The equation holds no program of its own. A primitive without a rule loses its weights.
+    If there is no rule for the primitive, its views become uses named "lost at ...".
     """
-    return _RULES.get(eqn.primitive.name, lose)(eqn, values)
+    return _RULES.get(eqn.primitive.name, lose_views)(eqn, inputs)
 
 
-def shape_of(var) -> tuple[int, ...]:
-    """The shape of a jaxpr's variable; a token's is a scalar's."""
-    return getattr(var.aval, "shape", ())
+def lose_views(eqn: JaxprEqn, inputs: Sequence[Provenance]) -> list[Provenance]:
+    """Turn all views into uses that name the primitive."""
+    return _end_views(f"lost at {eqn.primitive.name}")(eqn, inputs)
 
 
-# Contractions: where weights are consumed.
+def _end_views(how: str) -> Rule:
+    return lambda eqn, inputs: [union(inputs).views_to_uses(how)] * len(eqn.outvars)
 
 
-def _consume(eqn: JaxprEqn, value: Value, summed: Iterable[int], other: Value) -> Value:
-    """What is left of `value` once its dimensions `summed` are contracted with `other`'s."""
+# Contractions
+
+
+def _contract(
+    eqn: JaxprEqn, operand: Provenance, summed: Iterable[int], other: Provenance
+) -> Provenance:
+    """Return the part of the output's provenance that comes from `operand`.
+
+    Args:
+      eqn: The contraction.
+      operand: The provenance of one operand.
+      summed: The dimensions of the operand that are contracted.
+      other: The provenance of the other operand.
+    """
     name, summed = eqn.primitive.name, set(summed)
     uses: set[Use] = set()
-    for view in value.views:
+    for view in operand.views:
         kept = set(range(len(view.dims))) - summed
-        axes, left = view.axes(summed), view.axes(kept) - {PIECES}
+        axes, kept_axes = view.weight_axes(summed), view.weight_axes(kept) - {UNKNOWN_AXIS}
         outputs = [factor.axis for dim in kept for factor in view.dims[dim] if factor.size > 1]
-        one_output = all(axis is None for axis in outputs)
-        if PIECES in axes:
-            uses |= farewell([view], f"lost at {name}, which sums pieces of it")
-        elif axes & left:
-            part = min(axes & left)
-            uses |= farewell([view], f"lost at {name}, which sums a part of axis {part}")
-        elif (view.weight, view.picked) in {(twin.weight, twin.picked) for twin in other.views}:
-            uses |= farewell([view], "reduced")  # its norm, its Gram matrix
-        elif not other.data and (view.picked or view.copied or one_output):
-            uses |= farewell([view], "used as an input")
-        elif not axes or (one_output and outputs):  # the latter: a vector made a diagonal matrix
-            uses |= farewell([view], "multiplied")
+        has_one_output = all(axis is None for axis in outputs)
+        if UNKNOWN_AXIS in axes:
+            uses |= uses_of([view], f"lost at {name}, which sums pieces of it")
+        elif axes & kept_axes:
+            axis = min(axes & kept_axes)
+            uses |= uses_of([view], f"lost at {name}, which sums a part of axis {axis}")
+        elif (view.weight, view.gathered) in {(v.weight, v.gathered) for v in other.views}:
+            uses |= uses_of([view], "reduced")  # its norm or its Gram matrix
+        elif not other.depends_on_data and (view.gathered or view.is_broadcast or has_one_output):
+            uses |= uses_of([view], "used as an input")
+        elif not axes or (has_one_output and outputs):  # the second case is a diagonal matrix
+            uses |= uses_of([view], "multiplied")
         else:
-            uses.add(Use(view.weight, name, tuple(sorted(axes)), other.data, view.live))
-    return value.history | Value(uses=frozenset(uses))
+            contracted = tuple(sorted(axes))
+            uses.add(Use(view.weight, name, contracted, other.depends_on_data, view.differentiable))
+    return operand.without_views | Provenance(uses=frozenset(uses))
 
 
-def _dot_general(eqn, values):
-    lhs, rhs = values
+def _dot_general(eqn, inputs):
+    lhs, rhs = inputs
     (lhs_summed, rhs_summed), _ = eqn.params["dimension_numbers"]
-    return [_consume(eqn, lhs, lhs_summed, rhs) | _consume(eqn, rhs, rhs_summed, lhs)]
+    return [_contract(eqn, lhs, lhs_summed, rhs) | _contract(eqn, rhs, rhs_summed, lhs)]
 
 
-def _ragged_dot_general(eqn, values):
-    lhs, rhs, groups = values
+def _ragged_dot_general(eqn, inputs):
+    lhs, rhs, group_sizes = inputs
     numbers = eqn.params["ragged_dot_dimension_numbers"]
     (lhs_summed, rhs_summed), _ = numbers.dot_dimension_numbers
-    product = _consume(eqn, lhs, lhs_summed, rhs) | _consume(eqn, rhs, rhs_summed, lhs)
-    return [product | groups.history]
+    product = _contract(eqn, lhs, lhs_summed, rhs) | _contract(eqn, rhs, rhs_summed, lhs)
+    return [product | group_sizes.without_views]
 
 
-def _conv_general_dilated(eqn, values):
-    image, kernel = values
-    _, fan_in, *spatial = eqn.params["dimension_numbers"].rhs_spec
-    how = f"lost at {eqn.primitive.name}" if kernel.data else "used as an input"
-    return [image.lost(how) | _consume(eqn, kernel, (fan_in, *spatial), image)]
+def _conv_general_dilated(eqn, inputs):
+    image, kernel = inputs
+    _, in_dim, *spatial_dims = eqn.params["dimension_numbers"].rhs_spec
+    how = f"lost at {eqn.primitive.name}" if kernel.depends_on_data else "used as an input"
+    return [image.views_to_uses(how) | _contract(eqn, kernel, (in_dim, *spatial_dims), image)]
 
 
-# Several arrays into one of the same dimensions.
+# Elementwise operations
 
-_VERBS = {
+_ELEMENTWISE_USES = {
     "add": "added",
     "add_any": "added",
     "div": "multiplied",
@@ -100,198 +97,105 @@ _VERBS = {
 }
 
 
-def _elementwise(eqn, values):
-    """A weight survives arithmetic with constants, with its own statistics and with other weights.
+def _elementwise(eqn, inputs):
+    """Combine arrays element by element.
 
-    It does not survive data. Nor, where it is spread along new axes or has but one, what other
-    weights gave: there it is a bias or a gain.
+    The output still holds a view of a weight after arithmetic with constants, with statistics of
+    the weight itself and with other weights, but not after arithmetic with the data. It does not
+    either if the weight is broadcast or has one axis, and meets a result of other weights: then the
+    weight is a bias or a scale.
     """
     lost = f"lost at {eqn.primitive.name}"
+    how = _ELEMENTWISE_USES.get(eqn.primitive.name, lost)
     shape = shape_of(eqn.outvars[0])
-    values = [value.moved(lambda dims: spread(dims, shape), lost) for value in values]
-    result = Value()
-    for value, others in _each_and_others(values):
-        sources = {x.weight for x in others.uses | others.views}
-        statistics = {use.weight for use in others.uses if _is_statistic(use)}
-        gone = {
+    inputs = [operand.map_dims(lambda dims: broadcast(dims, shape), lost) for operand in inputs]
+    output = Provenance()
+    for operand, others in _with_others(inputs):
+        other_weights = {item.weight for item in others.uses | others.views}
+        with_statistics = {use.weight for use in others.uses if _is_statistic(use)}
+        ended = {
             view
-            for view in value.views
-            if (others.data and view.weight not in statistics)
-            or ((view.copied or len(view.dims) < 2) and sources - {view.weight})
+            for view in operand.views
+            if (others.depends_on_data and view.weight not in with_statistics)
+            or ((view.is_broadcast or len(view.dims) < 2) and other_weights - {view.weight})
         }
-        uses = farewell(gone, _VERBS.get(eqn.primitive.name, lost))
-        result |= value.history | Value(value.views - gone, frozenset(uses))
-    back = {view.weight for view in result.views}
-    returned = {use for use in result.uses if use.weight in back and _is_statistic(use)}
-    return [result._replace(uses=(result.uses - returned) | retire(returned))]
+        uses = frozenset(uses_of(ended, how))
+        output |= operand.without_views | Provenance(operand.views - ended, uses)
+    # A contraction does not count if its result only rescales the weight, as in `w / sigma`.
+    viewed = {view.weight for view in output.views}
+    rescaling = {use for use in output.uses if use.weight in viewed and _is_statistic(use)}
+    return [output._replace(uses=(output.uses - rescaling) | not_counted(rescaling))]
 
 
 def _is_statistic(use: Use) -> bool:
     return use.axes is not None or use.how == "reduced"
 
 
-def _join(eqn, values):
-    """Concatenates weights, pads one, writes one into another; what meets data there is gone."""
+# Operations that write several arrays side by side
+
+
+def _join(eqn, inputs):
+    """Concatenate or pad weights, or write one into another. A weight joined to data is lost."""
     shape = shape_of(eqn.outvars[0])
-    result = Value()
-    for value, others in _each_and_others(values):
-        kept = value.lost("joined to data") if others.data else value
-        result |= kept.moved(lambda dims: fit(dims, shape), f"lost at {eqn.primitive.name}")
-    return [result]
+    lost = f"lost at {eqn.primitive.name}"
+    output = Provenance()
+    for operand, others in _with_others(inputs):
+        kept = operand.views_to_uses("joined to data") if others.depends_on_data else operand
+        output |= kept.map_dims(lambda dims: resize(dims, shape), lost)
+    return [output]
 
 
-def _concatenate(eqn, values):
-    axis = eqn.params["dimension"]
-    return _join(eqn, _as_pieces(values, axis))
+def _concatenate(eqn, inputs):
+    return _join(eqn, _mark_stacked(inputs, eqn.params["dimension"]))
 
 
-def _stack(eqn, values):
-    axis = eqn.params["axis"]
-    apart = [
-        value.moved(lambda dims: inserted(dims, axis, Factor(None, 1)), "") for value in values
+def _stack(eqn, inputs):
+    position = eqn.params["axis"]
+    expanded = [
+        operand.map_dims(lambda dims: insert_dim(dims, position, Factor(None, 1)), "")
+        for operand in inputs
     ]
-    return _join(eqn, _as_pieces(apart, axis))
+    return _join(eqn, _mark_stacked(expanded, position))
 
 
-def _as_pieces(values, axis):
-    """What goes along a new axis, marked as pieces where there are several of one weight."""
-    owners = collections.Counter(w for value in values for w in {v.weight for v in value.views})
+def _mark_stacked(inputs: Sequence[Provenance], position: int) -> list[Provenance]:
+    """Mark the dimension at `position` as an unknown axis if slices of one weight are stacked."""
+    counts = collections.Counter(
+        weight for operand in inputs for weight in {view.weight for view in operand.views}
+    )
 
-    def marked(view):
-        dim = view.dims[axis]
-        if owners[view.weight] < 2 or any(factor.axis is not None for factor in dim):
+    def mark(view: View) -> View:
+        dim = view.dims[position]
+        if counts[view.weight] < 2 or any(factor.axis is not None for factor in dim):
             return view
-        piece = (Factor(PIECES, dim[0].size),)
-        return view._replace(dims=(*view.dims[:axis], piece, *view.dims[axis + 1 :]))
+        unknown = (Factor(UNKNOWN_AXIS, dim[0].size),)
+        return view._replace(dims=(*view.dims[:position], unknown, *view.dims[position + 1 :]))
 
-    return [value._replace(views=frozenset(map(marked, value.views))) for value in values]
-
-
-def _each_and_others(values):
-    for index, value in enumerate(values):
-        yield value, union([*values[:index], *values[index + 1 :]])
+    return [operand._replace(views=frozenset(map(mark, operand.views))) for operand in inputs]
 
 
-# One array rearranged.
+def _with_others(inputs: Sequence[Provenance]) -> Iterator[tuple[Provenance, Provenance]]:
+    """Yield each input with the union of the other inputs."""
+    for index, operand in enumerate(inputs):
+        yield operand, union([*inputs[:index], *inputs[index + 1 :]])
 
 
-def _move(move: Callable[[JaxprEqn, Dims, tuple[int, ...]], Dims | None]) -> Rule:
-    """A rule from what happens to the dimensions: the equation, the old ones, the new shape."""
-
-    def rule(eqn, values):
-        if len(values) != len(eqn.outvars):
-            values = [union(values)] * len(eqn.outvars)
-        return [
-            value.moved(
-                functools.partial(lambda shape, dims: move(eqn, dims, shape), shape_of(var)),
-                f"lost at {eqn.primitive.name}",
-            )
-            for var, value in zip(eqn.outvars, values, strict=True)
-        ]
-
-    return rule
+# Other operations
 
 
-def _broadcast_in_dim(eqn, dims, shape):
-    new = [*foreign((1,) * len(shape))]
-    for dim, axis in zip(dims, eqn.params["broadcast_dimensions"], strict=True):
-        new[axis] = dim
-    return spread(tuple(new), shape)
+def _random(eqn, inputs):
+    return [INDEPENDENT] * len(eqn.outvars)
 
 
-def _permuted(dims, permutation):
-    return tuple(dims[axis] for axis in permutation)
+def _stop_gradient(eqn, inputs):
+    return [operand.without_gradient() for operand in inputs]
 
 
-def _reshape(eqn, dims, shape):
-    first = eqn.params.get("dimensions")  # vmap of a convolution transposes on the way
-    return reshape(dims if first is None else _permuted(dims, first), shape)
-
-
-def _tile(eqn, dims, shape):
-    repeated = zip(dims, eqn.params["reps"], strict=True)
-    return tuple((Factor(None, n), *dim) if n > 1 else dim for dim, n in repeated)
-
-
-def _dropped(axes: Iterable[int], dims: Dims) -> Dims:
-    gone = set(axes)
-    return tuple(dim for axis, dim in enumerate(dims) if axis not in gone)
-
-
-def _all_gather(eqn, dims, shape):
-    if not eqn.params["tiled"]:
-        axis = eqn.params["all_gather_dimension"]
-        dims = inserted(dims, axis, Factor(PIECES, shape[axis]))
-    return fit(dims, shape)
-
-
-# Parts of an array picked by an index.
-
-
-def _picked(value: Value) -> Value:
-    """The same; whatever else becomes of its weights, they are gathered."""
-    views = frozenset(view._replace(picked=True) for view in value.views)
-    return value.lost("gathered")._replace(views=views)
-
-
-def _dynamic_slice(eqn, values):
-    operand, *starts = values
-    shape = shape_of(eqn.outvars[0])
-    operand = operand.moved(lambda dims: fit(dims, shape), "lost at dynamic_slice")
-    start = union(starts)
-    return [(_picked(operand) if start.data else operand) | start.history]
-
-
-def _gather(eqn, values):
-    operand, indices = values
-    numbers = eqn.params["dimension_numbers"]
-    shape = shape_of(eqn.outvars[0])
-    collapsed, batching = numbers.collapsed_slice_dims, numbers.operand_batching_dims
-    rows = [dim for dim in range(len(shape)) if dim not in numbers.offset_dims]
-    batch_rows = [rows[dim] for dim in numbers.start_indices_batching_dims]
-    free_rows = [row for row in rows if row not in batch_rows]
-
-    def move(dims):
-        new: list[tuple[Factor, ...]] = [(Factor(PIECES, size),) for size in shape]
-        slices = _dropped((*collapsed, *batching), dims)
-        for position, dim in zip(numbers.offset_dims, slices, strict=True):
-            new[position] = dim
-        for row, dim in zip(batch_rows, batching, strict=True):
-            new[row] = dims[dim]
-        if len(free_rows) == len(collapsed) == 1 and not indices.data:  # a choice along one axis
-            new[free_rows[0]] = dims[collapsed[0]]
-        return fit(tuple(new), shape)
-
-    rows_of = operand.moved(move, "lost at gather")
-    is_slice = not free_rows and not indices.data
-    return [(rows_of if is_slice else _picked(rows_of)) | indices.history]
-
-
-# Operations that end what can be said.
-
-
-def _swallow(how: str) -> Rule:
-    return lambda eqn, values: [union(values).lost(how)] * len(eqn.outvars)
-
-
-def lose(eqn: JaxprEqn, values: Sequence[Value]) -> list[Value]:
-    """Says at which primitive the weights were lost."""
-    return _swallow(f"lost at {eqn.primitive.name}")(eqn, values)
-
-
-def _noise(eqn, values):
-    return [UNRELATED] * len(eqn.outvars)
-
-
-def _stop_gradient(eqn, values):
-    return [value.detached() for value in values]
-
-
-def _table(*groups: tuple[str, Rule]) -> dict[str, Rule]:
+def _by_primitive(*groups: tuple[str, Rule]) -> dict[str, Rule]:
     return {name: rule for names, rule in groups for name in names.split()}
 
 
-_RULES = _table(
+_RULES = SHAPE_RULES | _by_primitive(
     ("dot_general", _dot_general),
     ("ragged_dot_general", _ragged_dot_general),
     ("conv_general_dilated", _conv_general_dilated),
@@ -307,25 +211,10 @@ _RULES = _table(
     ("pad dynamic_update_slice scatter scatter-add scatter-mul", _join),
     ("stack", _stack),
     (
-        "convert_element_type copy device_put layout_constraint name optimization_barrier pmax"
-        " pmin psum psum_invariant pvary reduce_precision relayout reshard rev"
-        " sharding_constraint slice split with_memory_space_constraint",
-        _move(lambda eqn, dims, shape: fit(dims, shape)),
-    ),
-    ("broadcast_in_dim", _move(_broadcast_in_dim)),
-    ("tile", _move(_tile)),
-    ("reshape", _move(_reshape)),
-    ("squeeze", _move(lambda eqn, dims, shape: _dropped(eqn.params["dimensions"], dims))),
-    ("unstack", _move(lambda eqn, dims, shape: _dropped([eqn.params["axis"]], dims))),
-    ("transpose", _move(lambda eqn, dims, shape: _permuted(dims, eqn.params["permutation"]))),
-    ("all_gather all_gather_invariant", _move(_all_gather)),
-    ("dynamic_slice", _dynamic_slice),
-    ("gather", _gather),
-    (
         "argmax argmin cumlogsumexp cummax cummin cumprod cumsum reduce_and reduce_max reduce_min"
         " reduce_or reduce_prod reduce_sum reduce_xor",
-        _swallow("reduced"),
+        _end_views("reduced"),
     ),
-    ("random_bits rng_bit_generator rng_uniform threefry2x32", _noise),
+    ("random_bits rng_bit_generator rng_uniform threefry2x32", _random),
     ("stop_gradient", _stop_gradient),
 )

@@ -1,9 +1,9 @@
-"""The paper authors' own optimizers, step for step.
+"""The optimizers that the authors of the paper published, reproduced step by step.
 
-An `optax.chain` with `centralize()` in it is what most people want. These are for repeating what
-the authors ran: the decay, the epsilons and the learning rate stand where theirs stand. Their
-`_GC` and `_GCC` classes are `conv_only=False` and `conv_only=True` here; their `_GC2` and `_GCC2`
-are `location="update"`.
+For most uses, an `optax.chain` with `centralize()` is enough. Use these optimizers to reproduce the
+authors' experiments: weight decay, epsilon and learning rate are applied in the same order as in
+their code. Their `_GC` and `_GCC` classes are `conv_only=False` and `conv_only=True` here; their
+`_GC2` and `_GCC2` classes are `location="update"`.
 
 References:
   Yong et al., Gradient Centralization: A New Optimization Technique for Deep Neural Networks,
@@ -11,17 +11,15 @@ References:
   https://github.com/Yonghongwei/Gradient-Centralization
 """
 
-from typing import Any, Literal
-
-import jax
-import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_gc import _official_transforms as transforms
 from optax_gc._centralize import centralize
+from optax_gc._official_transforms import Location
 from optax_gc._plan import Axes
 
-Location = Literal["gradient", "update"]
+__all__ = ["Location", "adagrad_gc", "adam_gc", "adamw_gc", "sgd_gc", "sgdw_gc"]
 
 
 def sgd_gc(
@@ -34,31 +32,32 @@ def sgd_gc(
     axes: Axes = None,
     conv_only: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The authors' `SGD_GC` and `SGD_GCC`: L2 decay, then centralization, then momentum.
+    r"""Return the authors' `SGD_GC` or `SGD_GCC`: L2 decay, then centralization, then momentum.
 
-    With $\Phi$ the centralization, $\mu$ the momentum, $\delta$ the dampening and $\lambda$ the
-    weight decay,
+    Here $\Phi$ is the centralization, $\mu$ the momentum, $\delta$ the dampening and $\lambda$ the
+    weight decay:
 
     $$g_t = \Phi(\nabla L + \lambda w_t),\quad b_1 = g_1,\quad b_t = \mu b_{t-1} + (1-\delta) g_t,
     \quad w_{t+1} = w_t - \eta_t b_t$$
 
-    and with `nesterov` the step is $g_t + \mu b_t$ instead of $b_t$. Nothing in the step leaves the
-    hyperplane, so each unit's fan-in mean stays what it was at the start.
+    With `nesterov`, the step is $g_t + \mu b_t$ instead of $b_t$. Every part of the step is
+    centralized, so the fan-in mean of each unit does not change.
 
     Args:
       learning_rate: $\eta$, a number or a schedule of the step count, which starts at 0.
-      momentum: $\mu$; 0 keeps no buffer, and then there is nothing to dampen.
-      dampening: $\delta$; the first gradient enters the buffer undampened, as in torch.
+      momentum: $\mu$. With 0 there is no buffer, and dampening has no effect.
+      dampening: $\delta$. The first gradient is not dampened, as in PyTorch.
       weight_decay: $\lambda$, coupled: it is centralized with the gradient.
-      nesterov: look one step of momentum ahead.
-      axes: where the fan-in is, as for `optax_gc.centralize`.
-      conv_only: centralize convolution kernels only, the authors' `SGD_GCC`.
+      nesterov: Whether to use Nesterov momentum.
+      axes: The fan-in axes, as for `optax_gc.centralize`.
+      conv_only: Whether to centralize convolution kernels only, as the authors' `SGD_GCC`.
 
     Returns:
-      A gradient transformation; with weight decay its `update` needs `params`.
+      A gradient transformation. With weight decay, its `update` needs `params`.
 
     Raises:
-      ValueError: an argument is negative; `nesterov` without momentum or with dampening.
+      ValueError: If a number is negative, or if `nesterov` is used without momentum or with
+        dampening.
 
     Example:
       >>> import jax.numpy as jnp, optax_gc
@@ -69,13 +68,13 @@ def sgd_gc(
       [[1.0], [-1.0]]
 
     References:
-      See the module's.
+      See the module docstring.
     """
-    _refuse_negative(learning_rate=learning_rate)
+    transforms.check_not_negative(learning_rate=learning_rate)
     return optax.chain(
-        _decay(weight_decay),
+        transforms.add_weight_decay(weight_decay),
         centralize(axes, conv_only=conv_only),
-        _momentum(momentum, dampening, nesterov),
+        transforms.add_momentum(momentum, dampening, nesterov),
         optax.scale_by_learning_rate(learning_rate),
     )
 
@@ -90,27 +89,27 @@ def sgdw_gc(
     axes: Axes = None,
     conv_only: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The authors' `SGDW_GC` and `SGDW_GCC`: centralization, momentum, then decoupled decay.
+    r"""Return the authors' `SGDW_GC` or `SGDW_GCC`: centralization, momentum, decoupled decay.
 
     $$w_{t+1} = w_t - \eta_t (b_t + \lambda w_t)$$
 
-    with $b_t$ as in `sgd_gc`, made from $\Phi(\nabla L)$ alone. The decay is not centralized, so
-    each unit's fan-in mean shrinks by $1 - \eta_t\lambda$ at every step.
+    with $b_t$ as in `sgd_gc`, computed from $\Phi(\nabla L)$ only. The decay is not centralized, so
+    the fan-in mean of each unit is multiplied by $1 - \eta_t\lambda$ at every step.
 
     Args:
-      learning_rate: $\eta$, a number or a schedule of the step count; it scales the decay too.
-      momentum: as for `sgd_gc`.
-      dampening: as for `sgd_gc`.
+      learning_rate: $\eta$, a number or a schedule of the step count. It scales the decay too.
+      momentum: As for `sgd_gc`.
+      dampening: As for `sgd_gc`.
       weight_decay: $\lambda$, decoupled.
-      nesterov: as for `sgd_gc`.
-      axes: where the fan-in is, as for `optax_gc.centralize`.
-      conv_only: centralize convolution kernels only, the authors' `SGDW_GCC`.
+      nesterov: As for `sgd_gc`.
+      axes: The fan-in axes, as for `optax_gc.centralize`.
+      conv_only: Whether to centralize convolution kernels only, as the authors' `SGDW_GCC`.
 
     Returns:
-      A gradient transformation; with weight decay its `update` needs `params`.
+      A gradient transformation. With weight decay, its `update` needs `params`.
 
     Raises:
-      ValueError: as `sgd_gc` does.
+      ValueError: As `sgd_gc` does.
 
     Example:
       >>> import jax.numpy as jnp, optax_gc
@@ -121,13 +120,13 @@ def sgdw_gc(
       [[-0.5], [-2.5]]
 
     References:
-      See the module's.
+      See the module docstring.
     """
-    _refuse_negative(learning_rate=learning_rate)
+    transforms.check_not_negative(learning_rate=learning_rate)
     return optax.chain(
         centralize(axes, conv_only=conv_only),
-        _momentum(momentum, dampening, nesterov),
-        _decay(weight_decay),
+        transforms.add_momentum(momentum, dampening, nesterov),
+        transforms.add_weight_decay(weight_decay),
         optax.scale_by_learning_rate(learning_rate),
     )
 
@@ -144,31 +143,32 @@ def adam_gc(
     axes: Axes = None,
     conv_only: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The authors' `Adam_GC`, `Adam_GCC`, `Adam_GC2` and `Adam_GCC2`: Adam with L2 decay.
+    r"""Return the authors' `Adam_GC`, `Adam_GCC`, `Adam_GC2` or `Adam_GCC2`: Adam with L2 decay.
 
     $$g_t = \nabla L + \lambda w_t,\qquad
     w_{t+1} = w_t - \eta_t \frac{m_t / (1-\beta_1^t)}{\sqrt{v_t / (1-\beta_2^t)} + \epsilon}$$
 
-    $m_t$ and $v_t$ are the moving averages of $\Phi(g_t)$ and its square; at `location="update"`
-    they are those of $g_t$, and $\Phi$ is taken of the fraction. With `amsgrad`, $v_t$ is replaced
-    by the largest so far, *before* its bias is corrected; `optax.amsgrad` corrects first.
+    $m_t$ and $v_t$ are the moving averages of $\Phi(g_t)$ and of its square. With
+    `location="update"` they are those of $g_t$, and $\Phi$ is applied to the fraction. With
+    `amsgrad`, $v_t$ is replaced by its maximum over all steps *before* the bias correction, unlike
+    in `optax.amsgrad`, which corrects the bias first.
 
     Args:
       learning_rate: $\eta$, a number or a schedule of the step count, which starts at 0.
-      b1: $\beta_1$, decay of the average of gradients.
-      b2: $\beta_2$, decay of the average of squared gradients.
-      eps: $\epsilon$, added outside the root, after the bias is corrected.
+      b1: $\beta_1$, the decay rate of the average of gradients.
+      b2: $\beta_2$, the decay rate of the average of squared gradients.
+      eps: $\epsilon$, added outside the square root, after the bias correction.
       weight_decay: $\lambda$, coupled.
-      amsgrad: never let the denominator's $v$ shrink.
-      location: what is centralized, the `"gradient"` (`_GC`) or the `"update"` (`_GC2`).
-      axes: where the fan-in is, as for `optax_gc.centralize`.
-      conv_only: centralize convolution kernels only, the authors' `_GCC` and `_GCC2`.
+      amsgrad: Whether to use the maximum of $v$ in the denominator.
+      location: What is centralized: the `"gradient"` (`_GC`) or the `"update"` (`_GC2`).
+      axes: The fan-in axes, as for `optax_gc.centralize`.
+      conv_only: Whether to centralize convolution kernels only, as the authors' `_GCC` and `_GCC2`.
 
     Returns:
-      A gradient transformation; with weight decay its `update` needs `params`.
+      A gradient transformation. With weight decay, its `update` needs `params`.
 
     Raises:
-      ValueError: `location` is another word; an argument is negative.
+      ValueError: If `location` is not one of the two values, or if a number is negative.
 
     Example:
       >>> import jax.numpy as jnp, optax_gc
@@ -180,17 +180,17 @@ def adam_gc(
       [0.75, -0.25, -0.25, -0.25]
 
     References:
-      See the module's.
+      See the module docstring.
     """
-    _refuse_negative(learning_rate=learning_rate, b1=b1, b2=b2, eps=eps)
+    transforms.check_not_negative(learning_rate=learning_rate, b1=b1, b2=b2, eps=eps)
     if amsgrad:
-        moments = _scale_by_biased_moments(b1, b2, eps, amsgrad=True, eps_is_corrected=True)
-        steps = [moments, _correct_bias(b1, b2)]
+        moments = transforms.scale_by_uncorrected_adam(b1, b2, eps, amsgrad=True, scale_eps=True)
+        steps = [moments, transforms.correct_bias(b1, b2)]
     else:
         steps = [optax.scale_by_adam(b1, b2, eps)]
     return optax.chain(
-        _decay(weight_decay),
-        *_centralized(location, centralize(axes, conv_only=conv_only), steps),
+        transforms.add_weight_decay(weight_decay),
+        *transforms.place_centralize(location, centralize(axes, conv_only=conv_only), steps),
         optax.scale_by_learning_rate(learning_rate),
     )
 
@@ -207,32 +207,36 @@ def adamw_gc(
     axes: Axes = None,
     conv_only: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The authors' `AdamW_GC`, `AdamW_GCC`, `AdamW_GC2` and `AdamW_GCC2`: Adam, decoupled decay.
+    r"""Return the authors' `AdamW_GC`, `AdamW_GCC`, `AdamW_GC2` or `AdamW_GCC2`.
+
+    Adam with decoupled weight decay:
 
     $$w_{t+1} = w_t - \eta_t \frac{\sqrt{1-\beta_2^t}}{1-\beta_1^t}
     \left(\frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda w_t\right)$$
 
-    This is not `optax.adamw`: $\epsilon$ is added *before* the bias is corrected, which weighs it
-    more in the first steps, and the correction scales the decay as well: by 0.32 at the first step,
-    by 0.15 at the twelfth, by 0.99 only after 3,900 (at the default betas). At `location="update"`
-    the whole bracket is centralized, its decay with it, and each unit's fan-in mean never moves.
+    This differs from `optax.adamw`. $\epsilon$ is added *before* the bias correction, so it has
+    more weight in the first steps. The bias correction also scales the decay: with the default
+    betas by 0.32 at step 1, by 0.15 at step 12, and by 0.99 only after 3,900 steps. With
+    `location="update"`, the whole bracket is centralized, including the decay, and the fan-in mean
+    of each unit does not change.
 
     Args:
-      learning_rate: $\eta$, a number or a schedule of the step count; it scales the decay too.
-      b1: $\beta_1$, decay of the average of gradients.
-      b2: $\beta_2$, decay of the average of squared gradients.
-      eps: $\epsilon$, added outside the root, before the bias is corrected.
-      weight_decay: $\lambda$, decoupled. The authors' default is 0; `optax.adamw`'s is 1e-4.
-      amsgrad: never let the denominator's $v$ shrink.
-      location: what is centralized, the `"gradient"` (`_GC`) or the `"update"` (`_GC2`).
-      axes: where the fan-in is, as for `optax_gc.centralize`.
-      conv_only: centralize convolution kernels only, the authors' `_GCC` and `_GCC2`.
+      learning_rate: $\eta$, a number or a schedule of the step count. It scales the decay too.
+      b1: $\beta_1$, the decay rate of the average of gradients.
+      b2: $\beta_2$, the decay rate of the average of squared gradients.
+      eps: $\epsilon$, added outside the square root, before the bias correction.
+      weight_decay: $\lambda$, decoupled. The authors' default is 0; the default of `optax.adamw` is
+        1e-4.
+      amsgrad: Whether to use the maximum of $v$ in the denominator.
+      location: What is centralized: the `"gradient"` (`_GC`) or the `"update"` (`_GC2`).
+      axes: The fan-in axes, as for `optax_gc.centralize`.
+      conv_only: Whether to centralize convolution kernels only, as the authors' `_GCC` and `_GCC2`.
 
     Returns:
-      A gradient transformation; with weight decay its `update` needs `params`.
+      A gradient transformation. With weight decay, its `update` needs `params`.
 
     Raises:
-      ValueError: `location` is another word; an argument is negative.
+      ValueError: If `location` is not one of the two values, or if a number is negative.
 
     Example:
       >>> import jax.numpy as jnp, optax_gc
@@ -244,14 +248,14 @@ def adamw_gc(
       [0.75, -0.25, -0.25, -0.25]
 
     References:
-      See the module's.
+      See the module docstring.
     """
-    _refuse_negative(learning_rate=learning_rate, b1=b1, b2=b2, eps=eps)
-    moments = _scale_by_biased_moments(b1, b2, eps, amsgrad=amsgrad, eps_is_corrected=False)
-    steps = [moments, _decay(weight_decay)]
+    transforms.check_not_negative(learning_rate=learning_rate, b1=b1, b2=b2, eps=eps)
+    moments = transforms.scale_by_uncorrected_adam(b1, b2, eps, amsgrad=amsgrad, scale_eps=False)
+    steps = [moments, transforms.add_weight_decay(weight_decay)]
     return optax.chain(
-        *_centralized(location, centralize(axes, conv_only=conv_only), steps),
-        _correct_bias(b1, b2),
+        *transforms.place_centralize(location, centralize(axes, conv_only=conv_only), steps),
+        transforms.correct_bias(b1, b2),
         optax.scale_by_learning_rate(learning_rate),
     )
 
@@ -265,27 +269,27 @@ def adagrad_gc(
     axes: Axes = None,
     conv_only: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The authors' `Adagrad_GC` and `Adagrad_GCC`: L2 decay, then centralization, then Adagrad.
+    r"""Return the authors' `Adagrad_GC` or `Adagrad_GCC`: L2 decay, centralization, Adagrad.
 
     $$g_t = \Phi(\nabla L + \lambda w_t),\quad s_t = s_{t-1} + g_t^2,\quad
     w_{t+1} = w_t - \frac{\eta_t}{1 + (t-1)\,\gamma}\,\frac{g_t}{\sqrt{s_t} + \epsilon}$$
 
-    The sum starts from 0 and $\epsilon$ is outside the root, so the first step is $\eta$ times the
-    gradient's sign; `optax.adagrad` starts from 0.1 and has $\epsilon$ inside.
+    The sum starts from 0 and $\epsilon$ is outside the square root, so the first step is $\eta$
+    times the sign of the gradient. `optax.adagrad` starts from 0.1 and has $\epsilon$ inside.
 
     Args:
       learning_rate: $\eta$, a number or a schedule of the step count, which starts at 0.
       eps: $\epsilon$.
-      lr_decay: $\gamma$; divides a schedule's rate as it does a constant one.
+      lr_decay: $\gamma$. It applies to a schedule in the same way as to a constant.
       weight_decay: $\lambda$, coupled: it is centralized with the gradient.
-      axes: where the fan-in is, as for `optax_gc.centralize`.
-      conv_only: centralize convolution kernels only, the authors' `Adagrad_GCC`.
+      axes: The fan-in axes, as for `optax_gc.centralize`.
+      conv_only: Whether to centralize convolution kernels only, as the authors' `Adagrad_GCC`.
 
     Returns:
-      A gradient transformation; with weight decay its `update` needs `params`.
+      A gradient transformation. With weight decay, its `update` needs `params`.
 
     Raises:
-      ValueError: an argument is negative.
+      ValueError: If a number is negative.
 
     Example:
       >>> import jax.numpy as jnp, optax_gc
@@ -296,120 +300,12 @@ def adagrad_gc(
       [[0.5], [-0.5]]
 
     References:
-      See the module's.
+      See the module docstring.
     """
-    _refuse_negative(learning_rate=learning_rate, eps=eps, lr_decay=lr_decay)
+    transforms.check_not_negative(learning_rate=learning_rate, eps=eps, lr_decay=lr_decay)
     return optax.chain(
-        _decay(weight_decay),
+        transforms.add_weight_decay(weight_decay),
         centralize(axes, conv_only=conv_only),
-        _scale_by_adagrad(eps),
-        optax.scale_by_learning_rate(_decayed_rate(learning_rate, lr_decay)),
+        transforms.scale_by_adagrad(eps),
+        optax.scale_by_learning_rate(transforms.decayed_learning_rate(learning_rate, lr_decay)),
     )
-
-
-def _is_zero(value: Any) -> bool:
-    """Zero already when the optimizer is built; `optax.inject_hyperparams` hands in arrays."""
-    return isinstance(value, int | float) and value == 0
-
-
-def _refuse_negative(**arguments: Any) -> None:
-    for name, value in arguments.items():
-        if isinstance(value, int | float) and value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
-
-
-def _decay(weight_decay: ArrayLike) -> optax.GradientTransformation:
-    _refuse_negative(weight_decay=weight_decay)
-    return optax.identity() if _is_zero(weight_decay) else optax.add_decayed_weights(weight_decay)
-
-
-def _momentum(
-    momentum: ArrayLike, dampening: ArrayLike, nesterov: bool
-) -> optax.GradientTransformation:
-    _refuse_negative(momentum=momentum)
-    dampened = isinstance(dampening, int | float) and dampening != 0
-    if nesterov and (_is_zero(momentum) or dampened):
-        raise ValueError(
-            "nesterov needs a momentum above zero and no dampening, got "
-            f"momentum={momentum} and dampening={dampening}"
-        )
-    if _is_zero(momentum):
-        return optax.identity()
-    if _is_zero(dampening):
-        return optax.trace(momentum, nesterov)
-    first_whole = optax.scale_by_schedule(lambda count: jnp.where(count == 0, 1, 1 - dampening))
-    return optax.chain(first_whole, optax.trace(momentum, nesterov))
-
-
-def _centralized(
-    location: Location,
-    gc: optax.GradientTransformation,
-    steps: list[optax.GradientTransformation],
-) -> list[optax.GradientTransformation]:
-    if location not in ("gradient", "update"):
-        raise ValueError(f'location must be "gradient" or "update", got {location!r}')
-    return [gc, *steps] if location == "gradient" else [*steps, gc]
-
-
-def _decayed_rate(
-    learning_rate: optax.ScalarOrSchedule, lr_decay: ArrayLike
-) -> optax.ScalarOrSchedule:
-    def schedule(count):
-        rate = learning_rate(count) if callable(learning_rate) else learning_rate
-        return rate / (1 + count * lr_decay)
-
-    return learning_rate if _is_zero(lr_decay) else schedule
-
-
-def _scale_by_biased_moments(
-    b1: ArrayLike, b2: ArrayLike, eps: ArrayLike, *, amsgrad: bool, eps_is_corrected: bool
-) -> optax.GradientTransformation:
-    """Adam's quotient m / (sqrt(v) + eps) of moments whose bias is still in them.
-
-    Where `eps_is_corrected`, eps shrinks by what `_correct_bias` will grow the quotient by, so that
-    the two together add eps as `optax.adam` does.
-    """
-
-    def init_fn(params):
-        mu, nu, nu_max = (optax.tree.zeros_like(params) for _ in range(3))
-        count = jnp.zeros([], jnp.int32)
-        return optax.ScaleByAmsgradState(count, mu, nu, nu_max if amsgrad else None)
-
-    def update_fn(updates, state, params=None):
-        del params
-        count = optax.safe_increment(state.count)
-        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
-        nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, b2, 2)
-        nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu) if amsgrad else None
-        added = eps * jnp.sqrt(1 - b2**count) if eps_is_corrected else eps
-        updates = jax.tree.map(
-            lambda m, v: m / (jnp.sqrt(v) + jnp.asarray(added, v.dtype)),
-            mu,
-            nu_max if amsgrad else nu,
-        )
-        return updates, optax.ScaleByAmsgradState(count, mu, nu, nu_max)
-
-    return optax.GradientTransformation(init_fn, update_fn)
-
-
-def _correct_bias(b1: ArrayLike, b2: ArrayLike) -> optax.GradientTransformation:
-    return optax.scale_by_schedule(
-        lambda count: jnp.sqrt(1 - b2 ** (count + 1)) / (1 - b1 ** (count + 1))
-    )
-
-
-def _scale_by_adagrad(eps: ArrayLike) -> optax.GradientTransformation:
-    """`optax.scale_by_rss` from 0, with eps outside the root."""
-
-    def init_fn(params):
-        return optax.ScaleByRssState(optax.tree.zeros_like(params))
-
-    def update_fn(updates, state, params=None):
-        del params
-        total = jax.tree.map(lambda s, g: s + (g.conj() * g).real, state.sum_of_squares, updates)
-        updates = jax.tree.map(
-            lambda g, s: g / (jnp.sqrt(s) + jnp.asarray(eps, s.dtype)), updates, total
-        )
-        return updates, optax.ScaleByRssState(total)
-
-    return optax.GradientTransformation(init_fn, update_fn)

@@ -1,4 +1,4 @@
-"""What the table says before anybody trusts us."""
+"""The table of `explain`."""
 
 import re
 
@@ -18,13 +18,13 @@ PARAMS = {
 
 
 def _rows(*args, **kwargs):
-    """`{path: (shape, axes, fan-in, constraints[, note])}`, and the last line."""
+    """Return `{path: (shape, axes, fan-in, constraints[, note])}` and the last line."""
     _, *rows, total = optax_gc.explain(*args, **kwargs).splitlines()
     cells = [re.split("  +", row) for row in rows]
     return {path: tuple(rest) for path, *rest in cells}, total
 
 
-def test_one_row_per_leaf_and_a_total():
+def test_rows_and_total():
     rows, total = _rows(PARAMS)
     assert rows == {
         "conv/bias": ("32", "-", "-", "-", "left alone: bias"),
@@ -36,12 +36,12 @@ def test_one_row_per_leaf_and_a_total():
     )
 
 
-def test_no_line_ends_in_blanks():
+def test_no_trailing_spaces():
     assert all(line == line.rstrip() for line in optax_gc.explain(PARAMS).splitlines())
 
 
 @pytest.mark.parametrize(
-    ("params", "axes", "why"),
+    ("params", "axes", "reason"),
     [
         ({"w": jnp.zeros((2, 3))}, {"w": FanIn(())}, "no fan-in axes"),
         ({"w": jnp.zeros((2, 3))}, {"w": FanIn((), note="gathered")}, "gathered"),
@@ -52,36 +52,36 @@ def test_no_line_ends_in_blanks():
         ({"w": np.zeros((2, 3), int)}, None, "not an array of floating-point numbers"),
     ],
 )
-def test_it_says_why_a_leaf_is_left_alone(params, axes, why):
+def test_reason_for_left_alone(params, axes, reason):
     rows, total = _rows(params, axes)
-    assert rows["w"][1:] == ("-", "-", "-", f"left alone: {why}")
+    assert rows["w"][1:] == ("-", "-", "-", f"left alone: {reason}")
     assert total.startswith("total: 0 of 1 leaves centralized, 0 of ")
 
 
-def test_conv_only_says_what_is_no_convolution():
+def test_conv_only_reason():
     rows, total = _rows(PARAMS, conv_only=True)
     assert rows["dense/kernel"][-1] == "left alone: not a convolution's kernel"
     assert total.startswith("total: 1 of 3 leaves")
 
 
-def test_it_shows_the_operation_the_note_and_the_mesh_axes():
+def test_note_has_op_and_mesh_axes():
     axes = {"w": FanIn((0,), "dot_general", "tied", mesh_axes=("model",))}
     rows, _ = _rows({"w": jnp.zeros((2, 3))}, axes)
     assert rows["w"][-1] == "dot_general; tied; model"
 
 
-def test_shapes_are_enough():
+def test_shapes_give_same_table():
     shapes = jax.eval_shape(lambda: PARAMS)
     assert optax_gc.explain(shapes) == optax_gc.explain(PARAMS)
 
 
-def test_holes_have_no_row():
-    rows, total = _rows({"w": jnp.zeros((2, 3)), "hole": optax.MaskedNode(), "none": None})
+def test_masked_leaves_have_no_row():
+    rows, total = _rows({"w": jnp.zeros((2, 3)), "masked": optax.MaskedNode(), "none": None})
     assert list(rows) == ["w"]
     assert total.startswith("total: 1 of 1 leaves")
 
 
-def test_an_empty_tree_has_a_total():
+def test_empty_tree():
     assert optax_gc.explain({}).splitlines()[-1] == (
         "total: 0 of 0 leaves centralized, 0 of 0 elements, 0 constraints"
     )

@@ -1,4 +1,4 @@
-"""Every leaf of Equinox's layers, whose weights are (out, in), and of modules as pytrees."""
+"""`infer_axes` on Equinox layers, whose weights are (out, in), and on modules as pytrees."""
 
 import equinox as eqx
 import jax
@@ -8,22 +8,30 @@ import optax
 import pytest
 
 import optax_gc
+from tests.support.fan_ins import (
+    ADDED,
+    GATHERED,
+    MULTIPLIED,
+    NOT_FLOATING_POINT,
+    assert_axes,
+    f32,
+    i32,
+    infer,
+)
 
-ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
-STATIC = "not an array of floating-point numbers"
 KEY = jr.key(0)
-
-
-def shapes(*shape, dtype=jnp.float32):
-    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def call(model, *args):
     return model(*args)
 
 
-def over_a_batch(model, *args):
+def call_batched(model, *args):
     return jax.vmap(model)(*args)
+
+
+def vmap_over_inputs(fn):
+    return lambda model, xs: jax.vmap(fn, in_axes=(None, 0))(model, xs)
 
 
 LAYERS = {
@@ -41,24 +49,27 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("is_batched", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(infer, match, name, batched):
+def test_layer_axes(name, is_batched):
     make, shape, weight = LAYERS[name]
-    x = shapes(4, *shape) if batched else shapes(*shape)
+    x = f32(4, *shape) if is_batched else f32(*shape)
     model = eqx.filter_eval_shape(make)
     table = {r"(layer/)?weight": weight, r"(layer/)?bias": ADDED}
     if name == "weight norm":
-        table |= {"g": MULTIPLIED, "_norm": STATIC}
-    match(infer(over_a_batch if batched else call, model, x), table)
+        table |= {"g": MULTIPLIED, "_norm": NOT_FLOATING_POINT}
+    assert_axes(infer(call_batched if is_batched else call, model, x), table)
 
 
-def test_mlp(infer, match):
-    """Its activation functions are leaves."""
+def test_mlp_axes():
+    """The activation functions are leaves of the module."""
     model = eqx.filter_eval_shape(lambda: eqx.nn.MLP(3, 5, 7, 2, key=KEY))
-    found = infer(over_a_batch, model, shapes(4, 3))
-    static = {"activation|final_activation": STATIC}
-    match(found, {r"layers/\d/weight": (1,), r"layers/\d/bias": ADDED, **static})
+    expected = {
+        r"layers/\d/weight": (1,),
+        r"layers/\d/bias": ADDED,
+        "activation|final_activation": NOT_FLOATING_POINT,
+    }
+    assert_axes(infer(call_batched, model, f32(4, 3)), expected)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +79,8 @@ def test_mlp(infer, match):
         (eqx.nn.LSTMCell, {"weight_(ih|hh)": (1,), "bias": ADDED}),
     ],
 )
-def test_recurrent_cell(infer, match, make, table):
-    """One step, and scanned over time on one sequence."""
+def test_recurrent_cell(make, table):
+    """Check one step, a scan over time, and a batch of scans."""
     cell = eqx.filter_eval_shape(lambda: make(3, 6, key=KEY))
     zero = jnp.zeros(6)
     state = (zero, zero) if make is eqx.nn.LSTMCell else zero
@@ -77,37 +88,33 @@ def test_recurrent_cell(infer, match, make, table):
     def scanned(cell, xs):
         return jax.lax.scan(lambda h, x: (cell(x, h), None), state, xs)[0]
 
-    match(infer(lambda cell, x: cell(x, state), cell, shapes(3)), table)
-    match(infer(scanned, cell, shapes(5, 3)), table)
-    match(infer(over_a_batch_of(scanned), cell, shapes(2, 5, 3)), table)
+    assert_axes(infer(lambda cell, x: cell(x, state), cell, f32(3)), table)
+    assert_axes(infer(scanned, cell, f32(5, 3)), table)
+    assert_axes(infer(vmap_over_inputs(scanned), cell, f32(2, 5, 3)), table)
 
 
-def over_a_batch_of(fn):
-    return lambda model, xs: jax.vmap(fn, in_axes=(None, 0))(model, xs)
-
-
-def test_attention(infer, match):
+def test_attention_axes():
     model = eqx.filter_eval_shape(
         lambda: eqx.nn.MultiheadAttention(2, 8, use_query_bias=True, dropout_p=0.1, key=KEY)
     )
-    x = shapes(5, 8)
+    x = f32(5, 8)
 
     def attend(model, x, key):
         return model(x, x, x, key=key)
 
-    match(
+    assert_axes(
         infer(attend, model, x, KEY),
         {
             r"(query|key|value|output)_proj/weight": (1,),
             r"query_proj/bias": ADDED,
-            r"dropout/(p|inference)": STATIC,
+            r"dropout/(p|inference)": NOT_FLOATING_POINT,
         },
     )
 
 
-@pytest.mark.parametrize("one", [False, True])
-def test_embedding(infer, one):
-    """A single token is a dynamic slice, many are a gather."""
+@pytest.mark.parametrize("single", [False, True])
+def test_embedding_axes(single):
+    """Looking up one token is a dynamic slice; looking up several is a gather."""
 
     class Model(eqx.Module):
         embed: eqx.nn.Embedding
@@ -122,8 +129,8 @@ def test_embedding(infer, one):
         return Model(eqx.nn.Embedding(11, 6, key=KEY), norm, out)
 
     model = eqx.filter_eval_shape(make)
-    token = shapes(*(() if one else (4,)), dtype=jnp.int32)
-    assert infer(call if one else over_a_batch, model, token) == {
+    token = i32(*(() if single else (4,)))
+    assert infer(call if single else call_batched, model, token) == {
         "embed/weight": GATHERED,
         "norm/weight": MULTIPLIED,
         "norm/bias": ADDED,
@@ -132,8 +139,8 @@ def test_embedding(infer, one):
     }
 
 
-def test_spectral_norm(infer):
-    """Its state is an argument, so u and v look like data; sigma comes back to the weight."""
+def test_spectral_norm():
+    """The state is an argument, so u and v count as data, but sigma only rescales the weight."""
     model, state = eqx.nn.make_with_state(
         lambda: eqx.nn.SpectralNorm(eqx.nn.Linear(3, 5, key=KEY), "weight", key=KEY)
     )()
@@ -142,16 +149,16 @@ def test_spectral_norm(infer):
         return model(x, state)[0]
 
     with jax.numpy_rank_promotion("allow"):
-        found = infer(apply, eqx.filter(model, eqx.is_inexact_array), state, shapes(3))
+        found = infer(apply, eqx.filter(model, eqx.is_inexact_array), state, f32(3))
     assert found == {"layer/weight": (1,), "layer/bias": ADDED}
 
 
-def test_training_step():
-    """A filtered module's axes fit its gradients, whose functions are None."""
+def test_axes_of_module_fit_gradients():
+    """In the gradients, the functions of the module are None."""
     model = eqx.nn.MLP(3, 5, 7, 1, key=KEY)
     x = jnp.ones((4, 3))
-    axes = optax_gc.infer_axes(over_a_batch, model, x)
-    grads = eqx.filter_grad(lambda model, x: jnp.sum(over_a_batch(model, x) ** 2))(model, x + 1.0)
+    axes = optax_gc.infer_axes(call_batched, model, x)
+    grads = eqx.filter_grad(lambda model, x: jnp.sum(call_batched(model, x) ** 2))(model, x + 1.0)
     tx = optax.chain(optax_gc.centralize(axes), optax.scale(-1.0))
     updates, _ = tx.update(grads, tx.init(eqx.filter(model, eqx.is_inexact_array)))
     for layer in updates.layers:

@@ -1,4 +1,4 @@
-"""One clear message for each thing that cannot be inferred."""
+"""Error messages of `infer_axes`."""
 
 import jax
 import jax.numpy as jnp
@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 
 import optax_gc
-
-
-def f32(*shape):
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
+from tests.support.fan_ins import f32
 
 
 def test_ambiguous_weight():
-    """An autoencoder with tied weights: the encoder sums one axis, the decoder the other."""
+    """In an autoencoder with tied weights, encoder and decoder sum different axes."""
 
     def fn(params, x):
         w = params["layer"]["w"]
@@ -26,7 +23,7 @@ def test_ambiguous_weight():
     assert "dot_general over axes (0,) and dot_general over axes (1,)" in message
 
 
-def test_ambiguous_between_operations():
+def test_ambiguous_between_primitives():
     def fn(w, x, image):
         y = jax.lax.conv(image, w, (1, 1), "SAME")
         return y.sum() + jnp.einsum("bi,iohw->bohw", x, w).sum()
@@ -37,7 +34,7 @@ def test_ambiguous_between_operations():
     assert "dot_general over axes (0,)" in str(caught.value)
 
 
-def test_shapes_that_do_not_fit():
+def test_wrong_argument_shapes():
     def model(params, x):
         return x @ params
 
@@ -50,7 +47,7 @@ def test_shapes_that_do_not_fit():
     assert isinstance(caught.value.__cause__, TypeError)
 
 
-def test_values_that_are_needed():
+def test_function_needs_concrete_values():
     def fn(w, x):
         return x @ w if x.sum() > 0 else x
 
@@ -64,8 +61,8 @@ def test_missing_arguments():
         optax_gc.infer_axes(lambda w, x: x @ w, f32(6, 6))
 
 
-def test_nothing_runs():
-    """Not even what would take all the memory there is."""
+def test_function_is_not_run():
+    """The arrays would not fit in memory."""
     huge = f32(10**6, 10**6)
     assert optax_gc.infer_axes(lambda w, x: x @ w, huge, huge) == optax_gc.FanIn(
         (0,), "dot_general"

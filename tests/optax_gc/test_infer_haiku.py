@@ -1,22 +1,22 @@
-"""Every leaf of Haiku's layers and of two of its whole networks."""
+"""`infer_axes` on Haiku layers and networks."""
 
 import haiku as hk
 import jax
-import jax.numpy as jnp
 import pytest
 
-ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
-IMAGE = jax.ShapeDtypeStruct((2, 8, 8, 6), jnp.float32)
+from tests.support.fan_ins import ADDED, GATHERED, MULTIPLIED, assert_axes, f32, i32, infer
+
+IMAGE = f32(2, 8, 8, 6)
 
 
 @pytest.fixture(autouse=True)
-def lenient_ranks():
-    """Haiku adds biases by broadcasting them between ranks."""
+def allow_rank_promotion():
+    """Allow rank promotion, which Haiku needs to add biases."""
     with jax.numpy_rank_promotion("allow"):
         yield
 
 
-def read(infer, make, *args, **kwargs):
+def infer_haiku(make, *args, **kwargs):
     model = hk.transform_with_state(lambda *args: make()(*args, **kwargs))
     key = jax.random.key(0)
     params, state = jax.eval_shape(model.init, key, *args)
@@ -25,7 +25,7 @@ def read(infer, make, *args, **kwargs):
 
 LAYERS = {
     "linear": (lambda: hk.Linear(5), IMAGE, (0,)),
-    "conv 1-D": (lambda: hk.Conv1D(5, 3), jax.ShapeDtypeStruct((2, 8, 6), jnp.float32), (0, 1)),
+    "conv 1-D": (lambda: hk.Conv1D(5, 3), f32(2, 8, 6), (0, 1)),
     "conv 2-D": (lambda: hk.Conv2D(5, 3), IMAGE, (0, 1, 2)),
     "conv 2-D, channels first": (
         lambda: hk.Conv2D(5, 3, data_format="NCHW"),
@@ -37,20 +37,20 @@ LAYERS = {
     "conv 2-D, transposed": (lambda: hk.Conv2DTranspose(5, 3), IMAGE, (0, 1, 3)),  # (h, w, out, in)
     "conv 3-D": (
         lambda: hk.Conv3D(5, 3),
-        jax.ShapeDtypeStruct((2, 4, 4, 4, 6), jnp.float32),
+        f32(2, 4, 4, 4, 6),
         (0, 1, 2, 3),
     ),
 }
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(infer, match, name):
+def test_layer_axes(name):
     make, x, kernel = LAYERS[name]
-    match(read(infer, make, x), {r"\w+/w": kernel, r"\w+/b": ADDED})
+    assert_axes(infer_haiku(make, x), {r"\w+/w": kernel, r"\w+/b": ADDED})
 
 
-def test_embedding_and_attention(infer, match):
-    tokens = jax.ShapeDtypeStruct((2, 5), jnp.int32)
+def test_embedding_and_attention():
+    tokens = i32(2, 5)
 
     def make():
         def model(tokens):
@@ -60,8 +60,8 @@ def test_embedding_and_attention(infer, match):
 
         return model
 
-    match(
-        read(infer, make, tokens),
+    assert_axes(
+        infer_haiku(make, tokens),
         {
             "embed/embeddings": GATHERED,
             "layer_norm/scale": MULTIPLIED,
@@ -80,25 +80,27 @@ def test_embedding_and_attention(infer, match):
         (hk.VanillaRNN, {r"vanilla_rnn/\w+/w": (0,), r"vanilla_rnn/\w+/b": ADDED}),
     ],
 )
-def test_recurrent_core(infer, match, core, table):
-    """One step, and unrolled by scan from its initial state of zeros."""
+def test_recurrent_core(core, table):
+    """Check one step, and a scan over time from an initial state of zeros."""
 
-    def one():
+    def one_step():
         return lambda x: (cell := core(6))(x[0], cell.initial_state(x.shape[1]))
 
-    def many():
+    def unrolled():
         return lambda x: hk.dynamic_unroll(cell := core(6), x, cell.initial_state(x.shape[1]))
 
-    x = jax.ShapeDtypeStruct((5, 2, 3), jnp.float32)
-    match(read(infer, one, x), table)
-    match(read(infer, many, x), table)
+    x = f32(5, 2, 3)
+    assert_axes(infer_haiku(one_step, x), table)
+    assert_axes(infer_haiku(unrolled, x), table)
 
 
-def test_resnet50(infer, match):
-    image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-    found = read(infer, lambda: hk.nets.ResNet50(10), image, is_training=True)
-    assert len(found) == 161  # 53 convolutions, their norms' scale and offset, and the readout
-    match(
+def test_resnet50_axes():
+    image = f32(2, 64, 64, 3)
+    found = infer_haiku(lambda: hk.nets.ResNet50(10), image, is_training=True)
+    assert (
+        len(found) == 161
+    )  # 53 convolutions, the scales and offsets of their norms, and the output layer
+    assert_axes(
         found,
         {
             r"res_net50/~/initial_conv/w": (0, 1, 2),
@@ -111,12 +113,14 @@ def test_resnet50(infer, match):
     )
 
 
-def test_mobilenet(infer, match):
-    """Depthwise kernels are (h, w, 1, channels): a fan-in of h * w."""
-    image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-    found = read(infer, lambda: hk.nets.MobileNetV1(num_classes=10), image, is_training=True)
-    assert len(found) == 83  # 27 convolutions, their norms' scale and offset, and the readout
-    match(
+def test_mobilenet_axes():
+    """Depthwise kernels are (h, w, 1, channels), with a fan-in of h * w."""
+    image = f32(2, 64, 64, 3)
+    found = infer_haiku(lambda: hk.nets.MobileNetV1(num_classes=10), image, is_training=True)
+    assert (
+        len(found) == 83
+    )  # 27 convolutions, the scales and offsets of their norms, and the output layer
+    assert_axes(
         found,
         {
             r"mobile_net_v1/.*conv\w*/w": (0, 1, 2),

@@ -1,4 +1,4 @@
-"""Every leaf of Linen's layers, against axes written down by hand."""
+"""`infer_axes` on Linen layers."""
 
 import functools
 
@@ -7,25 +7,20 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
+from tests.support.fan_ins import ADDED, GATHERED, MULTIPLIED, f32, i32, infer, infer_linen
 
-
-def shapes(*shape, dtype=jnp.float32):
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
-IMAGE = shapes(2, 8, 8, 6)
+IMAGE = f32(2, 8, 8, 6)
 LAYERS = {
-    "dense": (nn.Dense(5), shapes(4, 3), {"kernel": (0,), "bias": ADDED}),
-    "dense on one example": (nn.Dense(5), shapes(3), {"kernel": (0,), "bias": ADDED}),
-    "conv 1-D": (nn.Conv(5, (3,)), shapes(2, 8, 6), {"kernel": (0, 1), "bias": ADDED}),
+    "dense": (nn.Dense(5), f32(4, 3), {"kernel": (0,), "bias": ADDED}),
+    "dense on one example": (nn.Dense(5), f32(3), {"kernel": (0,), "bias": ADDED}),
+    "conv 1-D": (nn.Conv(5, (3,)), f32(2, 8, 6), {"kernel": (0, 1), "bias": ADDED}),
     "conv 2-D": (nn.Conv(5, (3, 3)), IMAGE, {"kernel": (0, 1, 2), "bias": ADDED}),
     "conv 3-D": (
         nn.Conv(5, (3, 3, 3)),
-        shapes(2, 8, 8, 8, 6),
+        f32(2, 8, 8, 8, 6),
         {"kernel": (0, 1, 2, 3), "bias": ADDED},
     ),
-    "conv without a batch": (nn.Conv(5, (3,)), shapes(8, 6), {"kernel": (0, 1), "bias": ADDED}),
+    "conv without a batch": (nn.Conv(5, (3,)), f32(8, 6), {"kernel": (0, 1), "bias": ADDED}),
     "conv, strided and dilated": (
         nn.Conv(5, (3, 3), strides=2, kernel_dilation=2, padding="CIRCULAR"),
         IMAGE,
@@ -44,11 +39,11 @@ LAYERS = {
     "conv, local": (
         nn.ConvLocal(5, (3, 3), padding="VALID"),
         IMAGE,
-        {"kernel": (2,), "bias": ADDED},  # (6, 6, 3 * 3 * 6, 5): a kernel for each place
+        {"kernel": (2,), "bias": ADDED},  # (6, 6, 3 * 3 * 6, 5): one kernel per position
     ),
     "conv, masked": (
         nn.Conv(5, (3,), mask=jnp.ones((3, 6, 5))),
-        shapes(2, 8, 6),
+        f32(2, 8, 6),
         {"kernel": (0, 1), "bias": ADDED},
     ),
     "conv transpose, kernel (h, w, in, out)": (
@@ -61,31 +56,31 @@ LAYERS = {
         IMAGE,
         {"kernel": (0, 1, 3), "bias": ADDED},
     ),
-    "dense general, many out": (
+    "dense general, several out": (
         nn.DenseGeneral((4, 5)),
-        shapes(2, 3),
+        f32(2, 3),
         {"kernel": (0,), "bias": ADDED},
     ),
-    "dense general, many in": (
+    "dense general, several in": (
         nn.DenseGeneral(5, axis=(-2, -1)),
-        shapes(2, 3, 4),
+        f32(2, 3, 4),
         {"kernel": (0, 1), "bias": ADDED},
     ),
     "dense general, a batch axis": (
         nn.DenseGeneral(5, batch_dims=(0,)),
-        shapes(2, 3, 4),
+        f32(2, 3, 4),
         {"kernel": (1,), "bias": ADDED},  # (batch, in, out)
     ),
-    "einsum": (nn.Einsum((4, 3, 5), "bd,hdk->bhk"), shapes(2, 3), {"kernel": (1,), "bias": ADDED}),
+    "einsum": (nn.Einsum((4, 3, 5), "bd,hdk->bhk"), f32(2, 3), {"kernel": (1,), "bias": ADDED}),
     "einsum, batched": (
         nn.Einsum((4, 3, 5), "bhd,hdk->bhk", use_bias=False),
-        shapes(2, 4, 3),
+        f32(2, 4, 3),
         {"kernel": (1,)},
     ),
-    "embedding": (nn.Embed(7, 5), shapes(2, 3, dtype=jnp.int32), {"embedding": GATHERED}),
-    "embedding of one token": (nn.Embed(7, 5), shapes(dtype=jnp.int32), {"embedding": GATHERED}),
-    "layer norm": (nn.LayerNorm(), shapes(2, 3), {"scale": MULTIPLIED, "bias": ADDED}),
-    "rms norm": (nn.RMSNorm(), shapes(2, 3), {"scale": MULTIPLIED}),
+    "embedding": (nn.Embed(7, 5), i32(2, 3), {"embedding": GATHERED}),
+    "embedding of one token": (nn.Embed(7, 5), i32(), {"embedding": GATHERED}),
+    "layer norm": (nn.LayerNorm(), f32(2, 3), {"scale": MULTIPLIED, "bias": ADDED}),
+    "rms norm": (nn.RMSNorm(), f32(2, 3), {"scale": MULTIPLIED}),
     "group norm": (
         nn.GroupNorm(num_groups=2),
         IMAGE,
@@ -96,10 +91,10 @@ LAYERS = {
         IMAGE,
         {"scale": MULTIPLIED, "bias": ADDED},
     ),
-    "prelu": (nn.PReLU(), shapes(2, 3), {"negative_slope": MULTIPLIED}),
+    "prelu": (nn.PReLU(), f32(2, 3), {"negative_slope": MULTIPLIED}),
     "weight norm": (
         nn.WeightNorm(nn.Dense(5)),
-        shapes(2, 3),
+        f32(2, 3),
         {
             "layer_instance/kernel": (0,),
             "layer_instance/bias": ADDED,
@@ -110,7 +105,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(infer_linen, name):
+def test_layer_axes(name):
     module, x, expected = LAYERS[name]
     assert infer_linen(module, x) == expected
 
@@ -119,18 +114,18 @@ def test_layer(infer_linen, name):
 @pytest.mark.parametrize(
     ("layer", "x", "kernel"),
     [
-        (nn.Dense(5), shapes(2, 3), (0,)),
+        (nn.Dense(5), f32(2, 3), (0,)),
         (nn.Conv(5, (3, 3)), IMAGE, (0, 1, 2)),
-        (nn.DenseGeneral((4, 5)), shapes(2, 3), (0,)),
+        (nn.DenseGeneral((4, 5)), f32(2, 3), (0,)),
         (nn.ConvTranspose(5, (3, 3), transpose_kernel=True), IMAGE, (0, 1, 3)),
     ],
 )
-def test_spectral_norm(infer, layer, x, kernel, update_stats):
-    """The power iteration contracts the kernel on both sides; neither is how the model uses it.
+def test_spectral_norm(layer, x, kernel, update_stats):
+    """The contractions of the power iteration do not count.
 
-    Where the kernel is flattened to (everything else, last), sigma has it contracted over axes that
-    are not the layer's fan-in. Sigma comes back to the kernel, so that does not count; returned
-    from the model as a statistic, it would.
+    The kernel is flattened to (all other axes, last axis), and sigma contracts it over axes that
+    are not its fan-in. These contractions do not count because sigma only rescales the kernel. They
+    would count if the model returned sigma as a statistic.
     """
     module = nn.SpectralNorm(layer)
     variables = jax.eval_shape(

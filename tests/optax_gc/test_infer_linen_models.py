@@ -1,4 +1,4 @@
-"""Every leaf of Linen's recurrent, attentive and lifted modules, against hand-written axes."""
+"""`infer_axes` on Linen modules: recurrent, with attention, and with lifted transformations."""
 
 import functools
 
@@ -7,15 +7,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
+from tests.support.fan_ins import (
+    ADDED,
+    GATHERED,
+    MULTIPLIED,
+    assert_axes,
+    f32,
+    i32,
+    infer,
+    infer_linen,
+)
 
-
-def shapes(*shape, dtype=jnp.float32):
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
-IMAGE = shapes(2, 8, 8, 6)
-CELL = shapes(2, 6), shapes(2, 3)
+IMAGE = f32(2, 8, 8, 6)
+CELL = f32(2, 6), f32(2, 3)
 GATES = {
     "lstm": (
         nn.LSTMCell(6),
@@ -38,33 +42,33 @@ GATES = {
 
 
 @pytest.mark.parametrize("name", GATES)
-def test_recurrent_cell(infer_linen, match, name):
+def test_recurrent_cell(name):
     cell, table = GATES[name]
     h, x = CELL
     carry = (h, h) if "lstm" in name else h
-    match(infer_linen(cell, carry, x), table)
+    assert_axes(infer_linen(cell, carry, x), table)
 
 
 @pytest.mark.parametrize("name", GATES)
-def test_rnn(infer_linen, match, name):
-    """Scanned over time, with the carry that starts from zeros."""
+def test_rnn_axes(name):
+    """The cell is scanned over time, from a carry of zeros."""
     cell, table = GATES[name]
-    found = infer_linen(nn.RNN(cell), shapes(2, 5, 3))
-    match(found, {f"cell/(?:{pattern})": axes for pattern, axes in table.items()})
+    found = infer_linen(nn.RNN(cell), f32(2, 5, 3))
+    assert_axes(found, {f"cell/(?:{pattern})": axes for pattern, axes in table.items()})
 
 
-def test_bidirectional_rnn(infer_linen, match):
+def test_bidirectional_rnn():
     both = nn.Bidirectional(nn.RNN(nn.GRUCell(6)), nn.RNN(nn.GRUCell(6)))
-    match(
-        infer_linen(both, shapes(2, 5, 3)),
+    assert_axes(
+        infer_linen(both, f32(2, 5, 3)),
         {r".*/kernel": (0,), r".*/bias": ADDED},
     )
 
 
-def test_conv_lstm(infer_linen, match):
-    h = shapes(2, 8, 8, 4)
+def test_conv_lstm():
+    h = f32(2, 8, 8, 4)
     found = infer_linen(nn.ConvLSTMCell(4, (3, 3)), (h, h), IMAGE)
-    match(found, {r"(ih|hh)/kernel": (0, 1, 2), r"(ih|hh)/bias": ADDED})
+    assert_axes(found, {r"(ih|hh)/kernel": (0, 1, 2), r"(ih|hh)/bias": ADDED})
 
 
 ATTENTION = {
@@ -75,21 +79,21 @@ ATTENTION = {
 }
 
 
-def test_self_attention(infer_linen, match):
+def test_self_attention():
     module = nn.MultiHeadDotProductAttention(num_heads=2, dropout_rate=0.1, deterministic=False)
-    match(infer_linen(module, shapes(2, 5, 8)), ATTENTION)
+    assert_axes(infer_linen(module, f32(2, 5, 8)), ATTENTION)
 
 
-def test_cross_attention_with_normalized_queries_and_keys(infer_linen, match):
+def test_cross_attention_with_normalization():
     module = nn.MultiHeadDotProductAttention(num_heads=2, normalize_qk=True)
-    match(
-        infer_linen(module, shapes(2, 5, 8), shapes(2, 7, 6)),
+    assert_axes(
+        infer_linen(module, f32(2, 5, 8), f32(2, 7, 6)),
         {**ATTENTION, "(query|key)_ln/scale": MULTIPLIED},
     )
 
 
 class Pooled(nn.Module):
-    """A learned query that attends to the data."""
+    """Attention pooling with a learned query."""
 
     @nn.compact
     def __call__(self, x):
@@ -98,13 +102,13 @@ class Pooled(nn.Module):
         return nn.MultiHeadDotProductAttention(num_heads=2)(nn.LayerNorm()(probe), x)
 
 
-def test_attention_pooling(infer_linen, match):
-    """No data reaches the query's kernel, yet it and its bias are what they are elsewhere."""
-    for batch, why in ((1, "only used as an input"), (2, MULTIPLIED)):
-        match(
-            infer_linen(Pooled(), shapes(batch, 5, 8)),
+def test_attention_pooling():
+    """The query kernel has its usual axes, although no data reach it."""
+    for batch, probe in ((1, "only used as an input"), (2, MULTIPLIED)):
+        assert_axes(
+            infer_linen(Pooled(), f32(batch, 5, 8)),
             {
-                "probe": why,  # one that is copied counts as multiplied by the norm's scale
+                "probe": probe,  # if it is tiled, the scale of the norm multiplies it
                 "LayerNorm_0/scale": MULTIPLIED,
                 "LayerNorm_0/bias": ADDED,
                 **{f"MultiHeadDotProductAttention_0/{k}": v for k, v in ATTENTION.items()},
@@ -113,7 +117,7 @@ def test_attention_pooling(infer_linen, match):
 
 
 class Tied(nn.Module):
-    """Embeds tokens, and reads them out with the same table."""
+    """An embedding whose table is also the output layer."""
 
     attend: bool = True
 
@@ -127,8 +131,8 @@ class Tied(nn.Module):
 
 
 @pytest.mark.parametrize("attend", [False, True])
-def test_tied_embedding(infer_linen, attend):
-    found = infer_linen(Tied(attend), shapes(2, 5, dtype=jnp.int32))
+def test_tied_embedding(attend):
+    found = infer_linen(Tied(attend), i32(2, 5))
     assert found == {
         "Embed_0/embedding": (1,) if attend else GATHERED,
         "position": ADDED,
@@ -140,7 +144,7 @@ def test_tied_embedding(infer_linen, attend):
 
 
 class Block(nn.Module):
-    """A transformer block, scannable."""
+    """A transformer block with the signature that `nn.scan` needs."""
 
     @nn.compact
     def __call__(self, x, _):
@@ -150,7 +154,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Four blocks, scanned, between an embedding and a tied readout."""
+    """Four scanned blocks between an embedding and a tied output layer."""
 
     remat: bool = False
 
@@ -181,29 +185,29 @@ SCANNED = {
 
 
 @pytest.mark.parametrize("remat", [False, True])
-def test_scanned_transformer(infer_linen, match, remat):
-    match(infer_linen(Transformer(remat), shapes(2, 5, dtype=jnp.int32)), SCANNED)
+def test_scanned_transformer(remat):
+    assert_axes(infer_linen(Transformer(remat), i32(2, 5)), SCANNED)
 
 
-def test_loss_of_a_scanned_transformer(infer, match):
-    """What is differentiated in training: a loss, in bfloat16, with weight decay inside."""
+def test_loss_of_scanned_transformer():
+    """A loss in bfloat16 that includes weight decay."""
     module = Transformer(remat=True)
-    tokens = shapes(2, 5, dtype=jnp.int32)
+    tokens = i32(2, 5)
     params = jax.eval_shape(module.init, jax.random.key(0), tokens)["params"]
 
     @jax.jit
     def loss(params, tokens):
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
         logits = module.apply({"params": params}, tokens).astype(jnp.float32)
-        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], -1)
+        log_likelihoods = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], -1)
         decay = sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params))
-        return -picked.mean() + decay
+        return -log_likelihoods.mean() + decay
 
-    match(infer(loss, params, tokens), SCANNED)
+    assert_axes(infer(loss, params, tokens), SCANNED)
 
 
-def test_vmapped_layer(infer_linen):
-    """An ensemble: the members' axis is a batch axis."""
+def test_vmapped_layer():
+    """In an ensemble, the axis of members is a batch axis."""
 
     class Ensemble(nn.Module):
         @nn.compact
@@ -221,8 +225,8 @@ def test_vmapped_layer(infer_linen):
     }
 
 
-def test_shared_layer(infer_linen):
-    """One kernel used twice in the same way, once more through remat."""
+def test_shared_layer():
+    """One kernel is used twice, once inside remat."""
 
     class Shared(nn.Module):
         @nn.compact
@@ -230,4 +234,4 @@ def test_shared_layer(infer_linen):
             dense = nn.Dense(3)
             return nn.remat(lambda module, x: module(x))(dense, nn.tanh(dense(x)))
 
-    assert infer_linen(Shared(), shapes(2, 3)) == {"Dense_0/kernel": (0,), "Dense_0/bias": ADDED}
+    assert infer_linen(Shared(), f32(2, 3)) == {"Dense_0/kernel": (0,), "Dense_0/bias": ADDED}

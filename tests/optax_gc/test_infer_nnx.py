@@ -1,4 +1,4 @@
-"""Every leaf of NNX's layers, against axes written down by hand."""
+"""`infer_axes` on NNX layers and models."""
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +7,11 @@ import pytest
 from flax import nnx
 
 import optax_gc
-
-ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
-
-
-def shapes(*shape, dtype=jnp.float32):
-    return jax.ShapeDtypeStruct(shape, dtype)
+from tests.support.fan_ins import ADDED, GATHERED, MULTIPLIED, assert_axes, f32, i32, infer
 
 
-def read(infer, make, *args, kinds=nnx.Param):
-    """The state of the given kinds; the rest is an argument, like the data."""
+def infer_nnx(make, *args, kinds=nnx.Param):
+    """Return the axes of the variables of the given kinds. Other variables are arguments."""
     graph, params, rest = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), kinds, ...)
 
     def apply(params, rest, *args):
@@ -25,14 +20,14 @@ def read(infer, make, *args, kinds=nnx.Param):
     return infer(apply, params, rest, *args)
 
 
-IMAGE = shapes(2, 8, 8, 6)
+IMAGE = f32(2, 8, 8, 6)
 LAYERS = {
-    "linear": (lambda rngs: nnx.Linear(3, 5, rngs=rngs), shapes(2, 3), (0,)),
-    "conv 1-D": (lambda rngs: nnx.Conv(6, 5, (3,), rngs=rngs), shapes(2, 8, 6), (0, 1)),
+    "linear": (lambda rngs: nnx.Linear(3, 5, rngs=rngs), f32(2, 3), (0,)),
+    "conv 1-D": (lambda rngs: nnx.Conv(6, 5, (3,), rngs=rngs), f32(2, 8, 6), (0, 1)),
     "conv 2-D": (lambda rngs: nnx.Conv(6, 5, (3, 3), rngs=rngs), IMAGE, (0, 1, 2)),
     "conv 3-D": (
         lambda rngs: nnx.Conv(6, 5, (3, 3, 3), rngs=rngs),
-        shapes(2, 4, 4, 4, 6),
+        f32(2, 4, 4, 4, 6),
         (0, 1, 2, 3),
     ),
     "conv, grouped": (
@@ -55,56 +50,56 @@ LAYERS = {
         IMAGE,
         (0, 1, 3),
     ),
-    "linear general, many out": (
+    "linear general, several out": (
         lambda rngs: nnx.LinearGeneral(3, (4, 5), rngs=rngs),
-        shapes(2, 3),
+        f32(2, 3),
         (0,),
     ),
-    "linear general, many in": (
+    "linear general, several in": (
         lambda rngs: nnx.LinearGeneral((3, 4), 5, axis=(-2, -1), rngs=rngs),
-        shapes(2, 3, 4),
+        f32(2, 3, 4),
         (0, 1),
     ),
     "einsum": (
         lambda rngs: nnx.Einsum("bd,hdk->bhk", (4, 3, 5), (4, 5), rngs=rngs),
-        shapes(2, 3),
+        f32(2, 3),
         (1,),
     ),
 }
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(infer, name):
+def test_layer_axes(name):
     make, x, kernel = LAYERS[name]
-    assert read(infer, make, x) == {"kernel": kernel, "bias": ADDED}
+    assert infer_nnx(make, x) == {"kernel": kernel, "bias": ADDED}
 
 
-def test_norms(infer):
-    assert read(infer, lambda rngs: nnx.BatchNorm(6, rngs=rngs), IMAGE) == {
+def test_norm_layers():
+    assert infer_nnx(lambda rngs: nnx.BatchNorm(6, rngs=rngs), IMAGE) == {
         "scale": MULTIPLIED,
         "bias": ADDED,
     }
-    assert read(infer, lambda rngs: nnx.RMSNorm(6, rngs=rngs), IMAGE) == {"scale": MULTIPLIED}
+    assert infer_nnx(lambda rngs: nnx.RMSNorm(6, rngs=rngs), IMAGE) == {"scale": MULTIPLIED}
 
 
-def test_running_statistics_among_the_parameters(infer):
+def test_running_statistics_as_params():
     make = lambda rngs: nnx.BatchNorm(6, use_running_average=True, rngs=rngs)  # noqa: E731
-    found = read(infer, make, IMAGE, kinds=(nnx.Param, nnx.BatchStat))
+    found = infer_nnx(make, IMAGE, kinds=(nnx.Param, nnx.BatchStat))
     assert found == {"scale": MULTIPLIED, "bias": ADDED, "mean": ADDED, "var": MULTIPLIED}
 
 
 @pytest.mark.parametrize("make", [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell])
-def test_recurrent_cells(infer, match, make):
-    """Alone, and scanned over time; the fused cells hold one kernel for all gates."""
+def test_recurrent_cells(make):
+    """Check one step and a scan over time. Fused cells have one kernel for all gates."""
     table = {r"(?:cell/)?\w+/kernel": (0,), r"(?:cell/)?\w+/bias": ADDED}
-    h = shapes(2, 6)
+    h = f32(2, 6)
     carry = (h, h) if "LSTM" in make.__name__ else h
-    match(read(infer, lambda rngs: make(3, 6, rngs=rngs), carry, shapes(2, 3)), table)
+    assert_axes(infer_nnx(lambda rngs: make(3, 6, rngs=rngs), carry, f32(2, 3)), table)
     rnn = lambda rngs: nnx.RNN(make(3, 6, rngs=rngs), rngs=rngs)  # noqa: E731
-    match(read(infer, rnn, shapes(2, 5, 3)), table)
+    assert_axes(infer_nnx(rnn, f32(2, 5, 3)), table)
 
 
-def test_self_and_cross_attention(infer, match):
+def test_self_and_cross_attention():
     table = {
         "(query|key|value)/kernel": (0,),  # (d, heads, head_dim)
         "(query|key|value)/bias": ADDED,
@@ -115,9 +110,9 @@ def test_self_and_cross_attention(infer, match):
     def make(rngs, **kwargs):
         return nnx.MultiHeadAttention(2, 8, 8, decode=False, rngs=rngs, **kwargs)
 
-    match(read(infer, make, shapes(2, 5, 8)), table)
+    assert_axes(infer_nnx(make, f32(2, 5, 8)), table)
     cross = lambda rngs: make(rngs, in_kv_features=6)  # noqa: E731
-    match(read(infer, cross, shapes(2, 5, 8), shapes(2, 7, 6)), table)
+    assert_axes(infer_nnx(cross, f32(2, 5, 8), f32(2, 7, 6)), table)
 
 
 class Tied(nnx.Module):
@@ -132,39 +127,39 @@ class Tied(nnx.Module):
 
 
 @pytest.mark.parametrize(("attend", "table"), [(False, GATHERED), (True, (1,))])
-def test_embedding(infer, attend, table):
-    tokens = shapes(2, 5, dtype=jnp.int32)
-    assert read(infer, lambda rngs: Tied(attend, rngs), tokens) == {
+def test_embedding_axes(attend, table):
+    tokens = i32(2, 5)
+    assert infer_nnx(lambda rngs: Tied(attend, rngs), tokens) == {
         "embed/embedding": table,
         "linear/kernel": (0,),
         "linear/bias": ADDED,
     }
 
 
-def test_lora(infer):
-    """`x @ a @ b`, beside a frozen kernel or not."""
+def test_lora_layers():
+    """Check `x @ a @ b` alone and next to a kernel that may be frozen."""
     kinds = (nnx.Param, nnx.LoRAParam)
-    x = shapes(2, 3)
-    found = read(infer, lambda rngs: nnx.LoRA(3, 2, 5, rngs=rngs), x, kinds=kinds)
+    x = f32(2, 3)
+    found = infer_nnx(lambda rngs: nnx.LoRA(3, 2, 5, rngs=rngs), x, kinds=kinds)
     assert found == {"lora_a": (0,), "lora_b": (0,)}
     linear = lambda rngs: nnx.LoRALinear(3, 5, lora_rank=2, rngs=rngs)  # noqa: E731
     expected = {"lora/lora_a": (0,), "lora/lora_b": (0,), "kernel": (0,), "bias": ADDED}
-    assert read(infer, linear, x, kinds=kinds) == expected
+    assert infer_nnx(linear, x, kinds=kinds) == expected
     adapters = {path: axes for path, axes in expected.items() if "lora" in path}
-    assert read(infer, linear, x, kinds=nnx.LoRAParam) == adapters
+    assert infer_nnx(linear, x, kinds=nnx.LoRAParam) == adapters
 
 
-def test_weight_norm(infer):
-    """Some Flax versions keep the scale out of the state; where it is in, it only multiplies."""
+def test_weight_norm():
+    """Some Flax versions do not keep the scale in the state."""
     inner = nnx.Linear(3, 5, rngs=nnx.Rngs(0))
     graph, params = nnx.split(nnx.WeightNorm(inner, rngs=nnx.Rngs(0)))
-    found = infer(lambda params, x: nnx.merge(graph, params)(x), params, shapes(2, 3))
+    found = infer(lambda params, x: nnx.merge(graph, params)(x), params, f32(2, 3))
     scales = {path: MULTIPLIED for path in found if "scale" in path}
     assert found == {"layer_instance/kernel": (0,), "layer_instance/bias": ADDED, **scales}
 
 
 @pytest.mark.parametrize("update_stats", [False, True])
-def test_spectral_norm(infer, update_stats):
+def test_spectral_norm(update_stats):
     class Model(nnx.Module):
         def __init__(self, rngs):
             self.norm = nnx.SpectralNorm(nnx.Conv(6, 5, (3, 3), rngs=rngs), rngs=rngs)
@@ -172,7 +167,7 @@ def test_spectral_norm(infer, update_stats):
         def __call__(self, x):
             return self.norm(x, update_stats=update_stats)
 
-    found = read(infer, Model, IMAGE)
+    found = infer_nnx(Model, IMAGE)
     assert found == {"norm/layer_instance/kernel": (0, 1, 2), "norm/layer_instance/bias": ADDED}
 
 
@@ -188,7 +183,7 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """Four blocks made by vmap and run by scan, each rematerialized."""
+    """Four blocks that are created by vmap and run by scan, with remat."""
 
     def __init__(self, rngs):
         self.blocks = nnx.split_rngs(splits=4)(nnx.vmap(Block))(rngs)
@@ -214,12 +209,11 @@ TRANSFORMER = {
 }
 
 
-def test_scanned_transformer(infer, match):
-    match(read(infer, Transformer, shapes(2, 5, 8)), TRANSFORMER)
+def test_scanned_transformer():
+    assert_axes(infer_nnx(Transformer, f32(2, 5, 8)), TRANSFORMER)
 
 
-def test_state_goes_into_centralize():
-    """The tree that comes out fits the gradients, which are an `nnx.State` too."""
+def test_axes_fit_nnx_state():
     model = nnx.Linear(3, 5, rngs=nnx.Rngs(0))
     graph, params = nnx.split(model)
     x = jnp.ones((2, 3))

@@ -1,4 +1,4 @@
-"""Programs within programs: loops, branches, shards, and the functions that JAX wraps."""
+"""`infer_axes` on control flow, sharded functions and other JAX transformations."""
 
 import functools
 
@@ -9,17 +9,11 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import optax_gc
-
-ADDED, MULTIPLIED, GATHERED = "only added", "only multiplied", "only gathered"
-
-
-def f32(*shape):
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
-
+from tests.support.fan_ins import ADDED, NOT_FLOATING_POINT, f32, infer
 
 X = f32(4, 6)
 STACK = {"w": f32(3, 6, 6), "b": f32(3, 1, 6)}
-FOUND = {"w": (1,), "b": ADDED}
+STACK_AXES = {"w": (1,), "b": ADDED}
 
 
 def layer(params, x):
@@ -51,29 +45,31 @@ WRAPPERS = {
     "jit in remat in jit": lambda fn: jax.jit(jax.checkpoint(jax.jit(fn))),
     "custom_jvp inside": lambda fn: lambda params, x: fn(jax.tree.map(sine, params), x),
     "custom_vmap inside": lambda fn: lambda params, x: fn(jax.tree.map(doubled, params), x),
-    "a loss and its auxiliaries": lambda fn: lambda params, x: (fn(params, x).sum(), {"aux": None}),
+    "a loss and auxiliary outputs": lambda fn: (
+        lambda params, x: (fn(params, x).sum(), {"aux": None})
+    ),
 }
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_wrapped(infer, name):
+def test_wrapped_function(name):
     params = {"w": f32(6, 6), "b": f32(1, 6)}
     assert infer(WRAPPERS[name](layer), params, X) == {"w": (0,), "b": ADDED}
 
 
-def test_scan_over_layers(infer):
+def test_scan_over_layers():
     def fn(params, x):
         return jax.lax.scan(lambda x, p: (layer(p, x), x.mean()), x, params, unroll=2)
 
-    assert infer(fn, STACK, X) == FOUND
-    assert infer(jax.checkpoint(fn), STACK, X) == FOUND
-    assert infer(jax.grad(lambda p, x: fn(p, x)[0].sum()), STACK, X) == FOUND
+    assert infer(fn, STACK, X) == STACK_AXES
+    assert infer(jax.checkpoint(fn), STACK, X) == STACK_AXES
+    assert infer(jax.grad(lambda p, x: fn(p, x)[0].sum()), STACK, X) == STACK_AXES
     reverse = lambda p, x: jax.lax.scan(lambda x, p: (layer(p, x), None), x, p, reverse=True)  # noqa: E731
-    assert infer(reverse, STACK, X) == FOUND
+    assert infer(reverse, STACK, X) == STACK_AXES
 
 
-def test_scan_with_constants_carried_weights_and_outputs(infer):
-    """A weight may be closed over, ride in the carry, or come out with the outputs."""
+def test_scan_constants_carry_and_outputs():
+    """A weight may be a constant, a part of the carry, or an output of the scan."""
 
     def fn(params, xs):
         def step(carry, x):
@@ -88,8 +84,8 @@ def test_scan_with_constants_carried_weights_and_outputs(infer):
     assert infer(fn, params, f32(8, 4, 6)) == dict.fromkeys(params, (0,))
 
 
-def test_scan_of_scans(infer):
-    """Groups of layers: two axes in front."""
+def test_scan_of_scans():
+    """Groups of layers have two leading axes."""
 
     def inner(x, group):
         return jax.lax.scan(lambda x, p: (layer(p, x), None), x, group)[0], None
@@ -99,8 +95,8 @@ def test_scan_of_scans(infer):
     assert found == {"w": (2,), "b": ADDED}
 
 
-def test_a_carry_takes_several_steps_to_settle():
-    """The weight arrives in the place where it is consumed only on the third step."""
+def test_carry_needs_several_iterations():
+    """The weight reaches the contraction only at the third step."""
 
     def fn(w, x):
         def step(_, carry):
@@ -113,7 +109,7 @@ def test_a_carry_takes_several_steps_to_settle():
     assert optax_gc.infer_axes(fn, f32(6, 6), X) == optax_gc.FanIn((0,), "dot_general")
 
 
-def test_learned_initial_state(infer):
+def test_learned_initial_state():
     def fn(params, xs):
         def step(h, x):
             return jnp.tanh(x @ params["i"] + h @ params["h"]), None
@@ -125,11 +121,11 @@ def test_learned_initial_state(infer):
     assert found == {"i": (0,), "h": (0,), "h0": "only used as an input"}
 
 
-def test_while(infer):
-    """In the body, in the condition alone, and picked by the counter."""
+def test_while_loop():
+    """Weights are used in the body and in the condition, and indexed by the counter."""
 
     def fn(params, x):
-        def more(state):
+        def condition(state):
             step, x = state
             return (step < 3) & ((x @ params["test"]).sum() < 1.0)
 
@@ -137,13 +133,13 @@ def test_while(infer):
             step, x = state
             return step + 1, layer(jax.tree.map(lambda leaf: leaf[step], params["stack"]), x)
 
-        return jax.lax.while_loop(more, body, (0, x))[1]
+        return jax.lax.while_loop(condition, body, (0, x))[1]
 
     params = {"stack": STACK, "test": f32(6, 1)}
     assert infer(fn, params, X) == {"stack/w": (1,), "stack/b": ADDED, "test": (0,)}
 
 
-def test_cond_and_switch(infer):
+def test_cond_and_switch():
     def fn(params, x):
         x = jax.lax.cond(x.sum() > 0, layer, lambda params, x: x, params["a"], x)
         w = jax.lax.cond(x.sum() > 0, lambda: params["b"], lambda: params["c"].T)
@@ -162,7 +158,7 @@ def test_cond_and_switch(infer):
     }
 
 
-def test_vmap_over_stacked_and_shared_weights(infer):
+def test_vmap_stacked_and_shared_weights():
     params = {"w": f32(6, 3, 5), "b": f32(5)}
 
     def fn(params, x):
@@ -172,21 +168,21 @@ def test_vmap_over_stacked_and_shared_weights(infer):
     assert infer(fn, params, X) == {"w": (0,), "b": ADDED}
 
 
-@pytest.mark.parametrize("gathered", [False, True])
-def test_shard_map(infer, gathered):
-    """The body sees shards. The axes are those of the whole weight."""
+@pytest.mark.parametrize("use_all_gather", [False, True])
+def test_shard_map(use_all_gather):
+    """The body receives shards; the result has the axes of the whole weight."""
     mesh = jax.make_mesh((4,), ("m",), axis_types=(jax.sharding.AxisType.Auto,))
     P = PartitionSpec
 
     @functools.partial(
         jax.shard_map,
         mesh=mesh,
-        in_specs=(P("m", None), P(None, "m"), P(None, None) if gathered else P(None, "m")),
+        in_specs=(P("m", None), P(None, "m"), P(None, None) if use_all_gather else P(None, "m")),
         out_specs=P(None, None),
         check_vma=False,
     )
     def fn(row, column, x):
-        if gathered:
+        if use_all_gather:
             row = jax.lax.all_gather(row, "m", axis=0, tiled=True)
             return x @ row @ jax.lax.all_gather(column, "m", axis=1, tiled=True)
         hidden = jax.lax.psum(x @ row, "m")
@@ -197,8 +193,8 @@ def test_shard_map(infer, gathered):
     assert found == {"row": (0,), "column": (0,)}
 
 
-def test_pmap(infer):
-    """Replicated weights, the data's leading axis split by device."""
+def test_pmap_with_replicated_weights():
+    """The weights are replicated and the data are split over devices."""
     n = jax.local_device_count()
 
     def fn(params, x):
@@ -207,8 +203,8 @@ def test_pmap(infer):
     assert infer(fn, f32(6, 5), f32(n, 4, 6)) == {"": (0,)}
 
 
-def test_noise_is_not_data(infer):
-    """The key is an argument; the mask drawn from it leaves the weight a weight."""
+def test_noise_is_not_data():
+    """A mask drawn from a key argument does not count as data."""
 
     def fn(w, x, key):
         keep = jax.random.bernoulli(key, 0.9, w.shape)
@@ -218,8 +214,8 @@ def test_noise_is_not_data(infer):
     assert infer(fn, f32(6, 5), X, jax.random.PRNGKey(0)) == {"": (0,)}
 
 
-def test_static_arguments(infer):
-    """Flags, names, functions and None reach the function as they are."""
+def test_static_arguments():
+    """Booleans, strings, functions and None are passed to the function unchanged."""
 
     def fn(params, x, activation, bias=True, name="", scale=None):
         assert isinstance(bias, bool)
@@ -228,27 +224,26 @@ def test_static_arguments(infer):
         return y + params["b"] if bias and scale is None else y
 
     params = {"w": f32(6, 5), "b": f32(1, 5), "name": "dense", "rate": 0.5, "steps": 3}
-    static = dict.fromkeys(["name", "rate", "steps"], "not an array of floating-point numbers")
+    static = dict.fromkeys(["name", "rate", "steps"], NOT_FLOATING_POINT)
     x = np.zeros((4, 6), np.float32)
     assert infer(fn, params, x, jnp.tanh, name="a") == {"w": (0,), "b": ADDED, **static}
     assert infer(fn, params, x, jnp.tanh, bias=False)["b"] == "never used"
 
 
-def test_integers_and_keys_among_the_parameters(infer):
-    params = {"w": f32(6, 5), "count": jnp.int32(0), "key": jax.random.key(0), "hole": None}
+def test_integers_and_keys_in_params():
+    params = {"w": f32(6, 5), "count": jnp.int32(0), "key": jax.random.key(0), "none": None}
     found = infer(lambda params, x: x @ params["w"] * params["count"], params, X)
-    other = "not an array of floating-point numbers"
-    assert found == {"w": (0,), "count": other, "key": other}
+    assert found == {"w": (0,), "count": NOT_FLOATING_POINT, "key": NOT_FLOATING_POINT}
 
 
-def test_other_pytrees(infer):
-    """Tuples, lists, named tuples and a bare array."""
+def test_other_pytrees():
+    """Check tuples, lists and a bare array."""
     fn = lambda params, x: x @ params[0][0] + params[1]  # noqa: E731
     assert infer(fn, ([f32(6, 5)], f32(1, 5)), X) == {"0/0": (0,), "1": ADDED}
     assert optax_gc.infer_axes(lambda w, x: w @ x, f32(5, 6), f32(6)).axes == (1,)
 
 
-def test_complex_and_half_precision(infer):
+def test_complex_and_half_precision():
     for dtype in (jnp.complex64, jnp.bfloat16, jnp.float16):
         w = jax.ShapeDtypeStruct((6, 5), dtype)
         x = jax.ShapeDtypeStruct((4, 6), dtype)
@@ -256,7 +251,7 @@ def test_complex_and_half_precision(infer):
 
 
 def test_under_jit():
-    """Inference may happen while something else is traced."""
+    """`infer_axes` works inside a function that is being traced."""
 
     @jax.jit
     def update(w, x):

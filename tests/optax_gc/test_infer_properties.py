@@ -1,4 +1,4 @@
-"""Whatever the layout of a weight, its fan-in is found where the contraction puts it."""
+"""`infer_axes` finds the contracted axes for random layouts of a weight."""
 
 import string
 
@@ -9,19 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import optax_gc
+from tests.support.fan_ins import f32
+from tests.support.updates import centralize
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
 
 
-def f32(*shape):
-    return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
-
-
 @st.composite
 def einsums(draw):
-    """Letters of a product `x, w -> y`: summed ones, the weight's own, the data's own, shared ones.
+    """Draw an einsum `x, w -> y`.
 
-    Returns the equation, the shapes of `x` and `w`, and the axes of `w` that are summed.
+    Its letters are summed, in the weight only, in the data only, or shared and not summed.
+
+    Returns:
+      The equation, the shapes of `x` and `w`, and the axes of `w` that are summed.
     """
     letters = draw(st.permutations(string.ascii_lowercase[:10]))
     counts = [draw(st.integers(least, 3)) for least in (1, 1, 0, 0)]
@@ -41,7 +42,7 @@ def einsums(draw):
 
 @SETTINGS
 @given(einsums(), st.booleans())
-def test_einsum(einsum, swapped):
+def test_random_einsum(einsum, swapped):
     equation, (x, w), axes = einsum
     if swapped:
         (first, second), result = equation.split("->")[0].split(","), equation.split("->")[1]
@@ -53,10 +54,11 @@ def test_einsum(einsum, swapped):
 
 @st.composite
 def layouts(draw):
-    """A dense or convolution kernel stored in another order, some of its axes split into factors.
+    """Draw a layout of a dense or convolution kernel: permuted, with some axes split or merged.
 
-    Returns the function from the stored array to the kernel, the stored shape, and the stored axes
-    that hold fan-in.
+    Returns:
+      The function from the stored array to the kernel, the stored shape, the fan-in axes of the
+      stored array, and whether it is a convolution kernel.
     """
     conv = draw(st.booleans())
     kernel = (3, 3, 4, 6) if conv else (12, 8)
@@ -68,19 +70,19 @@ def layouts(draw):
         factors += parts
         fan_in += [axis < len(kernel) - 1] * len(parts)
     order = draw(st.permutations(range(len(factors))))
-    merged = draw(st.booleans())  # the last two stored axes held as one, where both are alike
+    merge = draw(st.booleans())  # the last two stored axes, if both or neither are fan-in
 
     shape = [factors[axis] for axis in order]
     stored = list(shape)
-    inside = [fan_in[axis] for axis in order]
-    if merged and len(order) > 2 and inside[-1] == inside[-2]:
+    is_fan_in = [fan_in[axis] for axis in order]
+    if merge and len(order) > 2 and is_fan_in[-1] == is_fan_in[-2]:
         stored[-2:] = [stored[-2] * stored[-1]]
-        inside.pop()
+        is_fan_in.pop()
 
     def unpack(w):
         return w.reshape(shape).transpose(np.argsort(order)).reshape(kernel)
 
-    axes = tuple(axis for axis, is_inside in enumerate(inside) if is_inside)
+    axes = tuple(np.flatnonzero(is_fan_in).tolist())
     return unpack, stored, axes, conv
 
 
@@ -94,7 +96,7 @@ def model(unpack, conv):
 
 @SETTINGS
 @given(layouts())
-def test_layout(layout):
+def test_random_layout(layout):
     unpack, stored, axes, conv = layout
     x = f32(2, 5, 5, 4) if conv else f32(2, 12)
     found = optax_gc.infer_axes(model(unpack, conv), f32(*stored), x)
@@ -104,22 +106,21 @@ def test_layout(layout):
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(layouts(), st.integers(0, 2**16))
-def test_centralizing_commutes_with_the_layout(layout, seed):
-    """Centralized as stored, then unpacked; or unpacked, then over all axes but the last."""
+def test_centralize_commutes_with_layout(layout, seed):
+    """Centralizing the stored array and unpacking it can be exchanged."""
     unpack, stored, _, conv = layout
     x = f32(2, 5, 5, 4) if conv else f32(2, 12)
     axes = optax_gc.infer_axes(model(unpack, conv), f32(*stored), x)
     gradient = jnp.asarray(np.random.default_rng(seed).normal(size=stored), jnp.float32)
-    ours, _ = optax_gc.centralize(axes).update(gradient, optax_gc.centralize(axes).init(gradient))
-    plain = optax_gc.centralize(optax_gc.last_axis_out)
-    theirs, _ = plain.update(unpack(gradient), plain.init(unpack(gradient)))
-    np.testing.assert_allclose(unpack(ours), theirs, atol=1e-6)
+    stored_update = centralize(gradient, axes)
+    unpacked_update = centralize(unpack(gradient), optax_gc.last_axis_out)
+    np.testing.assert_allclose(unpack(stored_update), unpacked_update, atol=1e-6)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.permutations(range(4)), st.permutations(range(4)), st.integers(1, 3))
-def test_permutations_all_the_way(first, second, cut):
-    """Transposed, flattened in two, unflattened and transposed again, then contracted."""
+def test_random_permutations(first, second, cut):
+    """The weight is transposed, flattened, unflattened and transposed again."""
     shape = np.array([2, 3, 5, 7])
 
     def unpack(w):
@@ -128,7 +129,7 @@ def test_permutations_all_the_way(first, second, cut):
         w = w.reshape(int(np.prod(whole[:cut])), -1).T.T.reshape(whole)
         return w.transpose(second)
 
-    stored = np.arange(4)[list(first)][list(second)]  # the axis of w behind each axis of the kernel
+    stored = np.arange(4)[list(first)][list(second)]  # the axis of w for each axis of the kernel
     fan_in = tuple(sorted(stored[:2].tolist()))
 
     def fn(w, x):

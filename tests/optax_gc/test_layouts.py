@@ -1,4 +1,4 @@
-"""`FanIn`, and what each rule says of the parameters that real libraries make."""
+"""`FanIn`, and the rules on the parameters of Flax, Haiku and Equinox."""
 
 import dataclasses
 
@@ -14,32 +14,27 @@ from jax.sharding import PartitionSpec as P
 
 import optax_gc
 from optax_gc import FanIn
-
-
-def _array(*shape, dtype=jnp.float32):
-    return jax.ShapeDtypeStruct(shape, dtype)
+from optax_gc._plan import path_name
+from tests.support.fan_ins import f32, i32
 
 
 def _axes(params, rule=optax_gc.by_name):
-    """`{path: fan-in axes}` of every leaf; `()` where it is left alone."""
+    """Return `{path: fan-in axes}`, with `()` for leaves that are left alone."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): rule(path, leaf).axes
-        for path, leaf in leaves
-    }
+    return {path_name(path): rule(path, leaf).axes for path, leaf in leaves}
 
 
 # FanIn
 
 
-def test_repr_is_short():
+def test_repr_omits_defaults():
     assert repr(FanIn((0, 1))) == "FanIn((0, 1))"
     assert repr(FanIn(())) == "FanIn(())"
     shown = repr(FanIn((0,), "dot_general", "tied", ("model",)))
     assert shown == "FanIn((0,), op='dot_general', note='tied', mesh_axes=('model',))"
 
 
-def test_equal_means_the_same_arithmetic_whatever_the_note():
+def test_equality_ignores_note():
     assert FanIn((0,), note="one") == FanIn((0,), note="another")
     assert hash(FanIn((0,), note="one")) == hash(FanIn((0,)))
     assert FanIn((0,)) != FanIn((1,))
@@ -47,25 +42,25 @@ def test_equal_means_the_same_arithmetic_whatever_the_note():
     assert FanIn((0,)) != FanIn((0,), mesh_axes=("model",))
 
 
-def test_axes_become_a_tuple_of_integers():
+def test_axes_become_tuples():
     assert FanIn([0, 1]).axes == (0, 1)
     assert FanIn(jnp.arange(2)).axes == (0, 1)
     assert FanIn((0,), mesh_axes="model").mesh_axes == ("model",)
 
 
-def test_it_is_a_leaf_and_frozen():
+def test_frozen_pytree_leaf():
     assert jax.tree.leaves({"w": FanIn((0,))}) == [FanIn((0,))]
     with pytest.raises(dataclasses.FrozenInstanceError):
         FanIn((0,)).axes = (1,)
 
 
 @pytest.mark.parametrize("axes", [0, None, (0.5,), "ab", ((0,),)])
-def test_axes_that_are_no_integers_are_refused(axes):
+def test_axes_must_be_integers(axes):
     with pytest.raises(TypeError, match="FanIn takes a tuple of integers, got"):
         FanIn(axes)
 
 
-def test_an_axis_named_twice_is_refused():
+def test_repeated_axis():
     with pytest.raises(ValueError, match=r"FanIn names an axis twice: \(0, 0\)"):
         FanIn((0, 0))
 
@@ -82,12 +77,12 @@ def test_an_axis_named_twice_is_refused():
         ((), P("x", "y"), ()),
     ],
 )
-def test_sharded_names_the_mesh_axes_that_lie_on_the_fan_in(axes, spec, mesh_axes):
+def test_sharded_sets_mesh_axes(axes, spec, mesh_axes):
     fan_in = FanIn(axes, "dot_general", "a note")
     assert fan_in.sharded(spec) == dataclasses.replace(fan_in, mesh_axes=mesh_axes)
 
 
-def test_sharded_needs_axes_that_count_from_the_front():
+def test_sharded_needs_non_negative_axes():
     with pytest.raises(ValueError, match="counts axes from the end"):
         FanIn((-2,)).sharded(P("model", None))
 
@@ -105,16 +100,16 @@ def test_sharded_needs_axes_that_count_from_the_front():
 )
 def test_rules_by_position(rule, conv, dense, vector, scalar):
     shapes = [(3, 3, 4, 8), (4, 8), (8,), ()]
-    assert [rule((), _array(*shape)).axes for shape in shapes] == [conv, dense, vector, scalar]
+    assert [rule((), f32(*shape)).axes for shape in shapes] == [conv, dense, vector, scalar]
 
 
-def test_first_axis_out_of_the_transpose_is_last_axis_out():
+def test_transposed_layouts_agree():
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 8))
-    ours, _ = optax_gc.centralize(optax_gc.last_axis_out).update(kernel, None)
-    theirs, _ = optax_gc.centralize(optax_gc.first_axis_out).update(
+    last_out, _ = optax_gc.centralize(optax_gc.last_axis_out).update(kernel, None)
+    first_out, _ = optax_gc.centralize(optax_gc.first_axis_out).update(
         jnp.transpose(kernel, (3, 2, 0, 1)), None
     )
-    chex.assert_trees_all_close(jnp.transpose(theirs, (2, 3, 1, 0)), ours, atol=1e-6)
+    chex.assert_trees_all_close(jnp.transpose(first_out, (2, 3, 1, 0)), last_out, atol=1e-6)
 
 
 # by_name, on the parameters of each library
@@ -144,9 +139,9 @@ class _Transformer(nn.Module):
 
 
 def test_by_name_on_linen():
-    params = jax.eval_shape(
-        _Transformer().init, jax.random.key(0), _array(2, 8, 8, 3), _array(2, dtype=jnp.int32)
-    )["params"]
+    params = jax.eval_shape(_Transformer().init, jax.random.key(0), f32(2, 8, 8, 3), i32(2))[
+        "params"
+    ]
     axes = _axes(params)
     centralized = {path: axes for path, axes in axes.items() if axes}
     assert centralized == {
@@ -158,11 +153,11 @@ def test_by_name_on_linen():
         "stack/attention/query/kernel": (1,),  # (layers, d, heads, head_dim)
         "stack/attention/key/kernel": (1,),
         "stack/attention/value/kernel": (1,),
-        "stack/attention/out/kernel": (0, 1, 2),  # no name tells that the layers are stacked
+        "stack/attention/out/kernel": (0, 1, 2),  # the name does not show the axis of layers
         "head/kernel": (0,),
     }
     shapes = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+        path_name(path): leaf.shape
         for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
     }
     assert shapes["block/attention/query/bias"] == (2, 4)
@@ -181,10 +176,10 @@ class _Nnx(nnx.Module):
         self.head = nnx.LoRALinear(8, 4, lora_rank=2, rngs=rngs)
 
 
-@pytest.mark.parametrize("pure", [False, True], ids=["State", "pure dict"])
-def test_by_name_on_nnx(pure):
+@pytest.mark.parametrize("is_pure", [False, True], ids=["State", "pure dict"])
+def test_by_name_on_nnx(is_pure):
     state = nnx.state(_Nnx(nnx.Rngs(0)))
-    axes = _axes(nnx.to_pure_dict(state) if pure else state)
+    axes = _axes(nnx.to_pure_dict(state) if is_pure else state)
     centralized = {path.removesuffix("/value"): axes for path, axes in axes.items() if axes}
     assert centralized == {
         "conv/kernel": (0, 1, 2),
@@ -212,8 +207,8 @@ def test_by_name_on_haiku():
     params = jax.eval_shape(
         hk.transform(forward).init,
         jax.random.key(0),
-        _array(2, 8, 8, 3),
-        _array(2, dtype=jnp.int32),
+        f32(2, 8, 8, 3),
+        i32(2),
     )
     centralized = {path: axes for path, axes in _axes(params).items() if axes}
     assert centralized == {
@@ -247,7 +242,7 @@ class _Equinox(eqx.Module):
 
 
 def test_by_name_on_equinox():
-    model = eqx.filter(eqx.filter_eval_shape(_Equinox, jax.random.key(0)), _is_array)
+    model = eqx.filter(eqx.filter_eval_shape(_Equinox, jax.random.key(0)), _is_shape)
     centralized = {path: axes for path, axes in _axes(model).items() if axes}
     assert centralized == {
         "mlp/layers/0/weight": (1,),
@@ -262,15 +257,15 @@ def test_by_name_on_equinox():
     }
 
 
-def _is_array(leaf):
+def _is_shape(leaf):
     return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 @pytest.mark.parametrize(
     "name", ["anything", "W", "in_proj", "lora_a", "lora_b"], ids=lambda name: name
 )
-def test_by_name_takes_an_unknown_matrix_as_last_axis_out(name):
-    assert _axes({name: _array(4, 5), "b": _array(5)}) == {name: (0,), "b": ()}
+def test_by_name_unknown_matrix(name):
+    assert _axes({name: f32(4, 5), "b": f32(5)}) == {name: (0,), "b": ()}
 
 
 @pytest.mark.parametrize(
@@ -296,17 +291,17 @@ def test_by_name_takes_an_unknown_matrix_as_last_axis_out(name):
         "cls_token",
     ],
 )
-def test_by_name_leaves_alone_what_is_added_scaled_or_looked_up(name):
-    assert _axes({name: _array(4, 5)}) == {name: ()}
+def test_by_name_without_fan_in(name):
+    assert _axes({name: f32(4, 5)}) == {name: ()}
 
 
-def test_by_name_says_why_it_leaves_a_leaf_alone():
+def test_by_name_notes():
     paths_and_leaves, _ = jax.tree_util.tree_flatten_with_path(
-        {"bias": _array(2, 4), "kernel": _array(8)}
+        {"bias": f32(2, 4), "kernel": f32(8)}
     )
     notes = [optax_gc.by_name(path, leaf).note for path, leaf in paths_and_leaves]
     assert notes == ["bias", "fewer than two axes"]
 
 
-def test_by_name_on_a_lone_array():
-    assert optax_gc.by_name((), _array(4, 5)) == FanIn((0,))
+def test_by_name_single_array():
+    assert optax_gc.by_name((), f32(4, 5)) == FanIn((0,))

@@ -1,4 +1,4 @@
-"""Sharded weights: under jit nothing needs doing; under shard_map the mesh axis must be named."""
+"""Sharded weights: under jit, means are global; under shard_map, they need `FanIn.mesh_axes`."""
 
 import re
 
@@ -41,13 +41,13 @@ WEIGHTS = {
     "query": {"kernel": _normal(32, 8, 4)},
     "out": {"kernel": _normal(8, 4, 32)},
 }
-FSDP = {  # the first axis that divides: a fan-in axis, but for a bias
+FSDP = {  # shards the first divisible axis, which is a fan-in axis except for biases
     "dense": {"kernel": P("data"), "bias": P("data")},
     "conv": {"kernel": P(None, None, "data")},
     "query": {"kernel": P("data")},
     "out": {"kernel": P("data")},
 }
-TENSOR_PARALLEL = {  # heads and hidden units: some out, some in
+TENSOR_PARALLEL = {  # shards heads and hidden units, which are output or fan-in axes
     "dense": {"kernel": P(None, "data"), "bias": P("data")},
     "conv": {"kernel": P(None, None, None, "data")},
     "query": {"kernel": P(None, "data")},
@@ -61,7 +61,7 @@ BOTH = {
 }
 
 
-# Under jit a mean is global, whatever the sharding
+# jit: means are global for every sharding
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
@@ -74,7 +74,7 @@ BOTH = {
     ],
     ids=["fsdp", "tensor parallel", "both"],
 )
-def test_under_jit_sharded_weights_give_the_same_and_keep_their_sharding(kind, shape, names, specs):
+def test_jit_with_sharded_weights(kind, shape, names, specs):
     mesh = _mesh(shape, names, kind)
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
     sharded = jax.device_put(WEIGHTS, shardings)
@@ -86,7 +86,7 @@ def test_under_jit_sharded_weights_give_the_same_and_keep_their_sharding(kind, s
         assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
 
 
-def test_under_jit_a_sharded_fan_in_costs_one_small_all_reduce():
+def test_sharded_fan_in_one_all_reduce():
     mesh = _mesh()
     kernel = jax.device_put(WEIGHTS["dense"]["kernel"], NamedSharding(mesh, P("data")))
     compiled = jax.jit(_centralize).lower({"kernel": kernel}).compile()
@@ -124,7 +124,7 @@ GC = optax.chain(optax_gc.centralize(), optax.sgd(0.1))
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-def test_a_data_parallel_step_has_no_more_collectives_than_without_gc(kind):
+def test_data_parallel_step_adds_no_collectives(kind):
     mesh = _mesh(kind=kind)
     params = jax.device_put(PARAMS, NamedSharding(mesh, P()))
     batch = jax.device_put(BATCH, NamedSharding(mesh, P("data")))
@@ -142,7 +142,7 @@ def test_a_data_parallel_step_has_no_more_collectives_than_without_gc(kind):
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_under_shard_map_with_replicated_weights_it_is_exact(check_vma):
+def test_shard_map_with_replicated_weights(check_vma):
     def step(params, images, targets):
         varying = jax.lax.pcast(params, "data", to="varying") if check_vma else params
         grads = jax.lax.pmean(jax.grad(_loss)(varying, images, targets), "data")
@@ -163,7 +163,7 @@ def test_under_shard_map_with_replicated_weights_it_is_exact(check_vma):
     )
 
 
-def test_under_pmap_it_is_exact():
+def test_pmap_with_replicated_weights():
     def step(params, images, targets):
         grads = jax.lax.pmean(jax.grad(_loss)(params, images, targets), "data")
         updates, _ = GC.update(grads, GC.init(params))
@@ -179,10 +179,10 @@ def test_under_pmap_it_is_exact():
         )
 
 
-# Under shard_map with a sharded fan-in
+# shard_map with a sharded fan-in
 
 
-def _by_shards(kernel, fan_in, spec, mesh, check_vma=True):
+def _centralize_by_shard(kernel, fan_in, spec, mesh, check_vma=True):
     mapped = jax.shard_map(
         lambda shard: _centralize(shard, fan_in),
         mesh=mesh,
@@ -194,7 +194,7 @@ def _by_shards(kernel, fan_in, spec, mesh, check_vma=True):
 
 
 KERNEL = _normal(16, 8, 4)
-WHOLE = jax.device_get(_centralize(KERNEL, FanIn((0, 1))))
+CENTRALIZED = jax.device_get(_centralize(KERNEL, FanIn((0, 1))))
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
@@ -209,48 +209,50 @@ WHOLE = jax.device_get(_centralize(KERNEL, FanIn((0, 1))))
     ],
     ids=str,
 )
-def test_naming_the_mesh_axes_gives_the_exact_result(shape, names, spec, check_vma):
+def test_mesh_axes_give_global_means(shape, names, spec, check_vma):
     fan_in = FanIn((0, 1)).sharded(spec)
-    out = _by_shards(KERNEL, fan_in, spec, _mesh(shape, names), check_vma)
-    np.testing.assert_allclose(out, WHOLE, atol=1e-6)
+    out = _centralize_by_shard(KERNEL, fan_in, spec, _mesh(shape, names), check_vma)
+    np.testing.assert_allclose(out, CENTRALIZED, atol=1e-6)
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_without_naming_them_each_shard_loses_its_own_mean(check_vma):
+def test_without_mesh_axes_means_are_local(check_vma):
     spec = P("data")
-    out = _by_shards(KERNEL, FanIn((0, 1)), spec, _mesh(), check_vma)
-    assert np.abs(out - WHOLE).max() > 0.1
-    for shard in np.split(out, 8):  # the trap: every shard looks centred
+    out = _centralize_by_shard(KERNEL, FanIn((0, 1)), spec, _mesh(), check_vma)
+    assert np.abs(out - CENTRALIZED).max() > 0.1
+    for shard in np.split(out, 8):  # the error is not visible in a single shard
         np.testing.assert_allclose(shard.mean((0, 1)), 0, atol=1e-6)
 
 
-def test_without_naming_them_a_fan_in_of_one_per_shard_is_left_alone():
+def test_local_fan_in_of_one():
     kernel = _normal(8, 4)
-    np.testing.assert_array_equal(_by_shards(kernel, FanIn((0,)), P("data"), _mesh()), kernel)
+    np.testing.assert_array_equal(
+        _centralize_by_shard(kernel, FanIn((0,)), P("data"), _mesh()), kernel
+    )
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_a_fan_in_of_one_per_shard_is_centred_over_the_mesh(check_vma):
+def test_local_fan_in_with_mesh_axes(check_vma):
     kernel, spec = _normal(8, 4), P("data")
-    out = _by_shards(kernel, FanIn((0,)).sharded(spec), spec, _mesh(), check_vma)
+    out = _centralize_by_shard(kernel, FanIn((0,)).sharded(spec), spec, _mesh(), check_vma)
     np.testing.assert_allclose(out, kernel - kernel.mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_a_fan_in_of_one_over_a_mesh_axis_of_one_is_left_alone(check_vma):
+def test_global_fan_in_of_one(check_vma):
     kernel, spec = _normal(1, 16), P("model", "data")
     mesh = _mesh((8, 1), ("data", "model"))
-    out = _by_shards(kernel, FanIn((0,)).sharded(spec), spec, mesh, check_vma)
+    out = _centralize_by_shard(kernel, FanIn((0,)).sharded(spec), spec, mesh, check_vma)
     np.testing.assert_array_equal(out, kernel)
 
 
-def test_an_unknown_mesh_axis_is_named():
+def test_unknown_mesh_axis():
     with pytest.raises(NameError, match="model"):
         _centralize(KERNEL, FanIn((0,), mesh_axes=("model",)))
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_a_tree_of_axes_is_told_its_sharding_leaf_by_leaf(check_vma):
+def test_sharded_tree_of_axes(check_vma):
     axes = jax.tree_util.tree_map_with_path(optax_gc.by_name, WEIGHTS)
     axes = jax.tree.map(FanIn.sharded, axes, BOTH)
     mapped = jax.shard_map(

@@ -1,4 +1,4 @@
-"""The same small net, trained from the same weights in PyTorch and in JAX."""
+"""Train a small network from the same weights in PyTorch and in JAX."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ _LEARNING_RATE, _MOMENTUM, _WEIGHT_DECAY, _STEPS = 0.05, 0.9, 5e-3, 50
 
 
 def _problem():
-    """Weights in JAX's layout, (h, w, in, out) and (in, out); images and labels."""
+    """Return weights in the layout of JAX, (h, w, in, out) and (in, out); images and labels."""
     rng = np.random.default_rng(0)
     shapes = {"conv": (3, 3, 2, 8), "dense": (8 * 4 * 4, 5)}
     params = {
@@ -78,7 +78,7 @@ def _train_in_torch(params, images, labels):
     buffers = [None] * len(weights)
     for _ in range(_STEPS):
         hidden = torch.relu(torch.nn.functional.conv2d(x, weights[0], weights[1]))
-        flat = hidden.permute(0, 2, 3, 1).reshape(len(images), -1)  # as the JAX net flattens
+        flat = hidden.permute(0, 2, 3, 1).reshape(len(images), -1)  # the order of the JAX network
         logits = flat @ weights[2].T + weights[3]
         loss = torch.nn.functional.cross_entropy(logits, y)
         gradients = torch.autograd.grad(loss, weights)
@@ -98,10 +98,10 @@ def _train_in_torch(params, images, labels):
 
 def test_agrees_with_torch():
     params, images, labels = _problem()
-    ours, losses = _train_in_jax(params, images, labels)
-    theirs = _train_in_torch(params, images, labels)
+    jax_params, losses = _train_in_jax(params, images, labels)
+    torch_params = _train_in_torch(params, images, labels)
     assert losses[-1] < 0.5 * losses[0]
-    differences = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), ours, theirs)
-    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), ours, params)
-    assert min(jax.tree.leaves(moved)) > 1e-3
+    differences = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), jax_params, torch_params)
+    changes = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), jax_params, params)
+    assert min(jax.tree.leaves(changes)) > 1e-3
     assert max(jax.tree.leaves(differences)) < 1e-5

@@ -1,0 +1,192 @@
+"""An abstract interpreter that computes the provenance of every array in a jaxpr."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+from optax_gc._dims import UNKNOWN_AXIS, Factor, insert_dim, resize
+from optax_gc._provenance import INDEPENDENT, Provenance, not_counted, union
+from optax_gc._rules import apply_rule, lose_views
+from optax_gc._shape_rules import shape_of
+
+Run: TypeAlias = Callable[[Jaxpr | ClosedJaxpr, Sequence[Provenance]], list[Provenance]]
+"""From a sub-jaxpr and the provenance of its inputs to the provenance of its outputs."""
+
+ControlFlowRule: TypeAlias = Callable[[JaxprEqn, Sequence[Provenance], Run], list[Provenance]]
+"""From an equation with sub-jaxprs and its inputs to the provenance of its outputs."""
+
+
+def interpret(
+    jaxpr: Jaxpr | ClosedJaxpr,
+    inputs: Sequence[Provenance],
+    constants: Provenance = INDEPENDENT,
+    in_backward_pass: bool = False,
+) -> list[Provenance]:
+    """Evaluate a jaxpr on the provenance of its inputs.
+
+    Args:
+      jaxpr: The jaxpr.
+      inputs: The provenance of each input.
+      constants: The provenance of all arrays that the jaxpr closes over.
+      in_backward_pass: Whether the jaxpr is part of a backward pass.
+
+    Returns:
+      The provenance of each output. It contains all uses of weights that reach an output. Other
+      uses do not count, and are dropped.
+    """
+    open_jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+    env = dict(zip(open_jaxpr.invars, inputs, strict=True))
+    env |= dict.fromkeys(open_jaxpr.constvars, constants)
+
+    def read(atom) -> Provenance:
+        return INDEPENDENT if isinstance(atom, Literal) else env[atom]
+
+    for eqn in open_jaxpr.eqns:
+        outputs = _evaluate(eqn, [read(atom) for atom in eqn.invars], in_backward_pass)
+        for var, output in zip(eqn.outvars, outputs, strict=True):
+            env[var] = output if _is_differentiable(var) else output.without_gradient()
+    return [read(atom) for atom in open_jaxpr.outvars]
+
+
+def _evaluate(
+    eqn: JaxprEqn, inputs: Sequence[Provenance], in_backward_pass: bool
+) -> list[Provenance]:
+    in_backward_pass = _is_backward(eqn, in_backward_pass)
+    name = eqn.primitive.name
+    if name in _CONTROL_FLOW_RULES:
+        run = functools.partial(interpret, in_backward_pass=in_backward_pass)
+        return _CONTROL_FLOW_RULES[name](eqn, inputs, run)
+    outputs = apply_rule(eqn, inputs)
+    if in_backward_pass:  # only the contractions of the forward pass define the fan-in
+        previous = union(inputs).uses
+        outputs = [
+            output._replace(uses=not_counted(output.uses - previous) | (output.uses & previous))
+            for output in outputs
+        ]
+    return outputs
+
+
+def _is_backward(eqn: JaxprEqn, in_backward_pass: bool) -> bool:
+    """Return whether reverse-mode differentiation made this equation, from its name stack."""
+    stack = str(eqn.source_info.name_stack)
+    return "rematted_computation" not in stack and (in_backward_pass or "transpose(" in stack)
+
+
+def _is_differentiable(var) -> bool:
+    return jnp.issubdtype(getattr(var.aval, "dtype", jnp.bool_), jnp.inexact)
+
+
+# Equations with sub-jaxprs
+
+
+def _call(eqn, inputs, run):
+    jaxprs = [param for param in eqn.params.values() if isinstance(param, Jaxpr | ClosedJaxpr)]
+    if len(jaxprs) != 1 or len(_invars(jaxprs[0])) != len(inputs):
+        return lose_views(eqn, inputs)
+    how = f"lost at {eqn.primitive.name}"
+    # The jaxpr of a shard_map has the sizes of one shard, so the dimensions must be resized.
+    outputs = run(jaxprs[0], _resize_all(inputs, _invars(jaxprs[0]), how))
+    return _resize_all(outputs, eqn.outvars, how)
+
+
+def _resize_all(provenances, variables, how):
+    return [
+        provenance.map_dims(
+            functools.partial(lambda shape, dims: resize(dims, shape), shape_of(var)), how
+        )
+        for provenance, var in zip(provenances, variables, strict=True)
+    ]
+
+
+def _cond(eqn, inputs, run):
+    index, *operands = inputs
+    branches = [run(branch, operands) for branch in eqn.params["branches"]]
+    return [union(outputs) | index.without_views for outputs in zip(*branches, strict=True)]
+
+
+def _while(eqn, inputs, run):
+    n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    cond_consts, body_consts = inputs[:n_cond], inputs[n_cond : n_cond + n_body]
+
+    carry = _fixed_point(
+        lambda carry: run(eqn.params["body_jaxpr"], [*body_consts, *carry]),
+        inputs[n_cond + n_body :],
+    )
+    [predicate] = run(eqn.params["cond_jaxpr"], [*cond_consts, *carry])
+    return [output | predicate.without_views for output in carry]
+
+
+def _scan(eqn, inputs, run):
+    body = eqn.params["jaxpr"]
+    n_consts, n_carry = _scan_counts(eqn)
+    consts, carry = inputs[:n_consts], inputs[n_consts : n_consts + n_carry]
+    slices = [
+        xs.map_dims(lambda dims: dims[1:], "lost at scan") for xs in inputs[n_consts + n_carry :]
+    ]
+
+    def step(carry):
+        return run(body, [*consts, *carry, *slices])
+
+    outputs = step(_fixed_point(lambda carry: step(carry)[:n_carry], carry))
+    steps = Factor(UNKNOWN_AXIS, eqn.params["length"])
+    stacked = [
+        output.map_dims(lambda dims: insert_dim(dims, 0, steps), "lost at scan")
+        for output in outputs[n_carry:]
+    ]
+    return outputs[:n_carry] + stacked
+
+
+def _scan_counts(eqn: JaxprEqn) -> tuple[int, int]:
+    """Return the numbers of constants and of carries of a scan.
+
+    They are derived from the ranks outside and inside its body, because the parameters that hold
+    these numbers changed between JAX 0.10 and 0.12.
+    """
+    body = eqn.params["jaxpr"]
+
+    def count_same_rank(outer, inner):
+        pairs = zip(outer, inner, strict=True)
+        return sum(len(shape_of(a)) == len(shape_of(b)) for a, b in pairs)
+
+    n_carry = count_same_rank(eqn.outvars, body.jaxpr.outvars)
+    return count_same_rank(eqn.invars, _invars(body)) - n_carry, n_carry
+
+
+def _fixed_point(
+    step: Callable[[Sequence[Provenance]], list[Provenance]], carry: Sequence[Provenance]
+) -> list[Provenance]:
+    """Return the provenance of a loop's carry after any number of steps."""
+    while True:
+        merged = [old | new for old, new in zip(carry, step(carry), strict=True)]
+        if merged == list(carry):
+            return merged
+        carry = merged
+
+
+def _invars(jaxpr: Jaxpr | ClosedJaxpr):
+    return jaxpr.jaxpr.invars if isinstance(jaxpr, ClosedJaxpr) else jaxpr.invars
+
+
+_CONTROL_FLOW_RULES: dict[str, ControlFlowRule] = {
+    "cond": _cond,
+    "scan": _scan,
+    "while": _while,
+    "call": _call,
+    "checkpoint": _call,
+    "closed_call": _call,
+    "composite": _call,
+    "core_call": _call,
+    "custom_jvp_call": _call,
+    "custom_vjp_call": _call,
+    "custom_vjp_call_jaxpr": _call,
+    "custom_vmap_call": _call,
+    "eval_jaxpr": _call,
+    "jit": _call,
+    "pjit": _call,
+    "remat": _call,
+    "remat2": _call,
+    "shard_map": _call,
+}
