@@ -14,7 +14,10 @@ class DamagedError(Exception):
 
 def write(folder: Path, manifest: dict[str, Any]) -> None:
     """Write `manifest` with the digests of all files in the subfolders of `folder`."""
-    manifest = manifest | {"files": _file_digests(folder)}
+    # Files in `folder` itself are not restored.
+    files = sorted(file for file in folder.glob("*/**/*") if not file.is_dir())
+    digests = {file.relative_to(folder).as_posix(): _file_digest(file) for file in files}
+    manifest = manifest | {"files": digests}
     text = json.dumps(manifest | {"digest": _digest(manifest)}, indent=2) + "\n"
     (folder / _NAME).write_text(text, encoding="utf-8")
 
@@ -27,8 +30,11 @@ def exists(folder: Path) -> bool:
 def read(folder: Path) -> dict[str, Any]:
     """Return the manifest after checking it and every file against their digests.
 
+    Other files, such as those of file managers and network file systems, are ignored: Orbax
+    does not read them.
+
     Raises:
-      DamagedError: If a file was changed, added or removed.
+      DamagedError: If a file was changed or removed.
     """
     try:
         manifest = json.loads((folder / _NAME).read_bytes())
@@ -37,29 +43,21 @@ def read(folder: Path) -> dict[str, Any]:
         raise DamagedError(f"{_NAME}: {type(error).__name__}") from error
     if digest != _digest(manifest):
         raise DamagedError(f"{_NAME} has changed")
-    try:
-        found = _file_digests(folder)
-    except OSError as error:
-        raise DamagedError(f"{error.filename}: {error.strerror}") from error
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            raise DamagedError(f"{name} is missing")
-        if name not in expected:
-            raise DamagedError(f"{name} does not belong to it")
-        if expected[name] != found[name]:
+    for name in sorted(expected):
+        try:
+            changed = _file_digest(folder / name) != expected[name]
+        except FileNotFoundError:
+            raise DamagedError(f"{name} is missing") from None
+        except OSError as error:
+            raise DamagedError(f"{error.filename}: {error.strerror}") from error
+        if changed:
             raise DamagedError(f"{name} has changed")
     return manifest
 
 
-def _file_digests(folder: Path) -> dict[str, str]:
-    """Return the digests of all files in subfolders; files in `folder` itself are not restored."""
-    digests = {}
-    for file in sorted(folder.glob("*/**/*")):
-        if not file.is_dir():
-            with file.open("rb") as stream:
-                name = file.relative_to(folder).as_posix()
-                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return digests
+def _file_digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(manifest: dict[str, Any]) -> str:
