@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_gc._layouts import FanIn
-from optax_gc._plan import Axes, fan_in_size, plan
+from optax_gc._plan import Axes, check_axes, fan_in_size, plan
 
 
 def centralize(axes: Axes = None, *, conv_only: bool = False) -> optax.GradientTransformation:
@@ -28,7 +28,8 @@ def centralize(axes: Axes = None, *, conv_only: bool = False) -> optax.GradientT
     Args:
       axes: The fan-in axes of each weight. `None` for the rule `by_name`; a rule, which is a
         callable `(path, leaf) -> FanIn` such as `last_axis_out`; or a pytree of `FanIn` with the
-        structure of the updates, as returned by `infer_axes`.
+        structure of the updates, as returned by `infer_axes`. Its leaves that the updates do not
+        have, such as those of the batch statistics of an NNX module, are ignored.
       conv_only: Whether to centralize convolution kernels only (GCC in the authors' code). A
         weight is a convolution kernel if `FanIn.op` names a convolution. If `FanIn.op` is not
         known, a weight with more than 3 axes is taken to be one.
@@ -37,6 +38,7 @@ def centralize(axes: Axes = None, *, conv_only: bool = False) -> optax.GradientT
       A stateless `optax.GradientTransformation`. Its `update` does not need `params`.
 
     Raises:
+      TypeError: If `axes` is something else, such as a model or a name.
       TypeError: At `init` or `update`, if `axes` gives something other than a `FanIn` for a leaf.
       ValueError: At `init` or `update`, if the tree of axes does not match the updates, or if an
         axis is out of range or repeated. The message names the leaf.
@@ -54,6 +56,8 @@ def centralize(axes: Axes = None, *, conv_only: bool = False) -> optax.GradientT
       Yong et al., Gradient Centralization: A New Optimization Technique for Deep Neural Networks,
       ECCV 2020, https://arxiv.org/abs/2004.01461
     """
+
+    check_axes(axes)
 
     def init_fn(params: optax.Params) -> optax.EmptyState:
         plan(params, axes, conv_only)

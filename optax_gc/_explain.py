@@ -1,5 +1,6 @@
 """`explain`: a table of the leaves that are centralized, with the reasons."""
 
+import html
 import math
 
 import optax
@@ -9,7 +10,19 @@ from optax_gc._plan import Axes, PlannedLeaf, fan_in_size, plan
 _HEADER = ("path", "shape", "fan-in axes", "fan-in", "constraints", "note")
 
 
-def explain(params: optax.Params, axes: Axes = None, *, conv_only: bool = False) -> str:
+class Explanation(str):
+    """A table as a string, which notebooks and prompts show as a table too."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self)}</pre>"
+
+
+def explain(params: optax.Params, axes: Axes = None, *, conv_only: bool = False) -> Explanation:
     """Return a table of what `centralize(axes, conv_only=conv_only)` does to each leaf.
 
     Args:
@@ -20,7 +33,7 @@ def explain(params: optax.Params, axes: Axes = None, *, conv_only: bool = False)
     Returns:
       One row per leaf: its path, its shape, its fan-in axes, the number of elements in each mean,
       and the number of means that are removed (one constraint per output unit). If the leaf is left
-      alone, the note gives the reason. The last line is the total.
+      alone, the note gives the reason. The last line is the total. The table is a string.
 
     Raises:
       TypeError: As `centralize` does at `init`.
@@ -41,7 +54,7 @@ def explain(params: optax.Params, axes: Axes = None, *, conv_only: bool = False)
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, _total(planned)])
+    return Explanation("\n".join([*lines, _total(planned)]))
 
 
 def _row(planned: PlannedLeaf) -> tuple[str, ...]:

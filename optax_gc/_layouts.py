@@ -156,6 +156,10 @@ _NO_FAN_IN = re.compile(
 _FIRST_AXIS_OUT = re.compile(r"weight(_.*)?|.*_weight")
 _LAST_AXIS_OUT = frozenset({"kernel", "w"})
 _ATTENTION_INPUTS = frozenset({"query", "key", "value"})
+_EMBEDDING = re.compile(  # layers whose `weight` is a table of vectors
+    r".*embed.*|emb|.*_emb|emb_.*|w[tp]e|shared|(tok|token|pos|position|vocab)s?(_table)?"
+)
+_SEPARATOR = re.compile(r"[./]")
 
 
 def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
@@ -168,6 +172,11 @@ def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
     | `weight`, `weight_*`, `*_weight` | all axes but the first |
     | biases, scales, offsets, embeddings, tokens, position tables | none |
     | any other leaf of two or more axes | all axes but the last |
+
+    The name is the last one in the path, and the layer is the one before it, however the path
+    joins names: `{"conv1": {"weight": ...}}`, `{"conv1.weight": ...}`, `{"block/conv1/kernel":
+    ...}` and `{("block", "conv1", "kernel"): ...}` have the same axes as in nested dicts. Indices
+    of lists and the boxes of Flax are not names.
 
     A name does not show that `nn.scan` added a leading axis of layers to a kernel, or that a
     transposed convolution swapped the axes of its kernel. Use `infer_axes` for such models.
@@ -185,15 +194,15 @@ def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
       >>> jax.tree_util.tree_map_with_path(optax_gc.by_name, params)
       {'bias': FanIn((), note='bias'), 'kernel': FanIn((0,))}
     """
-    *parents, name = _key_names(path) or [""]
-    parent = parents[-1] if parents else ""
+    *layers, name = _names(path) or [""]
+    layer = layers[-1] if layers else ""
     if name in _LAST_AXIS_OUT:
-        if parent in _ATTENTION_INPUTS and len(leaf.shape) >= 3:
+        if layer in _ATTENTION_INPUTS and len(leaf.shape) >= 3:
             return FanIn((len(leaf.shape) - 3,))
         return last_axis_out(path, leaf)
     if _FIRST_AXIS_OUT.fullmatch(name):
-        if "embed" in parent.lower() and len(leaf.shape) == 2:
-            return FanIn((), note=parent)
+        if _EMBEDDING.fullmatch(layer.lower()) and len(leaf.shape) == 2:
+            return FanIn((), note=layer)
         return first_axis_out(path, leaf)
     if _NO_FAN_IN.fullmatch(name.lower()):
         return FanIn((), note=name)
@@ -207,8 +216,17 @@ def _fan_in_of_matrix(leaf: jax.Array, axes: Iterable[int]) -> FanIn:
     return FanIn(tuple(axes))
 
 
-def _key_names(path: KeyPath) -> list[str]:
-    """Return the keys of `path` as strings, without the box that Flax puts around a leaf."""
-    names = [jax.tree_util.keystr((key,), simple=True) for key in path]
-    is_boxed = path and isinstance(path[-1], jax.tree_util.GetAttrKey) and names[-1] == "value"
+def _names(path: KeyPath) -> list[str]:
+    """Return the names in `path`, without the indices of lists and the box of a Flax leaf."""
+    names = [name for key in path for name in _names_in_key(key) if not name.isdigit()]
+    is_boxed = path and isinstance(path[-1], jax.tree_util.GetAttrKey) and names[-1:] == ["value"]
     return names[:-1] if is_boxed and len(names) > 1 else names
+
+
+def _names_in_key(key: Any) -> list[str]:
+    """Return the names in one key of a path, which flat dicts join with a dot or a slash."""
+    if isinstance(key, jax.tree_util.DictKey) and isinstance(key.key, tuple):
+        parts = [str(part) for part in key.key]
+    else:
+        parts = [jax.tree_util.keystr((key,), simple=True)]
+    return [name for part in parts for name in _SEPARATOR.split(part) if name]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -41,6 +42,7 @@ def plan(
       ValueError: If the tree of axes does not match `tree`, or if an axis is out of range or
         repeated.
     """
+    check_axes(axes)
     paths_and_leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_masked)
     paths = [path for path, _ in paths_and_leaves]
     leaves = [leaf for _, leaf in paths_and_leaves]
@@ -58,6 +60,24 @@ def plan(
         for name, leaf, fan_in in zip(names, leaves, fan_ins, strict=True)
     ]
     return planned, structure
+
+
+def check_axes(axes: Axes) -> None:
+    """Check that `axes` is None, a rule or a pytree with `FanIn` leaves.
+
+    Raises:
+      TypeError: If it is not, for example if it is a model or a name.
+    """
+    leaves = jax.tree.leaves(axes)
+    is_function = callable(axes) and len(leaves) == 1 and leaves[0] is axes
+    if not leaves or is_function or any(isinstance(leaf, FanIn) for leaf in leaves):
+        return
+    got = reprlib.repr(axes) if len(leaves) == 1 else f"a {type(axes).__name__} without FanIn"
+    raise TypeError(
+        "axes must be None, a rule such as optax_gc.last_axis_out, or a pytree of optax_gc.FanIn "
+        f"with the structure of the updates, got {got}; for the axes of a model, use "
+        "optax_gc.infer_axes"
+    )
 
 
 def path_name(path: KeyPath) -> str:
@@ -126,17 +146,27 @@ def _match_tree(axes: Axes, structure: Any, names: list[str], leaves: list[Any])
     try:
         fan_ins = structure.flatten_up_to(axes)
     except ValueError:
-        if not any(isinstance(leaf, FanIn) for leaf in jax.tree.leaves(axes)):
-            raise TypeError(
-                "axes must be None, a rule such as optax_gc.last_axis_out, or a pytree of "
-                f"optax_gc.FanIn with the structure of the updates, got {axes!r}"
-            ) from None
-        raise ValueError(_mismatch_message(axes, structure, names, leaves)) from None
+        by_path = _fan_ins_by_path(axes)
+        for name, leaf in zip(names, leaves, strict=True):
+            if name not in by_path and not _is_masked(leaf):
+                raise ValueError(_missing_message(axes, by_path, names, name, leaf)) from None
+        # `axes` has more leaves, such as the batch statistics of an NNX module.
+        fan_ins = [by_path.get(name, FanIn(())) for name in names]
     fan_ins = [_unbox(fan_in) for fan_in in fan_ins]
     return [
         FanIn(()) if _reason_to_skip(leaf) and not isinstance(fan_in, FanIn) else fan_in
         for leaf, fan_in in zip(leaves, fan_ins, strict=True)
     ]
+
+
+def _fan_ins_by_path(axes: Axes) -> dict[str, FanIn]:
+    """Return the `FanIn` leaves of a tree by path, with and without the box of a Flax leaf."""
+    by_path: dict[str, FanIn] = {}
+    for path, fan_in in jax.tree_util.tree_flatten_with_path(axes)[0]:
+        if isinstance(fan_in, FanIn):
+            name = path_name(path)
+            by_path |= {name: fan_in, name.removesuffix("/value"): fan_in}
+    return by_path
 
 
 def _unbox(fan_in: Any) -> Any:
@@ -149,25 +179,15 @@ def _unbox(fan_in: Any) -> Any:
     return leaves[0] if is_box else fan_in
 
 
-def _mismatch_message(axes: Axes, structure: Any, names: list[str], leaves: list[Any]) -> str:
-    prefix = "the tree of axes does not fit: "
-    axes_names = [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(axes)[0]]
-    for name, leaf in zip(names, leaves, strict=True):
-        if name not in axes_names and not _is_masked(leaf):
-            hint = ""
-            if isinstance(axes, FanIn):
-                hint = "; for all leaves, pass a rule: lambda path, leaf: FanIn((0,))"
-            elif axes_names[0] not in names:
-                hint = f"; it has one for {axes_names[0]}, which is not in the updates"
-            return f"{prefix}it has no FanIn for {_describe(name, leaf)}{hint}"
-    if extra := sorted(set(axes_names) - set(names)):
-        return f"{prefix}it has a FanIn for {extra[0]}, which is not in the updates"
-    node_type = (structure.node_data() or (None,))[0]
-    return (
-        f"{prefix}its container is of type {type(axes).__name__}, that of the updates is of type "
-        f"{getattr(node_type, '__name__', node_type)}; build the axes from the tree that the "
-        "optimizer receives, for an NNX module from nnx.state(module, nnx.Param)"
-    )
+def _missing_message(
+    axes: Axes, by_path: dict[str, FanIn], names: list[str], name: str, leaf: Any
+) -> str:
+    hint = ""
+    if isinstance(axes, FanIn):
+        hint = "; for all leaves, pass a rule: lambda path, leaf: FanIn((0,))"
+    elif not by_path.keys() & set(names):
+        hint = f"; it has one for {next(iter(by_path))}, which is not in the updates"
+    return f"the tree of axes does not fit: it has no FanIn for {_describe(name, leaf)}{hint}"
 
 
 def _describe(name: str, leaf: Any) -> str:

@@ -85,3 +85,11 @@ def test_empty_tree():
     assert optax_gc.explain({}).splitlines()[-1] == (
         "total: 0 of 0 leaves centralized, 0 of 0 elements, 0 constraints"
     )
+
+
+def test_table_displays_as_text():
+    table = optax_gc.explain({"a<b": jnp.zeros((2, 3))})
+    assert repr(table) == str(table)
+    assert "\n" in repr(table)
+    assert table._repr_html_() == f"<pre>{str(table).replace('<', '&lt;')}</pre>"
+    assert isinstance(table, str)

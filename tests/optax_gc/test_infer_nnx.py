@@ -222,3 +222,27 @@ def test_axes_fit_nnx_state():
     tx = optax.chain(optax_gc.centralize(axes), optax.scale(-1.0))
     updates, _ = tx.update(grads, tx.init(params))
     assert jnp.abs(updates["kernel"].get_value().mean(0)).max() < 1e-6
+
+
+def test_axes_of_whole_module_fit_the_optimizer():
+    """The module has batch statistics and random states that its optimizer does not have."""
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+            self.norm = nnx.BatchNorm(4, rngs=rngs)
+            self.dropout = nnx.Dropout(0.1, rngs=rngs)
+            self.out = nnx.Linear(4, 5, rngs=rngs)
+
+        def __call__(self, x):
+            return self.out(self.dropout(self.norm(self.conv(x))).mean((1, 2)))
+
+    net, images = Net(nnx.Rngs(0)), jnp.ones((2, 8, 8, 3))
+    axes = optax_gc.infer_axes(lambda net, images: net(images), net, images)
+    before = net.conv.kernel[...]
+    tx = optax.chain(optax_gc.centralize(axes), optax.sgd(0.1))
+    optimizer = nnx.Optimizer(net, tx, wrt=nnx.Param)
+    optimizer.update(net, nnx.grad(lambda net: (net(images) ** 2).sum())(net))
+    change = net.conv.kernel[...] - before
+    assert jnp.abs(change).max() > 1e-4
+    assert jnp.abs(change.mean((0, 1, 2))).max() < 1e-7

@@ -295,6 +295,53 @@ def test_by_name_without_fan_in(name):
     assert _axes({name: f32(4, 5)}) == {name: ()}
 
 
+@pytest.mark.parametrize("layer", ["wte", "wpe", "tok_embeddings", "emb", "shared", "pos_emb"])
+@pytest.mark.parametrize("separator", [".", "/"])
+def test_by_name_embedding_weights(layer, separator):
+    path = separator.join(["model", layer, "weight"])
+    assert _axes({path: f32(50, 8)}) == {path: ()}
+
+
+_JOINED_NAMES = {
+    ("conv1", "weight"): ((16, 3, 3, 3), (1, 2, 3)),
+    ("encoder", "conv", "kernel"): ((3, 3, 8, 16), (0, 1, 2)),
+    ("block", "attn", "query", "kernel"): ((64, 4, 16), (0,)),
+    ("block", "attn", "out", "kernel"): ((4, 16, 64), (0, 1)),
+    ("attn", "query", "bias"): ((4, 16), ()),
+    ("norm", "scale"): ((4, 16), ()),
+    ("layers", "0", "mlp", "weight"): ((4, 5), (1,)),
+    ("layers", "0", "token_embedding", "weight"): ((50, 8), ()),
+}
+
+
+@pytest.mark.parametrize("names", _JOINED_NAMES, ids="/".join)
+def test_by_name_joined_names(names):
+    """However the path joins the names, the axes are the same."""
+    shape, expected = _JOINED_NAMES[names]
+    leaf = f32(*shape)
+    nested = leaf
+    for name in reversed(names):
+        nested = {name: nested}
+    for params in (nested, {".".join(names): leaf}, {"/".join(names): leaf}, {names: leaf}):
+        ((path, _),) = jax.tree_util.tree_flatten_with_path(params)[0]
+        assert optax_gc.by_name(path, leaf).axes == expected, params
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"layers": [{"weight": f32(4, 5)}]}, (1,)),
+        ({"kernel": [f32(4, 5)]}, (0,)),
+        ({("layers", 0, "weight"): f32(4, 5)}, (1,)),
+        ({"query/kernel": [f32(64, 4, 16)]}, (0,)),
+        ({"bias": (f32(4, 5),)}, ()),
+    ],
+)
+def test_by_name_list_indices(params, expected):
+    ((path, leaf),) = jax.tree_util.tree_flatten_with_path(params)[0]
+    assert optax_gc.by_name(path, leaf).axes == expected
+
+
 def test_by_name_notes():
     paths_and_leaves, _ = jax.tree_util.tree_flatten_with_path(
         {"bias": f32(2, 4), "kernel": f32(8)}
