@@ -39,7 +39,7 @@ Needs Linux and libtpu: pip install -e '.[tpu-aot]'
   --json=FILE                         also write the figures to FILE
   --config.data.batch_size=1024       the batch over all devices; a multiple of their number
 
-Exit status: 0 success; 2 an error, with one line on stderr.
+Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr.
 """
 
 _COLLECTIVE = re.compile(
@@ -58,7 +58,7 @@ _TABLE_ROWS = {
 
 
 def main(argv: list[str]) -> int:
-    """Compile the step of a config, print a table and return the exit status."""
+    """Compile the step of a config and print its cost; return the exit status."""
     values = flags.FlagValues()
     topology = flags.DEFINE_string("topology", None, "", flag_values=values)
     json = flags.DEFINE_string("json", None, "", flag_values=values)
