@@ -1,14 +1,14 @@
-"""FGVC Aircraft: 100 variants of aircraft, 6,667 images to train on, 3,333 to test.
+r"""ResNet-50 on FGVC Aircraft with gradient centralization: 100 aircraft variants.
 
-A pretrained ResNet-50 is fine-tuned with gradient centralization by the authors' recipe; what is
-known of that, and where the weights come from, is in `fine_grained.py`. TFDS has not this set, so
-its images must lie in folders, DIR/train/VARIANT/*.jpg and DIR/test/VARIANT/*.jpg:
-
-    python -m train --config configs/aircraft_gc.py --config.data.dir=DIR
+    python -m train --config configs/aircraft_gc.py --config.data.dir=DIR \
       --config.init_from=r50.safetensors
 
-The authors' README gives an accuracy of 87.77 %, and 86.62 % without GC, each of one run in
-PyTorch. Not trained to its end by us.
+6,667 training images and 3,333 test images (Maji et al. 2013, arXiv 1306.5151). TFDS does not have
+this data set. Put the images in folders: DIR/train/VARIANT/*.jpg and DIR/test/VARIANT/*.jpg.
+
+The recipe, and how to get the pretrained weights, are described in `fine_grained.py`. The authors
+report an accuracy of 87.77 % with GC and 86.62 % without, one PyTorch run each. We have not trained
+this config to the end.
 """
 
 from configs import fine_grained

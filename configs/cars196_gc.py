@@ -1,13 +1,14 @@
-"""Stanford Cars: 196 models of cars, 8,144 images to train on, 8,041 to test.
+"""ResNet-50 on Stanford Cars with gradient centralization: 196 car models.
 
-A pretrained ResNet-50 is fine-tuned with gradient centralization by the authors' recipe; what is
-known of that, and where the weights come from, is in `fine_grained.py`:
-
+    tfds build cars196 --file_format=array_record
     python -m train --config configs/cars196_gc.py --config.init_from=r50.safetensors
 
-The images are those of TFDS's `cars196`, which must be prepared once; where TFDS can fetch them no
-more, images in folders do too (`aircraft_gc` has how). The authors' README gives an accuracy of
-90.03 %, and 88.66 % without GC, each of one run in PyTorch. Not trained to its end by us.
+8,144 training images and 8,041 test images (Krause et al. 2013). If TFDS can no longer download
+them, use images in folders, as described in `aircraft_gc.py`.
+
+The recipe, and how to get the pretrained weights, are described in `fine_grained.py`. The authors
+report an accuracy of 90.03 % with GC and 88.66 % without, one PyTorch run each. We have not trained
+this config to the end.
 """
 
 from configs import fine_grained

@@ -1,11 +1,15 @@
-"""CIFAR-100 on ResNet-18 with gradient centralization, in batches of any size: 1024 by default.
+"""ResNet-18 on CIFAR-100 with gradient centralization, in batches of any size.
 
-`cifar100_batch_gc.py:2` trains in batches of 2. The rate goes with the batch, 0.1 for each 128
-images, and rises to it over 5 epochs where the batch is larger (Goyal et al. 2017, arXiv
-1706.02677); all else is `cifar100_gc`. Batch normalization takes its statistics from the whole
-batch, on all devices together, so a batch of 2 tests it as much as GC.
+    python -m train --config configs/cifar100_batch_gc.py       # batches of 1024
+    python -m train --config configs/cifar100_batch_gc.py:2     # batches of 2
 
-For a GPU or a TPU; the batch must divide over the devices. Not yet trained to its end by us.
+The learning rate is proportional to the batch size: 0.1 per 128 images. For batches above 128 it is
+warmed up over 5 epochs (Goyal et al. 2017, arXiv 1706.02677). Everything else is as in
+`cifar100_gc.py`. Batch normalization uses the statistics of the whole batch over all devices, so a
+batch of 2 tests batch normalization as much as GC.
+
+For a GPU or a TPU. The batch size must be divisible by the number of devices. We have not trained
+this config to the end.
 """
 
 from configs import cifar100_gc

@@ -1,23 +1,27 @@
-"""CIFAR-100 with gradient centralization: the recipe of the paper's authors, on any of their nets.
+"""ResNet-18 on CIFAR-100 with gradient centralization: the recipe of the authors of GC.
 
-`cifar100_gc.py` is ResNet-18 with momentum. `cifar100_gc.py:NET`, `:OPTIMIZER` or `:NET,OPTIMIZER`
-are the other cells of the paper's tables, `cifar100_gc.py:resnet50,adam` for one:
+    python -m train --config configs/cifar100_gc.py
+    python -m train --config configs/cifar100_gc.py:resnet50,adam
 
-  NET        resnet18, resnet34, resnet50, resnet101, vgg11, resnext29 (4x64d), densenet121
-  OPTIMIZER  sgdm, sgdw (decay decoupled), adam, adamw, adagrad
+The argument selects a model, an optimizer or both, so that every cell of the paper's tables (Yong
+et al. 2020, arXiv 2004.01461) can be trained:
 
-Batch 128, 200 epochs, momentum 0.9, decay 5e-4, rate 0.1 (0.001 for Adam and AdamW, 0.01 for
-Adagrad) divided by 10 every 60 epochs, crops from 4 pixels of padding, flips. GC is of convolutions
-and classifier; the authors' published script leaves the classifier out, as `--config.gc.mode=conv`
-does. For a GPU or a TPU: on two CPU cores one epoch of ResNet-18 takes about 20 minutes.
+  model      resnet18, resnet34, resnet50, resnet101, vgg11, resnext29 (4x64d), densenet121
+  optimizer  sgdm, sgdw (decoupled weight decay), adam, adamw, adagrad
 
-None has been trained to its end by us yet; `cifar100.py` is the same without GC.
+The recipe: batch size 128, 200 epochs, momentum 0.9, weight decay 5e-4, random crops with 4 pixels
+of padding, flips. The learning rate is 0.1 (0.001 for Adam and AdamW, 0.01 for Adagrad), divided by
+10 every 60 epochs. GC is applied to convolutions and to the classifier. The authors' published
+script does not apply it to the classifier; `--config.gc.mode=conv` does the same.
+
+For a GPU or a TPU: on two CPU cores one epoch of ResNet-18 takes about 20 minutes. `cifar100.py` is
+the same without GC. We have not trained any of these configs to the end.
 """
 
 from train.config import default_config, parse_config_argument
 
 NETS = ("resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "resnext29", "densenet121")
-OPTIMIZERS = {  # the trainer's name, the rate
+OPTIMIZERS = {  # name in the trainer, learning rate
     "sgdm": ("momentum", 0.1),
     "sgdw": ("sgdw", 0.1),
     "adam": ("adam", 0.001),
@@ -40,7 +44,8 @@ def get_config(argument=""):
     config.optimizer.name, config.optimizer.learning_rate = OPTIMIZERS[optimizer]
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
-    # PyTorch's 1e-8, and of Adagrad 1e-10, which stands in the root here and outside of it there.
+    # The eps of PyTorch: 1e-8, and 1e-10 for Adagrad. For Adagrad, optax adds eps inside the root,
+    # so its square is used here.
     config.optimizer.eps = 1e-20 if optimizer == "adagrad" else 1e-8
     config.schedule.name = "step"
     config.schedule.step_epochs = 60.0

@@ -1,15 +1,20 @@
-"""CIFAR-100 on ResNet-18 with Ranger: RAdam inside Lookahead, on centralized gradients.
+"""ResNet-18 on CIFAR-100 with Ranger (RAdam in Lookahead) and gradient centralization.
 
-Ranger's own settings (github.com/lessw2020/Ranger-Deep-Learning-Optimizer): b1 0.95, eps 1e-5, GC
-of the gradient, decoupled decay, slow weights that go half of the way every 6 steps, rate 1e-3.
-RAdam is Liu et al. 2020 (arXiv 1908.03265), Lookahead Zhang et al. 2019 (arXiv 1907.08610). All
-else is `cifar100_gc`, except for the decay: a decoupled one is multiplied by the rate, so 0.05 at
-1e-3 shrinks weights as 5e-4 does at 0.1. The authors of GC have Ranger in their second collection
-of optimizers (github.com/Yonghongwei/Advanced-optimizer-with-Gradient-Centralization), and
-recommend GC of the update for it: `--config.gc.location=update`.
+    python -m train --config configs/cifar100_ranger_gc.py
 
-Two details are optax's and not Ranger's: eps is added after the bias is corrected, and the weights
-that are tested are the slow ones. For a GPU or a TPU; not yet trained to its end by us.
+The settings are those of Ranger (github.com/lessw2020/Ranger-Deep-Learning-Optimizer): b1 0.95, eps
+1e-5, GC of the gradient, decoupled weight decay, learning rate 1e-3, and slow weights that move
+half of the way every 6 steps. RAdam is Liu et al. 2020 (arXiv 1908.03265), Lookahead is Zhang et
+al. 2019 (arXiv 1907.08610).
+
+Everything else is as in `cifar100_gc.py`, except weight decay: decoupled decay is multiplied by the
+learning rate, so 0.05 at a rate of 1e-3 shrinks the weights as much as 5e-4 at a rate of 0.1. The
+authors of GC include Ranger in their second collection of optimizers
+(github.com/Yonghongwei/Advanced-optimizer-with-Gradient-Centralization) and recommend GC of the
+update for it: `--config.gc.location=update`.
+
+Two details differ from Ranger and follow optax: eps is added after the bias correction, and the
+slow weights are evaluated. For a GPU or a TPU. We have not trained this config to the end.
 """
 
 from configs import cifar100_gc

@@ -1,14 +1,14 @@
-"""CUB-200-2011: 200 species of birds, 5,994 images to train on, 5,794 to test.
+"""ResNet-50 on CUB-200-2011 with gradient centralization: 200 bird species.
 
-A pretrained ResNet-50 is fine-tuned with gradient centralization by the authors' recipe; what is
-known of that, and where the weights come from, is in `fine_grained.py`:
-
+    tfds build caltech_birds2011 --file_format=array_record
     python -m train --config configs/cub200_gc.py --config.init_from=r50.safetensors
 
-The images are those of TFDS's `caltech_birds2011`, which must be prepared once; where TFDS can
-fetch them no more, images in folders do too (`aircraft_gc` has how). The authors' README gives an
-accuracy of 83.40 %, and 82.07 % without GC, each of one run in PyTorch. Not trained to its end by
-us.
+5,994 training images and 5,794 test images (Wah et al. 2011). If TFDS can no longer download them,
+use images in folders, as described in `aircraft_gc.py`.
+
+The recipe, and how to get the pretrained weights, are described in `fine_grained.py`. The authors
+report an accuracy of 83.40 % with GC and 82.07 % without, one PyTorch run each. We have not trained
+this config to the end.
 """
 
 from configs import fine_grained

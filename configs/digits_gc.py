@@ -1,6 +1,9 @@
-"""Handwritten digits with gradient centralization: the first run, under a minute on two cores.
+"""A small convolutional network on handwritten digits with gradient centralization: a first run.
 
-Expect test_top1 of 0.99 (360 test images, so 0.003 is one image).
+    python -m train --config configs/digits_gc.py
+
+Takes less than a minute on two CPU cores. Expect a test_top1 of 0.99. There are 360 test images, so
+one image is 0.003.
 """
 
 from train.config import default_config

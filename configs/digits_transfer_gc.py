@@ -1,15 +1,16 @@
-"""The digits 7 to 9 from ten labels each, with a body that has only seen 0 to 6; seconds.
-
-It needs the run that it begins from:
+"""Transfer to the digits 7 to 9 with ten labels per class, from weights trained on 0 to 6.
 
     python -m train --config configs/digits_pretrain.py
     python -m train --config configs/digits_transfer_gc.py
 
-The body learns at a tenth of the last layer's rate; --config.optimizer.body_lr_scale=0 freezes it, and
---config.init_from= --config.optimizer.body_lr_scale=1 is training from scratch, each in a --workdir of
-its own.
-`study_digits_transfer` compares them: expect no pretrained body to be shown to help over draws of
-the labels, and a frozen one to be worse (docs/transfer.md).
+The second command needs the work folder of the first one, and takes seconds. The body (all layers
+but the last) has a tenth of the last layer's learning rate. Variants, each in its own --workdir:
+
+  --config.optimizer.body_lr_scale=0                          freeze the body
+  --config.init_from= --config.optimizer.body_lr_scale=1      train from scratch
+
+`study_digits_transfer.py` compares them. Expect that no pretrained body is shown to help over
+several draws of the labels, and that a frozen body is worse (docs/studies/transfer.md).
 """
 
 from configs import digits_gc

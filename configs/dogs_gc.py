@@ -1,14 +1,14 @@
-"""Stanford Dogs: 120 breeds of dogs, 12,000 images to train on, 8,580 to test.
+"""ResNet-50 on Stanford Dogs with gradient centralization: 120 dog breeds.
 
-A pretrained ResNet-50 is fine-tuned with gradient centralization by the authors' recipe; what is
-known of that, and where the weights come from, is in `fine_grained.py`:
-
+    tfds build stanford_dogs --file_format=array_record
     python -m train --config configs/dogs_gc.py --config.init_from=r50.safetensors
 
-The images are those of TFDS's `stanford_dogs`, which must be prepared once; where TFDS can fetch
-them no more, images in folders do too (`aircraft_gc` has how). The authors' README gives an
-accuracy of 78.23 %, and 76.16 % without GC, each of one run in PyTorch. Not trained to its end by
-us.
+12,000 training images and 8,580 test images (Khosla et al. 2011). If TFDS can no longer download
+them, use images in folders, as described in `aircraft_gc.py`.
+
+The recipe, and how to get the pretrained weights, are described in `fine_grained.py`. The authors
+report an accuracy of 78.23 % with GC and 76.16 % without, one PyTorch run each. We have not trained
+this config to the end.
 """
 
 from configs import fine_grained

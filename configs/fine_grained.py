@@ -1,26 +1,34 @@
-"""Fine-grained classes by the recipe of the paper's authors, for images in folders of your own.
+r"""Fine-grained classification of images in folders: the recipe of the authors of GC.
 
-`cars196_gc`, `cub200_gc`, `dogs_gc` and `aircraft_gc` are made from it: a ResNet-50 that ImageNet
-has trained, fine-tuned: batch 128, 100 epochs, momentum 0.9, L2 1e-4, rate 0.1 for the new last
-layer and 0.01 for the body, both divided by 10 after epochs 50 and 80; images whose shorter side is
-512 pixels, of which the middle 448x448 is kept, in training too; flips; GC of all layers. For
+    python -m train --config configs/fine_grained.py --config.data.dir=DIR \
+      --config.init_from=r50.safetensors
+
+`cars196_gc.py`, `cub200_gc.py`, `dogs_gc.py` and `aircraft_gc.py` are based on this file. For
 several GPUs.
 
-This is read off the authors' program (github.com/Yonghongwei/Gradient-Centralization, the folder
-GC_code/Fine-grained_classification). Three things to know: its `lr_mult`, which is to make the
-body's rate a tenth, is read by neither PyTorch's SGD nor theirs, so that the published program
-trains the body at 0.1 (--config.optimizer.body_lr_scale=1 does that); it leaves out the last batch of
-an epoch where we go on into the next; and it reports the best epoch on the test set, we the last.
+The recipe (Yong et al. 2020, arXiv 2004.01461): fine-tune a ResNet-50 that was trained on ImageNet.
+Batch size 128, 100 epochs, momentum 0.9, L2 decay 1e-4, flips, GC of all layers. The learning rate
+is 0.1 for the new last layer and 0.01 for the body, both divided by 10 after epochs 50 and 80.
+Images are resized to a shorter side of 512 pixels and cropped to the 448x448 in the center, in
+training too.
 
-The weights to begin from are yours to fetch. With torchvision and safetensors installed:
+It follows the authors' program (github.com/Yonghongwei/Gradient-Centralization, in the folder
+GC_code/Fine-grained_classification), with three differences:
+
+- Its `lr_mult` is meant to give the body a tenth of the rate, but neither PyTorch's SGD nor theirs
+  reads it, so the published program trains the body at 0.1. `--config.optimizer.body_lr_scale=1`
+  does the same.
+- It drops the last incomplete batch of an epoch. Here that batch continues with the next epoch.
+- It reports the best epoch on the test set. Here the last epoch is reported.
+
+To get the pretrained weights, with torchvision and safetensors installed:
 
     python -c "import torchvision as t, safetensors.torch as s;
     s.save_file(t.models.resnet50(weights='IMAGENET1K_V1').state_dict(), 'r50.safetensors')"
-    python -m train --config configs/cars196_gc.py --config.init_from=r50.safetensors
 
-`IMAGENET1K_V1` are those that torchvision had when the paper was written. A plain ResNet-50 of
-timm (its model.safetensors) is read too, as is the work folder of a run of `imagenet_gc`. Without
-`init_from` the net begins from random numbers, which is another experiment.
+`IMAGENET1K_V1` are the weights that torchvision had when the paper was written. The plain
+ResNet-50 of timm (its model.safetensors) and the work folder of a run of `imagenet_gc.py` work too.
+Without `init_from` the weights start at random, which is another experiment.
 """
 
 from train.config import default_config

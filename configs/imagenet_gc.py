@@ -1,15 +1,25 @@
-"""ImageNet with gradient centralization: the recipe of the paper's authors, on their four nets.
+"""ResNet-50 on ImageNet with gradient centralization: the recipe of the authors of GC.
 
-`imagenet_gc.py` is ResNet-50 with batch normalization; `imagenet_gc.py:NET,NORM` has the others,
-NET being resnet50 or resnet101, NORM batch or group (32 groups).
+    python -m train --config configs/imagenet_gc.py
+    python -m train --config configs/imagenet_gc.py:resnet101,group
 
-Batch 256, 100 epochs, momentum 0.9, L2 1e-4, rate 0.1 divided by 10 every 30 epochs, crops of 224
-pixels, flips; GC of the convolutions alone, as theirs. For several GPUs or TPU chips.
+The argument selects a model (resnet50 or resnet101), a normalization (batch, or group with 32
+groups) or both.
 
-The authors' README (github.com/Yonghongwei/Gradient-Centralization) gives top-1 errors, each of one
-run in PyTorch: ResNet-50 with batch normalization 23.21 % (23.71 % without GC), with group
-normalization 23.53 % (24.50 %); ResNet-101 21.82 % (22.37 %) and 22.14 % (23.34 %). This file has
-not been trained to its end by us.
+The recipe (Yong et al. 2020, arXiv 2004.01461): batch size 256, 100 epochs, momentum 0.9, L2 decay
+1e-4, learning rate 0.1 divided by 10 every 30 epochs, random crops of 224 pixels, flips, GC of
+convolutions only. For several GPUs or TPU chips.
+
+Top-1 errors in the authors' README (github.com/Yonghongwei/Gradient-Centralization), one PyTorch
+run each:
+
+  model       normalization   with GC   without
+  resnet50    batch           23.21 %   23.71 %
+  resnet50    group           23.53 %   24.50 %
+  resnet101   batch           21.82 %   22.37 %
+  resnet101   group           22.14 %   23.34 %
+
+We have not trained this config to the end.
 """
 
 from train.config import default_config, parse_config_argument

@@ -1,12 +1,14 @@
-"""IMDB's film reviews (Maas et al. 2011), good or bad, on an LSTM with gradient centralization.
-
-Two epochs of 25,000 reviews, of which the last 200 words are read; 0.67 M parameters, most of them
-in the embedding, which GC leaves alone. The recipe is ours. Needs the reviews, prepared by TFDS:
+"""An LSTM on the IMDB film reviews with gradient centralization: positive or negative.
 
     tfds build imdb_reviews/plain_text --file_format=array_record
+    python -m train --config configs/imdb_lstm_gc.py
 
-Expect test_top1 of 0.86, and the same without GC (seed 0: 0.860, and 0.858 with
---config.gc.mode=none --workdir runs/imdb_none), after 130 seconds of processor time, all included.
+25,000 training reviews (Maas et al. 2011), of which the last 200 words are read. The model has
+0.67 M parameters, most of them in the embedding, which GC does not change. The recipe is ours: two
+epochs of Adam.
+
+Expect a test_top1 of 0.860 with GC and 0.858 without (seed 0), after 130 seconds of processor time
+in total. Without GC: `--config.gc.mode=none --workdir runs/imdb_none`.
 """
 
 from train.config import default_config

@@ -1,17 +1,19 @@
-"""Mini-ImageNet on ResNet-50 with gradient centralization: the recipe of the paper's authors.
-
-`mini_imagenet_gc.py` has batch normalization over the whole batch, `mini_imagenet_gc.py:group`
-group normalization; `mini_imagenet_ws_gc.py` standardizes the weights too.
-
-100 classes of ImageNet with 600 images each (Vinyals et al. 2016, arXiv 1606.04080), of which the
-paper trains on some of each class and tests on the others. It is read from a folder, so put the
-images into DIR/train/CLASS/ and DIR/test/CLASS/, 500 and 100 of each class:
+"""ResNet-50 on Mini-ImageNet with gradient centralization: the recipe of the authors of GC.
 
     python -m train --config configs/mini_imagenet_gc.py --config.data.dir=DIR
+    python -m train --config configs/mini_imagenet_gc.py:group --config.data.dir=DIR
 
-Batch 128, 100 epochs, momentum 0.9, L2 1e-4, rate 0.1 divided by 10 every 30 epochs, crops of 224
-pixels, flips; GC of all layers, as in their script. For a GPU or a TPU. The authors'
-README shows curves and no figures; this file has not been trained to its end by us.
+The first command uses batch normalization over the whole batch, the second one group normalization.
+`mini_imagenet_ws_gc.py` adds weight standardization.
+
+Mini-ImageNet is 100 classes of ImageNet with 600 images each (Vinyals et al. 2016, arXiv
+1606.04080). The paper divides the images of each class into a training and a test split. Put 500
+images of each class in DIR/train/CLASS/ and 100 in DIR/test/CLASS/.
+
+The recipe (Yong et al. 2020, arXiv 2004.01461): batch size 128, 100 epochs, momentum 0.9, L2 decay
+1e-4, learning rate 0.1 divided by 10 every 30 epochs, random crops of 224 pixels, flips, GC of all
+layers, as in the authors' script. For a GPU or a TPU. The authors' README shows curves without
+numbers. We have not trained this config to the end.
 """
 
 from configs import imagenet_gc

@@ -1,12 +1,14 @@
-"""Mini-ImageNet on ResNet-50 with weight standardization and gradient centralization.
+"""ResNet-50 on Mini-ImageNet with weight standardization and gradient centralization.
 
-`mini_imagenet_ws_gc.py` has group normalization, as the net with standardized weights in the
-scripts of the paper's authors; `mini_imagenet_ws_gc.py:batch` batch normalization. Data and recipe
-are those of `mini_imagenet_gc.py`.
+    python -m train --config configs/mini_imagenet_ws_gc.py --config.data.dir=DIR
+    python -m train --config configs/mini_imagenet_ws_gc.py:batch --config.data.dir=DIR
 
-Expect GC to change little: the gradient of a standardized kernel has a fan-in mean of zero already,
-so that only the classifier's is centred (docs/guide.md). This file has not been trained to its end
-by us.
+The first command uses group normalization, as the authors of GC do with standardized weights; the
+second one uses batch normalization. Data and recipe are those of `mini_imagenet_gc.py`. Weight
+standardization is Qiao et al. 2019 (arXiv 1903.10520).
+
+Expect little effect of GC: the gradient of a standardized kernel already has a fan-in mean of zero,
+so GC only changes the gradient of the classifier. We have not trained this config to the end.
 """
 
 from configs import mini_imagenet_gc

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     from train.runtime import cache, distributed
 
     if command.cluster:
-        distributed.join(*command.cluster)
+        distributed.initialize(*command.cluster)
     cache.enable_compilation_cache()
     train(command.config, command.workdir)
     return 0

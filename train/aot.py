@@ -1,8 +1,8 @@
-"""`python -m train.aot`: what a training step costs on TPUs that are not here, by their compiler.
+"""`python -m train.aot`: the cost of a training step on TPUs, from their compiler, without a TPU.
 
-The step is the trainer's own, for a batch from the host, spread over every device of the topology.
-It is compiled twice, as the config says and without gradient centralization; nothing is run, and
-no data set needs to be prepared.
+The step is that of the trainer, for a batch from the host, sharded over all devices of the
+topology. It is compiled with the GC of the config and without GC. Nothing is run, and the data set
+need not be prepared.
 """
 
 import copy
@@ -31,15 +31,15 @@ from train.output.files import write_json
 USAGE = """\
 usage: python -m train.aot --config FILE --topology NAME [--json FILE] [--config.FIELD=VALUE ...]
 
-Compiles the training step that FILE describes for TPUs that need not be there, with GC and without,
-and prints what the compiler says: operations, bytes, memory, collectives. All figures are those of
-one device. Needs Linux and libtpu: pip install -e '.[tpu-aot]'
+Compiles the training step of a config for a TPU slice, with GC and without, on a machine without a
+TPU. Prints the compiler's figures for one device: FLOPs, bytes, memory, collectives.
+Needs Linux and libtpu: pip install -e '.[tpu-aot]'
 
-  --topology=v5e:16x16                the generation, and the chips along each side of the slice
-  --json=FILE                         writes the figures too
-  --config.data.batch_size=1024       the batch over all devices; it must divide by their number
+  --topology=v5e:16x16                the TPU generation, and the chips along each side of the slice
+  --json=FILE                         also write the figures to FILE
+  --config.data.batch_size=1024       the batch over all devices; a multiple of their number
 
-Exit status: 0 done; 2 a mistake, in one line on stderr.
+Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr.
 """
 
 _COLLECTIVE = re.compile(
@@ -47,17 +47,18 @@ _COLLECTIVE = re.compile(
     r"(?:-start)?\("
 )
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax")
-_FIGURES = {  # of a step, in the table's words
-    "flops": "operations",
+_TABLE_ROWS = {
+    "flops": "FLOPs",
     "bytes_accessed": "bytes read and written",
     "peak_bytes_per_device": "bytes of memory reserved",
     "all_reduces": "all-reduces",
     "other_collectives": "other collectives",
-    "compile_seconds": "processor seconds",
+    "compile_seconds": "CPU seconds to compile",
 }
 
 
 def main(argv: list[str]) -> int:
+    """Compile the step of a config and print its cost; return the exit status."""
     values = flags.FlagValues()
     topology = flags.DEFINE_string("topology", None, "", flag_values=values)
     json = flags.DEFINE_string("json", None, "", flag_values=values)
@@ -68,7 +69,8 @@ def main(argv: list[str]) -> int:
     if json.value is not None:
         _check_writable(Path(json.value))
     devices = tpu_devices(topology.value)
-    report = {"config": name, "topology": topology.value} | measure(config, devices) | _made()
+    report = {"config": name, "topology": topology.value}
+    report |= compare_steps(config, devices) | _date_and_versions()
     print_table(report)
     if json.value is not None:
         write_json(Path(json.value), report)
@@ -76,50 +78,50 @@ def main(argv: list[str]) -> int:
 
 
 def tpu_devices(topology: str) -> Sequence[Any]:
-    """The devices of a TPU slice, to compile for.
+    """Return the devices of a TPU slice, to compile for.
 
     Args:
-      topology: such as `v5e:16x16`.
+      topology: The generation and the chips along each side, such as `v5e:16x16`.
 
     Raises:
-      UserError: there is no such slice, or libtpu is not installed.
+      UserError: If there is no such slice, or libtpu is not installed.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            "libtpu, the TPU's compiler, is not installed; it is there for Linux: "
-            "pip install -e '.[tpu-aot]', or outside this repository "
-            "pip install 'optax-gc[tpu-aot]'"
+            "libtpu, the TPU compiler, is not installed; on Linux, run "
+            "pip install -e '.[tpu-aot]' in this repository, or "
+            "pip install 'optax-gc[tpu-aot]' elsewhere"
         )
-    # So libtpu neither looks for a TPU nor logs on stderr that it found none.
+    # These settings keep libtpu from searching for a TPU and from logging that it found none.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
-    import jax  # it takes a second, which a typing error need not cost
+    import jax  # imported late, so that a wrong command line fails without this second
     from jax.experimental import topologies
 
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_enable_compilation_cache", False)  # or the seconds would mean nothing
+    jax.config.update("jax_enable_compilation_cache", False)  # to measure the compile time
     try:
         devices = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
-    except Exception as error:  # libtpu's, of any type
+    except Exception as error:  # libtpu raises many types
         raise UserError(
-            f"--topology={short_repr(topology)} is not a TPU slice: {describe_error(error)}; it must be a "
-            "generation and its chips, as v5e:2x2, v5e:16x16, v6e:4x4 or v5p:4x4x4"
+            f"--topology={short_repr(topology)} is not a TPU slice: {describe_error(error)}; give a "
+            "generation and its chips, such as v5e:2x2, v5e:16x16, v6e:4x4 or v5p:4x4x4"
         ) from error
     if any(getattr(device, "core_on_chip", 0) for device in devices):
         raise UserError(
-            f"--topology={short_repr(topology)} has several devices a chip, over which JAX lays no "
-            "mesh; use a newer generation, as v5e:2x2, v6e:4x4 or v5p:4x4x4"
+            f"--topology={short_repr(topology)} has several devices per chip, for which JAX cannot "
+            "make a mesh; use a newer generation, such as v5e:2x2, v6e:4x4 or v5p:4x4x4"
         )
     return devices
 
 
-def measure(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
-    """The figures of a step as `config` says and, under `without_gc`, of one without GC.
+def compare_steps(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
+    """Return the figures of the step of `config` and, under `without_gc`, of a step without GC.
 
     Raises:
-      UserError: the config fits neither its data set nor the devices, or the step takes more
+      UserError: If the config does not fit its data set or the devices, or the step needs more
         memory than a device has.
     """
     without_gc = copy.deepcopy(config)
@@ -143,12 +145,12 @@ def measure(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
 
 
 def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
-    """Compiles the training step of `config` for the devices; returns one device's figures.
+    """Compile the training step of `config` for the devices; return the figures of one device.
 
     Raises:
-      UserError: as in `measure`.
+      UserError: As in `compare_steps`.
     """
-    import jax  # as above
+    import jax  # imported late, as in `tpu_devices`
 
     from train import data, models
     from train.data import batch, inputs
@@ -156,35 +158,36 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     from train.runtime import mesh
 
     sharding = mesh.make_sharding(config, devices)
-    known = data.describe(config)
-    model = models.build(config, known.num_classes, known.input_shape)
-    # How long an epoch is matters to the rates of a schedule alone, which are constants in the
-    # program; where the set is not prepared one batch stands for it.
-    todo = plan.make(config, known.num_train or config.data.batch_size)
-    rate = optimizers.make_schedule(config, todo)
-    tx = optimizers.build(config, rate, models.fan_in_axes(model))
-    like = jax.tree.map(
+    dataset = data.describe(config)
+    model = models.build(config, dataset.num_classes, dataset.input_shape)
+    # The length of an epoch only affects constants of the learning-rate schedule. If the data set
+    # is not prepared, an epoch is taken to have one batch.
+    run_plan = plan.make(config, dataset.num_train or config.data.batch_size)
+    schedule = optimizers.make_schedule(config, run_plan)
+    tx = optimizers.build(config, schedule, models.fan_in_axes(model))
+    abstract_state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated),
         jax.eval_shape(lambda: state.create(model, tx, config.seed)),
     )
-    batch_shapes = batch.abstract_batch(
-        config.data.batch_size, known.input_shape, sharding.batch, inputs.dtype(config)
+    abstract_batch = batch.abstract_batch(
+        config.data.batch_size, dataset.input_shape, sharding.batch, inputs.dtype(config)
     )
-    steps = step.make(config, model, tx, rate, config.seed)
-    lowered = streaming.jit_train_step(steps, sharding).lower(like, batch_shapes)
+    functions = step.make(config, model, tx, schedule, config.seed)
+    train_step = streaming.jit_train_step(functions, sharding)
+    lowered = train_step.lower(abstract_state, abstract_batch)
     start = time.process_time()
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        raise _does_not_compile(error, config, len(devices)) from error
+        raise _compile_error(error, config, len(devices)) from error
     seconds = time.process_time() - start
-    return {**_figures(compiled), "compile_seconds": round(seconds, 1)}
+    return {**_cost(compiled), "compile_seconds": round(seconds, 1)}
 
 
-def _figures(compiled: Any) -> dict[str, Any]:
+def _cost(compiled: Any) -> dict[str, Any]:
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    # All that is reserved while the step runs. `peak_memory_in_bytes` is less than the temporaries
-    # alone can take, because it counts neither the program nor the gaps between buffers.
+    # All memory that is reserved while the step runs. `peak_memory_in_bytes` can be less than the
+    # temporaries alone, because it counts neither the program nor the gaps between buffers.
     reserved = (
         memory.generated_code_size_in_bytes
         + memory.argument_size_in_bytes
@@ -203,34 +206,35 @@ def _figures(compiled: Any) -> dict[str, Any]:
     }
 
 
-def _does_not_compile(error: Exception, config: ConfigDict, devices: int) -> UserError:
+def _compile_error(error: Exception, config: ConfigDict, num_devices: int) -> UserError:
     if "RESOURCE_EXHAUSTED" in str(error):
         return UserError(
-            f"config.data.batch_size={config.data.batch_size} on {devices} devices does not fit "
-            f"in their memory ({truncate(str(error))}); make it smaller, or try "
+            f"config.data.batch_size={config.data.batch_size} on {num_devices} devices does not "
+            f"fit in their memory ({truncate(str(error))}); use a smaller batch, or try "
             "--config.model.remat=True or --config.precision=bfloat16"
         )
     return UserError(f"the step does not compile: {describe_error(error)}; try another --topology")
 
 
 def print_table(report: dict[str, Any]) -> None:
-    """The figures side by side, and how they compare."""
+    """Print the figures with and without GC, and their ratios."""
     print(
         f"{report['model']} on {report['data']}, batch {report['batch_size']:,} on "
-        f"{report['devices']} x {report['device_kind']}, {report['batch_per_device']:,} each"
+        f"{report['devices']} x {report['device_kind']}, {report['batch_per_device']:,} per device"
     )
     table = Table()
-    table.add_column("of one device, a step")
+    table.add_column("one step, per device")
     for column in (f"GC {report['gc_mode']}", "without GC", "ratio"):
         table.add_column(column, justify="right")
-    for figure, words in _FIGURES.items():
-        ours, theirs = report[figure], report["without_gc"][figure]
-        ratio = f"{ours / theirs:.4f}" if theirs and figure != "compile_seconds" else ""
-        table.add_row(words, f"{ours:,}", f"{theirs:,}", ratio)
+    for name, title in _TABLE_ROWS.items():
+        with_gc, without_gc = report[name], report["without_gc"][name]
+        show_ratio = without_gc and name != "compile_seconds"
+        ratio = f"{with_gc / without_gc:.4f}" if show_ratio else ""
+        table.add_row(title, f"{with_gc:,}", f"{without_gc:,}", ratio)
     Console().print(table)
 
 
-def _made() -> dict[str, Any]:
+def _date_and_versions() -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -239,7 +243,7 @@ def _made() -> dict[str, Any]:
 
 
 def _check_writable(file: Path) -> None:
-    """Now, and not after minutes of compiling."""
+    """Raise UserError if `file` cannot be written, before minutes of compilation."""
     try:
         if file.is_dir():
             raise IsADirectoryError(None, "it is a folder")
@@ -247,8 +251,8 @@ def _check_writable(file: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"--json={short_repr(str(file))} cannot be written: {error.strerror}; give it a file in a "
-            "folder that is there"
+            f"--json={short_repr(str(file))} cannot be written: {error.strerror}; give a file in an "
+            "existing folder"
         ) from None
 
 

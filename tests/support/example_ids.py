@@ -17,7 +17,7 @@ from train.runtime import distributed
 def main(argv):
     command = cli.parse(argv[:1] + argv[2:], "")
     if command.cluster:
-        distributed.join(*command.cluster)
+        distributed.initialize(*command.cluster)
     run = experiment.prepare(command.config)
     count, batch_size = run.dataset.num_train, command.config.data.batch_size
     numbers = np.arange(count, dtype=np.int32)

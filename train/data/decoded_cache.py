@@ -27,7 +27,7 @@ def remembered(name: str, files: Iterable[Path], decode: Callable[[], Split]) ->
     for file in sorted(files):
         status = file.stat()
         digest.update(f"\n{file.name} {status.st_size} {status.st_mtime_ns}".encode())
-    folder = cache.folder() / "decoded" / digest.hexdigest()[:32]
+    folder = cache.cache_dir() / "decoded" / digest.hexdigest()[:32]
     split = _read(folder)
     if split is None:
         split = decode()

@@ -1,0 +1,1 @@
+"""The devices and the process that a run uses: sharding, compiler, processes, signals, caches."""

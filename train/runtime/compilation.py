@@ -1,4 +1,4 @@
-"""Compiling a program ahead of its first call, and what that costs."""
+"""Compiler options, and compilation with figures about the compiled program."""
 
 import time
 from typing import Any, NamedTuple
@@ -7,9 +7,10 @@ import jax
 
 _OPTIONS: dict[str, dict[str, str | bool]] = {
     "cpu": {
-        # XLA removes optimization barriers before it fuses; `train.models.relu` says why not here.
+        # This pass removes optimization barriers before fusion. `train.models.layers.relu` needs
+        # the barriers during fusion.
         "xla_disable_hlo_passes": "cse_barrier_expander",
-        # YNNPACK for reductions and products, not for convolutions, which Eigen does faster.
+        # YNNPACK for reductions and products, but not for convolutions: Eigen's are faster.
         "xla_cpu_experimental_ynn_fusion_type": (
             "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
         ),
@@ -18,15 +19,25 @@ _OPTIONS: dict[str, dict[str, str | bool]] = {
 
 
 class Cost(NamedTuple):
-    """What the compiler says of a program."""
+    """The compiler's figures for a program.
+
+    Attributes:
+      compile_seconds: The wall time of the compilation.
+      flops: The floating-point operations of one step, over all devices.
+      bytes_per_device: The memory for arguments, results and temporaries.
+    """
 
     compile_seconds: float
-    flops: float  # of one step, over all devices
-    bytes_per_device: int  # of arguments, results and all that is between
+    flops: float
+    bytes_per_device: int
 
 
 def compile_program(jitted: Any, *args: Any) -> tuple[Any, Cost]:
-    """Compiles a jitted function for arguments like `args`."""
+    """Compile a jitted function for arguments like `args`.
+
+    Returns:
+      The compiled function and its cost.
+    """
     start = time.monotonic()
     program = jitted.lower(*args).compile(compiler_options=options())
     seconds = time.monotonic() - start
@@ -42,5 +53,5 @@ def compile_program(jitted: Any, *args: Any) -> tuple[Any, Cost]:
 
 
 def options() -> dict[str, str | bool]:
-    """The compiler's options for the devices of this process."""
+    """Return the compiler options for the backend of this process."""
     return _OPTIONS.get(jax.default_backend(), {})

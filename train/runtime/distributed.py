@@ -1,4 +1,4 @@
-"""Several processes as one run: GPUs of several machines, a TPU pod."""
+"""Runs of several processes, such as on GPUs of several machines or on a TPU pod."""
 
 from collections.abc import Callable
 
@@ -9,48 +9,53 @@ from jax.experimental import multihost_utils
 from train.errors import UserError
 
 
-def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Connects this process to the others; to be called before anything asks for a device.
+def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Connect this process to the others; call it before any JAX function that needs a device.
+
+    Args:
+      coordinator: HOST:PORT of process 0; None if JAX detects the cluster.
+      num_processes: The number of processes; None if JAX detects it.
+      process_id: The number of this process, from 0; None if JAX detects it.
 
     Raises:
-      UserError: there is no cluster to be found.
+      UserError: If there is no such cluster.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"--distributed found no cluster ({error}); name it with --coordinator=HOST:PORT "
+            f"--distributed found no cluster ({error}); specify it with --coordinator=HOST:PORT "
             "--num_processes=N --process_id=I"
         ) from error
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes."""
+    """Return whether this is process 0, which writes the output."""
     return jax.process_index() == 0
 
 
 def on_first_process(action: Callable[[], None]) -> None:
-    """The first process does it, and the others wait until it is done.
+    """Run `action` in process 0; the other processes wait until it is done.
 
     Raises:
-      UserError: in every process, if the first one's action raises it.
+      UserError: In every process, if `action` raises it.
     """
     error = None
     if is_first_process():
         try:
             action()
-        except UserError as its_own:
-            error = its_own
+        except UserError as raised:
+            error = raised
     if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(
         np.array(error is not None)
     ):
-        error = error or UserError("process 0 has stopped; see what it says")
+        error = error or UserError("process 0 stopped with an error; see its output")
     if error:
         raise error
 
 
 def barrier(name: str) -> None:
-    """Returns when every process has come to this line."""
+    """Wait until every process has reached the barrier of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)

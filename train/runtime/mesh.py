@@ -1,4 +1,4 @@
-"""The devices of a run, and where its arrays lie on them."""
+"""The devices of a run, and the sharding of its arrays over them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,21 +12,27 @@ from train.errors import UserError
 
 
 class Sharding(NamedTuple):
-    """Data parallelism over all devices."""
+    """Data parallelism over all devices.
 
-    replicated: NamedSharding  # parameters, optimizer state, figures
-    batch: NamedSharding  # anything with the batch as first axis
+    Attributes:
+      replicated: For parameters, optimizer state and metrics: a full copy on each device.
+      batch: For arrays whose first axis is the batch: divided over the devices.
+    """
+
+    replicated: NamedSharding
+    batch: NamedSharding
 
     @property
     def num_devices(self) -> int:
+        """The number of devices in the mesh."""
         return self.batch.mesh.size
 
     def round_up(self, batch_size: int) -> int:
-        """The next larger batch that divides over the devices."""
+        """Return the smallest multiple of the number of devices that is at least `batch_size`."""
         return -(-batch_size // self.num_devices) * self.num_devices
 
     def replicate(self, tree: Any) -> Any:
-        """Arrays of the host on every device; of several processes, each fills its own."""
+        """Copy host arrays to every device; each process fills its own devices."""
         return jax.tree.map(
             lambda array: jax.make_array_from_callback(
                 array.shape, self.replicated, lambda index: array[index]
@@ -36,15 +42,15 @@ class Sharding(NamedTuple):
 
 
 def make_sharding(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Sharding:
-    """Lays a mesh over the devices, or over all that JAX sees.
+    """Return a sharding over `devices`, or over all devices that JAX finds.
 
     Raises:
-      UserError: the batch does not divide over them.
+      UserError: If the batch size is not divisible by the number of devices.
     """
     count = len(devices or jax.devices())
     if config.data.batch_size % count:
         raise UserError(
-            f"config.data.batch_size={config.data.batch_size} does not divide over the {count} "
+            f"config.data.batch_size={config.data.batch_size} is not divisible by the {count} "
             f"devices; use a multiple of {count}"
         )
     mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices)

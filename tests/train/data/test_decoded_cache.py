@@ -41,7 +41,7 @@ def source(tmp_path, monkeypatch):
 
 def kept():
     """The files in the cache folder."""
-    return [file for file in (cache.folder() / "decoded").rglob("*") if file.is_file()]
+    return [file for file in (cache.cache_dir() / "decoded").rglob("*") if file.is_file()]
 
 
 def test_the_second_time_nothing_is_decoded(source):
@@ -90,8 +90,8 @@ def test_what_is_damaged_is_decoded_again(source, name, damage):
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(source, capfd):
-    cache.folder().parent.mkdir()
-    cache.folder().write_text("a file where the folder should be")
+    cache.cache_dir().parent.mkdir()
+    cache.cache_dir().write_text("a file where the folder should be")
     assert source.load() == 1
     assert source.load() == 2
     assert capfd.readouterr().err.count("cannot keep the decoded data in ") == 2

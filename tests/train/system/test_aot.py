@@ -1,4 +1,4 @@
-"""The step compiles for TPUs that are not here, and GC costs it no collective and few bytes."""
+"""The step compiles for TPUs without a TPU; GC adds no collective and few bytes."""
 
 import importlib.util
 import json
@@ -14,66 +14,74 @@ from train import aot, data
 from train.config import default_config
 from train.errors import UserError
 
-# What libraries warn of on the way to an error is not what is tested here.
+# Warnings of libraries on the way to an error are not tested here.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 DIGITS = ("--config", ROOT / "configs" / "digits_gc.py")
-SMALLEST = (*DIGITS, "--topology", "v5e:2x2")
+DIGITS_ON_4 = (*DIGITS, "--topology", "v5e:2x2")
+CIFAR10 = (
+    "--config.data.name=cifar10",
+    "--config.data.mean=(0.5, 0.5, 0.5)",
+    "--config.data.std=(0.5, 0.5, 0.5)",
+)
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
 needs_libtpu = pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is not installed")
 
-# What is typed, and what the error says.
-MISTAKES = {
+# Each entry: the command line, and a part of the error message.
+ERRORS = {
     "no config": ((), "--config is missing"),
     "no topology": (DIGITS, "--topology is missing; for example --topology v5e:2x2"),
-    "an empty topology": ((*DIGITS, "--topology="), "--topology is missing"),
-    "a work folder": ((*SMALLEST, "--workdir=w"), "Unknown command line flag 'workdir'"),
-    "a cluster": ((*SMALLEST, "--distributed"), "Unknown command line flag 'distributed'"),
-    "an unknown field": ((*SMALLEST, "--config.speed=1"), "config.speed is not a field"),
-    "a bad value": ((*SMALLEST, "--config.gc.mode=half"), "one of none, all, conv"),
-    "a JSON file nowhere": (
-        (*SMALLEST, "--json=none/x.json"),
-        "--json='none/x.json' cannot be written: No such file or directory; give it a file in a "
-        "folder that is there",
+    "empty topology": ((*DIGITS, "--topology="), "--topology is missing"),
+    "work folder": ((*DIGITS_ON_4, "--workdir=w"), "Unknown command line flag 'workdir'"),
+    "cluster": ((*DIGITS_ON_4, "--distributed"), "Unknown command line flag 'distributed'"),
+    "unknown field": ((*DIGITS_ON_4, "--config.speed=1"), "config.speed is not a field"),
+    "invalid value": ((*DIGITS_ON_4, "--config.gc.mode=half"), "one of none, all, conv"),
+    "JSON file in no folder": (
+        (*DIGITS_ON_4, "--json=none/x.json"),
+        "--json='none/x.json' cannot be written: No such file or directory; give a file in an "
+        "existing folder",
     ),
-    "a folder as JSON file": ((*SMALLEST, "--json=."), "--json='.' cannot be written: it is a"),
+    "folder as JSON file": ((*DIGITS_ON_4, "--json=."), "--json='.' cannot be written: it is a"),
 }
-# The same, once there is a compiler.
-MISTAKES_OF_COMPILING = {
-    "an unknown generation": ((*DIGITS, "--topology=v9z:2x2"), "as v5e:2x2, v5e:16x16, v6e:4x4"),
+# The same for errors that need the compiler.
+COMPILER_ERRORS = {
+    "unknown generation": ((*DIGITS, "--topology=v9z:2x2"), "as v5e:2x2, v5e:16x16, v6e:4x4"),
     "half a host": ((*DIGITS, "--topology=v5e:3x7"), "--topology='v5e:3x7' is not a TPU slice"),
-    "two devices a chip": ((*DIGITS, "--topology=v3:2x2"), "has several devices a chip"),
-    "a batch that does not divide": (
-        (*SMALLEST, "--config.data.batch_size=6"),
-        "config.data.batch_size=6 does not divide over the 4 devices; use a multiple of 4",
+    "two devices per chip": ((*DIGITS, "--topology=v3:2x2"), "has several devices per chip"),
+    "indivisible batch": (
+        (*DIGITS_ON_4, "--config.data.batch_size=6"),
+        "config.data.batch_size=6 is not divisible by the 4 devices; use a multiple of 4",
     ),
-    "a batch too large": ((*SMALLEST, "--config.data.batch_size=4096"), "1437 training examples"),
-    "no data set": ((*SMALLEST, "--config.data.name=blobs"), "neither 'digits' nor a TFDS data"),
+    "batch larger than the data": (
+        (*DIGITS_ON_4, "--config.data.batch_size=4096"),
+        "1437 training examples",
+    ),
+    "unknown data set": ((*DIGITS_ON_4, "--config.data.name=blobs"), "config.data.name='blobs' is"),
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_status_2(mistake, refusal):
-    arguments, expected = MISTAKES[mistake]
+@pytest.mark.parametrize("case", ERRORS)
+def test_user_error_is_one_line(case, refusal):
+    arguments, expected = ERRORS[case]
     assert expected in refusal(*arguments, command=aot.main)
 
 
 @needs_libtpu
-@pytest.mark.parametrize("mistake", MISTAKES_OF_COMPILING)
-def test_so_is_a_mistake_that_the_compiler_finds(mistake, tmp_path):
-    arguments, expected = MISTAKES_OF_COMPILING[mistake]
-    done = real_command(tmp_path, *arguments)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert done.stderr.startswith("error: ")
-    assert expected in done.stderr
-    assert done.stderr.count("\n") == 1
+@pytest.mark.parametrize("case", COMPILER_ERRORS)
+def test_compiler_error_is_one_line(case, tmp_path):
+    arguments, expected = COMPILER_ERRORS[case]
+    process = run_aot(tmp_path, *arguments)
+    assert (process.returncode, process.stdout) == (2, ""), process.stderr
+    assert process.stderr.startswith("error: ")
+    assert expected in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(HAS_LIBTPU, reason="libtpu is installed")
-def test_without_libtpu_it_says_what_to_install(refusal):
-    error = refusal(*SMALLEST, command=aot.main)
-    assert "libtpu, the TPU's compiler, is not installed" in error
+def test_missing_libtpu_names_the_package(refusal):
+    error = refusal(*DIGITS_ON_4, command=aot.main)
+    assert "libtpu, the TPU compiler, is not installed" in error
     assert "pip install -e '.[tpu-aot]'" in error
     assert "pip install 'optax-gc[tpu-aot]'" in error
 
@@ -84,19 +92,14 @@ def test_help_shows_the_usage(status_of, capsys):
 
 
 @needs_libtpu
-def test_gc_costs_no_collective_and_few_bytes(tmp_path):
-    """CIFAR-10's images, which need not be there; the real command, its table and its JSON."""
-    done = real_command(
-        tmp_path,
-        *SMALLEST,
-        "--config.data.name=cifar10",
-        "--config.data.mean=(0.5, 0.5, 0.5)",
-        "--config.data.std=(0.5, 0.5, 0.5)",
-        "--config.data.batch_size=1024",
-        "--json=aot.json",
+def test_gc_adds_few_bytes(tmp_path):
+    """Runs the command for CIFAR-10, which is not prepared, and reads its table and JSON."""
+    process = run_aot(
+        tmp_path, *DIGITS_ON_4, *CIFAR10, "--config.data.batch_size=1024", "--json=aot.json"
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "convnet on cifar10, batch 1,024 on 4 x TPU v5 lite, 256 each" in done.stdout
+    assert (process.returncode, process.stderr) == (0, "")
+    title = "convnet on cifar10, batch 1,024 on 4 x TPU v5 lite, 256 per device"
+    assert title in process.stdout
     report = json.loads((tmp_path / "aot.json").read_text())
     plain = report["without_gc"]
     assert (report["devices"], report["topology"], report["config"]) == (4, "v5e:2x2", "digits_gc")
@@ -113,26 +116,20 @@ def test_gc_costs_no_collective_and_few_bytes(tmp_path):
 
 
 def convnet_flops():
-    """Of the convolutions' forward pass for one image of 32x32, the last with stride 2."""
+    """Return the forward FLOPs of the convolutions for a 32x32 image; the last has stride 2."""
     return 2 * 9 * (32**2 * (3 * 32 + 32 * 64) + 16**2 * 64 * 128)
 
 
 @needs_libtpu
-def test_too_large_a_step_is_one_line(tmp_path):
-    done = real_command(
-        tmp_path,
-        *SMALLEST,
-        "--config.data.name=cifar10",
-        "--config.data.mean=(0.5, 0.5, 0.5)",
-        "--config.data.std=(0.5, 0.5, 0.5)",
-        "--config.data.batch_size=40000000",
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "config.data.batch_size=40000000 on 4 devices does not fit in their mem" in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_out_of_memory_is_one_line(tmp_path):
+    process = run_aot(tmp_path, *DIGITS_ON_4, *CIFAR10, "--config.data.batch_size=40000000")
+    assert (process.returncode, process.stdout) == (2, "")
+    expected = "config.data.batch_size=40000000 on 4 devices does not fit in their memory"
+    assert expected in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
-def real_command(folder, *arguments):
+def run_aot(folder, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "train.aot", *map(str, arguments)],
         cwd=folder,
@@ -151,31 +148,31 @@ def real_command(folder, *arguments):
         ("imagenet2012", 224, (1000, (224, 224, 3), None)),
     ],
 )
-def test_a_data_set_is_described_without_being_there(name, image_size, expected, tmp_path):
-    assert data.describe(of(name, image_size, tmp_path)) == expected
+def test_describe_unprepared_data_set(name, image_size, expected, tmp_path):
+    assert data.describe(data_config(name, image_size, tmp_path)) == expected
 
 
 @pytest.mark.skipif(
     not (Path(os.environ.get("TFDS_DATA_DIR", "/nowhere")) / "cifar100").is_dir(),
-    reason="needs CIFAR-100, prepared by TFDS, in the folder that TFDS_DATA_DIR names",
+    reason="needs CIFAR-100, prepared by TFDS in the folder TFDS_DATA_DIR",
 )
-def test_a_prepared_data_set_says_how_many_examples_it_has():
-    config = of("cifar100", 0, os.environ["TFDS_DATA_DIR"])
+def test_describe_prepared_data_set():
+    config = data_config("cifar100", 0, os.environ["TFDS_DATA_DIR"])
     assert data.describe(config) == (100, (32, 32, 3), 50_000)
 
 
-def test_what_does_not_fit_the_description_is_refused(tmp_path):
+def test_describe_rejects_unsuitable_data_set(tmp_path):
     with pytest.raises(UserError, match="images of shape"):
-        data.describe(of("imagenet2012", 0, tmp_path))
-    with pytest.raises(UserError, match="is no image classification"):
-        data.describe(of("imdb_reviews", 0, tmp_path))
-    config = of("cifar100", 0, tmp_path)
+        data.describe(data_config("imagenet2012", 0, tmp_path))
+    with pytest.raises(UserError, match="imdb_reviews is .* image classification"):
+        data.describe(data_config("imdb_reviews", 0, tmp_path))
+    config = data_config("cifar100", 0, tmp_path)
     config.data.mean = (0.5,)
-    with pytest.raises(UserError, match=r"config\.data\.mean has 1 numbers; .* have 3 channel"):
+    with pytest.raises(UserError, match=r"config\.data\.mean has 1 .* have 3 channel"):
         data.describe(config)
 
 
-def of(name, image_size, folder):
+def data_config(name, image_size, folder):
     config = default_config()
     config.data.name, config.data.image_size, config.data.dir = name, image_size, str(folder)
     channels = 1 if name == "digits" else 3

@@ -131,7 +131,7 @@ def test_two_processes_agree_on_the_step_and_keep_others_out(tmp_path):
         process.send_signal(signal.SIGSTOP)  # else it might be over before the others are there
     errors = [error for _, error in Pair(tmp_path / "run").end(status=2)]
     assert errors[0].startswith("error: another run is working in ")
-    assert errors[1] == "error: process 0 has stopped; see what it says\n"
+    assert errors[1] == "error: process 0 stopped with an error; see its output\n"
     for process in pair.processes:
         process.send_signal(signal.SIGCONT)
     pair.processes[1].send_signal(signal.SIGTERM)
