@@ -171,7 +171,7 @@ def test_what_does_not_fit_the_description_is_refused(tmp_path):
         data.describe(of("imdb_reviews", 0, tmp_path))
     config = of("cifar100", 0, tmp_path)
     config.data.mean = (0.5,)
-    with pytest.raises(UserError, match=r"config\.data\.mean has 1 numbers; .* have 3 channel"):
+    with pytest.raises(UserError, match=r"config\.data\.mean has 1 value.* have 3 channel"):
         data.describe(config)
 
 

@@ -8,7 +8,7 @@ from train.runtime import cache
 
 _COMPILE = """
 import jax, sys
-from train import cache
+from train.runtime import cache
 jax.config.update("jax_raise_persistent_cache_errors", True)
 events = []
 jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
@@ -48,7 +48,7 @@ def test_the_folder_is_the_users(monkeypatch, tmp_path):
 
 def test_jaxs_own_setting_wins(tmp_path):
     code = (
-        "import jax; from train import cache; cache.enable_compilation_cache(); "
+        "import jax; from train.runtime import cache; cache.enable_compilation_cache(); "
         "print(jax.config.jax_compilation_cache_dir)"
     )
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
