@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from train.checkpoints.manager import Checkpoints
-from train.engine.nonfinite import healthy
+from train.engine import nonfinite
 from train.engine.state import MetricSums, TrainState
 from train.errors import UserError
 from train.output.timer import Timer
@@ -46,14 +46,14 @@ def state_after(step, width=8):
         stats={"norm": {"mean": jnp.full(width, step, jnp.float32)}},
         opt_state=optax.sgd(0.1, 0.9).init(params),
         sums=MetricSums.zeros(),
-        health=healthy(params),
+        nonfinite=nonfinite.init(params),
     )
 
 
 def save(folder, *steps):
     with Checkpoints(folder, KEEP) as checkpoints:
         for step in steps:
-            checkpoints.save(step, state_after(step), Timer(images=step))
+            checkpoints.save(step, state_after(step), Timer(examples=step))
 
 
 def restore(folder, like=None):
@@ -118,7 +118,7 @@ def test_damage_to_any_file_is_found_and_the_checkpoint_before_is_used(kind, sav
         assert line.startswith("checkpoint 2 is damaged ("), name
         assert name.name in line
         assert timer.examples == 1
-        assert [file.name for file in (work / "damaged").iterdir()] == ["2-1"]
+        assert [file.name for file in (work / "quarantine").iterdir()] == ["2-1"]
     assert harmless <= ORBAX_NOTES
 
 
@@ -179,14 +179,14 @@ def test_the_step_of_a_damaged_checkpoint_can_be_saved_and_damaged_again(folder)
         state, said, _ = restore(folder)
         assert is_state_after(2, state)
         assert said == []
-        attic = {file.name for file in (folder.parent / "damaged").iterdir()}
+        attic = {file.name for file in (folder.parent / "quarantine").iterdir()}
         assert attic == {f"2-{count}" for count in range(1, round_ + 1)}
 
 
 def test_what_a_kill_left_half_written_is_ignored_and_cleared(folder):
     shutil.copytree(folder / "2", folder / "3.orbax-checkpoint-tmp")
     shutil.copytree(folder / "2", folder / "4.orbax-checkpoint-tmp-1700000000")
-    (folder / "3.orbax-checkpoint-tmp" / "record.json").unlink()
+    (folder / "3.orbax-checkpoint-tmp" / "manifest.json").unlink()
     state, said, _ = restore(folder)
     assert is_state_after(2, state)
     assert said == []
@@ -200,7 +200,7 @@ def test_another_structure_is_an_error_that_says_what_differs(folder):
         restore(folder, wider)
     assert "checkpoint 2 was written by another version of the trainer" in str(error.value)
     assert "conv/kernel is float32[3, 3, 4, 8], expected float32[3, 3, 4, 16]" in str(error.value)
-    with pytest.raises(UserError, match="stats/new is not there, expected float32"):
+    with pytest.raises(UserError, match="stats/new is missing, expected float32"):
         restore(folder, state_after(0)._replace(stats={"new": jnp.zeros(3)}))
     with pytest.raises(UserError, match=r"stats/norm/mean is float32\[8\], expected nothing"):
         restore(folder, state_after(0)._replace(stats={}))

@@ -196,7 +196,7 @@ def test_a_run_goes_on_from_another_and_after_a_kill_needs_it_no_more(pretrained
     fields = (f"--config.init_from={source}", "--config.num_steps=4", *FEW)
     fields += ("--config.checkpoint.every_steps=2", "--config.optimizer.body_lr_scale=0.1")
     out = run(tmp_path / "run", *fields)
-    assert f"starting at step 0 from {source}, the last layer anew" in out
+    assert f"starting at step 0 from {source}, with a new last layer" in out
     whole = summary(tmp_path / "run")
     assert whole["init_sha256"] == summary(pretrained_run)["params_sha256"]
     shutil.rmtree(source)
@@ -244,9 +244,9 @@ def test_of_lookahead_the_weights_that_are_tested_are_taken(tmp_path):
     config.init_from, config.init_head = str(tmp_path / "run"), True
     config.data.mean, config.data.std = (0.305,), (0.376,)
     taken = experiment.prepare(config)
-    assert taken.initial.sha256 == summary(tmp_path / "run")["params_sha256"]
+    assert taken.pretrained.sha256 == summary(tmp_path / "run")["params_sha256"]
     first = taken.init_state()
-    assert state.sha256(first.params) == taken.initial.sha256
+    assert state.sha256(first.params) == taken.pretrained.sha256
     figures = taken.compile(first).evaluate(first).means()
     assert figures["loss"] == pytest.approx(summary(tmp_path / "run")["test_loss"], rel=1e-3)
 

@@ -95,16 +95,16 @@ def test_a_random_start_is_anywhere_within_epsilon():
 
 
 def test_the_attacks_are_those_of_the_papers():
-    assert attacks.of_training(config_of()) is None
-    assert attacks.of_evaluation(config_of(eval_steps=0)) is None
-    assert attacks.of_evaluation(config_of()) == Attack(EPSILON, EPSILON / 2, 2, True)
+    assert attacks.train_attack(config_of()) is None
+    assert attacks.eval_attack(config_of(eval_steps=0)) is None
+    assert attacks.eval_attack(config_of()) == Attack(EPSILON, EPSILON / 2, 2, True)
     pgd = Attack(EPSILON, EPSILON / 2, 3, True)
-    assert attacks.of_training(config_of(train="pgd")) == pgd
+    assert attacks.train_attack(config_of(train="pgd")) == pgd
     wong = Attack(EPSILON, 1.25 * EPSILON, 1, True)
-    assert attacks.of_training(config_of(train="fgsm")) == wong
+    assert attacks.train_attack(config_of(train="fgsm")) == wong
     goodfellow = config_of(train="fgsm", random_start=False)
     one_step = config_of(train="pgd", random_start=False, steps=1, step_size=EPSILON)
-    assert attacks.of_training(goodfellow) == attacks.of_training(one_step)
+    assert attacks.train_attack(goodfellow) == attacks.train_attack(one_step)
 
 
 def test_a_real_network_is_wronged():
@@ -115,9 +115,9 @@ def test_a_real_network_is_wronged():
 
     @functools.partial(jax.jit, static_argnums=0)
     def losses(training):
-        attack = attacks.make(attacks.of_evaluation(config), config, run.model, training)
+        attack = attacks.make(attacks.eval_attack(config), config, run.model, training)
         before = to_pixels(images)
-        after = attack(KEY, before, labels, params, stats)
+        after = attack(KEY, labels, params, stats)(before)
 
         def loss(pixels):
             logits, _ = run.model.apply(params, stats, standardize(pixels, config), training)
@@ -177,9 +177,9 @@ def test_every_test_example_is_attacked_and_counts_once_on_any_devices(trained):
         sums.append(jax.device_get(programs.evaluate(placed, attacked=True)))
     np.testing.assert_allclose(*sums, rtol=1e-5)
 
-    attack = attacks.make(attacks.of_evaluation(config), config, run.model, train=False)
+    attack = attacks.make(attacks.eval_attack(config), config, run.model, train=False)
     pixels, labels = to_pixels(jnp.asarray(some.test.inputs)), jnp.asarray(some.test.labels)
-    after = attack(KEY, pixels, labels, state.params, state.stats)
+    after = attack(KEY, labels, state.params, state.stats)(pixels)
     logits, _ = run.model.apply(state.params, state.stats, standardize(after, config), False)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     np.testing.assert_allclose(sums[0].loss, jnp.sum(losses), rtol=1e-5)

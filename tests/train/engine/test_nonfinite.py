@@ -9,8 +9,8 @@ from tests.support.processes import metrics, run
 from train import experiment
 from train.config import default_config, validate
 from train.data.batch import Batch
-from train.engine.nonfinite import names, raise_if_nonfinite
-from train.engine.state import create
+from train.engine.nonfinite import raise_if_nonfinite
+from train.engine.state import create, named_leaves
 from train.engine.step import make_train_step
 from train.errors import UserError
 from train.models import Model
@@ -25,7 +25,7 @@ BATCH = 8
         (("--config.nan_policy=stop",), "; nothing was saved; lower the learning rate"),
         (
             ("--config.nan_policy=skip", "--config.nan_limit=3"),
-            ", then more than 3 bad steps in a row; nothing was saved",
+            ", then more than 3 non-finite steps in a row; nothing was saved",
         ),
     ],
 )
@@ -85,7 +85,7 @@ class Training:
 
     def check(self, latest_step=None):
         raise_if_nonfinite(
-            self.state.nonfinite, names(self.state.params), self.config, lambda: latest_step
+            self.state.nonfinite, list(named_leaves(self.state.params)), self.config, lambda: latest_step
         )
 
 
@@ -114,7 +114,7 @@ def test_a_skipped_step_changes_nothing_but_the_count(training):
     )
     assert int(after.step) == 3
     assert int(after.nonfinite.skipped) == 1
-    assert int(after.nonfinite.first_bad_step) == 2
+    assert int(after.nonfinite.first_step) == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
     then = training.run(".")
     assert bits(then.params) != bits(before.params)
@@ -150,5 +150,5 @@ def test_skipping_stops_after_so_many_in_a_row(pattern, stops, training):
     with pytest.raises(UserError) as error:
         training.check(latest_step=40)
     assert f"not finite at step {first}: the loss, " in str(error.value)
-    assert "more than 2 bad steps in a row" in str(error.value)
+    assert "more than 2 non-finite steps in a row" in str(error.value)
     assert "the last good checkpoint is 40" in str(error.value)

@@ -28,7 +28,7 @@ TISSUES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose"
 def test_figures_are_those_of_their_definitions():
     logits = np.array([[2, 1, 0], [3, 0, 0], [0, 1, 0.5], [2, 1.5, 0], [0, 0, 0.2]], np.float32)
     labels = np.array([0, 0, 1, 1, 0], np.int32)
-    first, second, third = predictions.figures(Predictions(logits, labels), ("a", "b", "c"))
+    first, second, third = predictions.per_class_metrics(Predictions(logits, labels), ("a", "b", "c"))
     assert first == {
         "class": "a",
         "precision": 2 / 3,  # predicted: 0 0 1 0 2
@@ -43,13 +43,13 @@ def test_figures_are_those_of_their_definitions():
 def test_what_is_not_defined_is_none_and_what_is_not_finite_is_no_answer():
     labels = np.array([0, 0, 1], np.int32)
     logits = np.array([[1, 0, 0], [2, 0, 0], [1, 0, 0]], np.float32)
-    zero, one, _ = predictions.figures(Predictions(logits, labels), ())
+    zero, one, _ = predictions.per_class_metrics(Predictions(logits, labels), ())
     assert (zero["class"], zero["precision"], zero["recall"]) == (0, 2 / 3, 1.0)
     assert (one["class"], one["precision"], one["recall"]) == (1, None, 0.0)
-    alone = predictions.figures(Predictions(logits, np.zeros(3, np.int32)), ())[0]
+    alone = predictions.per_class_metrics(Predictions(logits, np.zeros(3, np.int32)), ())[0]
     assert (alone["precision"], alone["auc"]) == (1.0, None)
     logits[0] = np.nan
-    zero, one, _ = predictions.figures(Predictions(logits, labels), ())
+    zero, one, _ = predictions.per_class_metrics(Predictions(logits, labels), ())
     assert (zero["precision"], zero["recall"], zero["auc"], one["auc"]) == (0.5, 0.5, None, None)
 
 
@@ -62,14 +62,14 @@ def test_the_digits_figures_are_scikit_learns(devices):
     first = run.init_state()
     programs = run.compile(first)
     state, _ = programs.train(first, 0, 10)
-    predictions = programs.predict(state)
+    predicted = programs.predict(state)
     test = run.dataset.test
-    np.testing.assert_array_equal(predictions.labels, test.labels)
+    np.testing.assert_array_equal(predicted.labels, test.labels)
     kernel = np.asarray(state.params["kernel"])
     logits = np.asarray(standardize(to_pixels(test.inputs), config)).reshape(360, -1) @ kernel
-    np.testing.assert_allclose(predictions.logits, logits, atol=1e-4)
+    np.testing.assert_allclose(predicted.logits, logits, atol=1e-4)
 
-    figures = predictions.figures(predictions, run.dataset.class_names)
+    figures = predictions.per_class_metrics(predicted, run.dataset.class_names)
     chances = np.asarray(jax.nn.softmax(logits))
     for index, of_class in enumerate(figures):
         truth, answer = test.labels == index, logits.argmax(axis=1) == index

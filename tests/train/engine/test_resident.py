@@ -17,7 +17,7 @@ from train.data.dataset import Split
 from train.data.order import epoch_end, epoch_order, two_epochs
 from train.engine.resident import make_evaluate, make_train_steps
 from train.engine.state import MetricSums
-from train.engine.step import Steps
+from train.engine.step import StepFunctions
 from train.runtime import mesh
 
 SEED = 3
@@ -40,7 +40,7 @@ class Recorder:
         one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         self.split = DeviceSplit(*map(jnp.asarray, numbered(num_examples)))
         self.seen = jnp.full((total_steps, batch_size), -1, jnp.int32)
-        steps = Steps(self.record, figures=lambda state: state.step, evaluate=None, predict=None)
+        steps = StepFunctions(self.record, metrics=lambda state: state.step, evaluate=None, predict=None)
         self.loop = jax.jit(make_train_steps(steps, batch_size, batch or one_device))
 
     @staticmethod

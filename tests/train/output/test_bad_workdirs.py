@@ -36,14 +36,14 @@ FOLDERS = {
     "a way to itself": (lambda at: at.symlink_to(at), "cannot"),
     "someone's": (
         lambda at: (at.mkdir(), (at / "thesis.tex").write_text("")),
-        "holds files and no config.json, so it is not a work folder; give it a new or an empty one",
+        "contains files but no config.json, so it is not a work folder; use a new or an empty one",
     ),
     "a folder of folders": (lambda at: (at / "thesis").mkdir(parents=True), "not a work folder"),
     "another configuration": (
         lambda at: ours(at, config=OURS.replace('"seed": 0', '"seed": 7')),
-        "(seed: 7 there, 0 now); use another --workdir, or the configuration of that run",
+        "(seed: 7 there, 0 now); use another --workdir, or the config of that run",
     ),
-    "a config without fields": (lambda at: ours(at, config="{}"), "of another configuration"),
+    "a config without fields": (lambda at: ours(at, config="{}"), "of another config"),
     "an endless value": (
         lambda at: ours(at, config=OURS.replace('"digits"', f'"{"x" * 10_000}"')),
         "data.name: 'xxx",

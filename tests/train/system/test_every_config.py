@@ -61,14 +61,14 @@ def covered(config):
     known = data.describe(config)
     model = models.build(config, known.num_classes, known.input_shape)
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
-    axes = jax.tree_util.tree_flatten_with_path(models.fan_in_axes(model))[0]
+    axes = jax.tree.leaves(models.fan_in_axes(model))
     kernels = 0
-    for (path, fan_in), leaf in zip(axes, jax.tree.leaves(params), strict=True):
-        if state.path_name(path).endswith("kernel"):
+    for (name, leaf), fan_in in zip(state.named_leaves(params).items(), axes, strict=True):
+        if name.endswith("kernel"):
             kernels += 1
-            assert fan_in.axes, state.path_name(path)
+            assert fan_in.axes, name
             if leaf.ndim != 3:  # that of attention, which has an axis for its heads
-                assert fan_in.axes == tuple(range(leaf.ndim - 1)), state.path_name(path)
+                assert fan_in.axes == tuple(range(leaf.ndim - 1)), name
     assert kernels > 1
     return known
 

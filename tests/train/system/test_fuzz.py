@@ -121,7 +121,7 @@ def test_any_override_prepares_a_run_or_is_one_line(fields):
     assert 0 < total <= MAX_INT
     assert 0 < run.plan.next_event(0) <= total
     assert run.plan.next_event(total - 1) == total
-    rates = [float(run.learning_rate(step)) for step in (0, total // 2, total - 1)]
+    rates = [float(run.schedule(step)) for step in (0, total // 2, total - 1)]
     assert np.isfinite(rates).all(), fields
 
 
@@ -199,9 +199,9 @@ def test_a_plan_is_what_it_would_be_if_it_were_written_out(
     test &= set(steps)
     log = set(range(log_every, total, log_every)) | {total}
     save = (set(range(save_every, total, save_every)) | {total}) if save_every else test
-    assert {step for step in range(total + 1) if made.tests(step)} == test
-    assert {step for step in range(total + 1) if made.logs(step)} == log
-    assert {step for step in range(total + 1) if made.saves(step)} == save
+    assert {step for step in range(total + 1) if made.is_eval_step(step)} == test
+    assert {step for step in range(total + 1) if made.is_log_step(step)} == log
+    assert {step for step in range(total + 1) if made.is_save_step(step)} == save
     for step in range(total):
         assert made.next_pause(step) == min(stop for stop in test | save if stop > step)
-        assert made.next_stop(step) == min(stop for stop in log | test | save if stop > step)
+        assert made.next_event(step) == min(stop for stop in log | test | save if stop > step)

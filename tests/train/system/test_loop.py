@@ -24,7 +24,7 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def read_summary(tmp_path_factory):
+def finished(tmp_path_factory):
     """An uninterrupted run, which tests may read and must not change."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
     return workdir, run(workdir, *SMALL)
