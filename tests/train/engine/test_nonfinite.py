@@ -85,7 +85,10 @@ class Training:
 
     def check(self, latest_step=None):
         raise_if_nonfinite(
-            self.state.nonfinite, list(named_leaves(self.state.params)), self.config, lambda: latest_step
+            self.state.nonfinite,
+            list(named_leaves(self.state.params)),
+            self.config,
+            lambda: latest_step,
         )
 
 

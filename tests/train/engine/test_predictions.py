@@ -28,7 +28,9 @@ TISSUES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose"
 def test_figures_are_those_of_their_definitions():
     logits = np.array([[2, 1, 0], [3, 0, 0], [0, 1, 0.5], [2, 1.5, 0], [0, 0, 0.2]], np.float32)
     labels = np.array([0, 0, 1, 1, 0], np.int32)
-    first, second, third = predictions.per_class_metrics(Predictions(logits, labels), ("a", "b", "c"))
+    first, second, third = predictions.per_class_metrics(
+        Predictions(logits, labels), ("a", "b", "c")
+    )
     assert first == {
         "class": "a",
         "precision": 2 / 3,  # predicted: 0 0 1 0 2

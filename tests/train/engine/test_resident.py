@@ -40,7 +40,9 @@ class Recorder:
         one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         self.split = DeviceSplit(*map(jnp.asarray, numbered(num_examples)))
         self.seen = jnp.full((total_steps, batch_size), -1, jnp.int32)
-        steps = StepFunctions(self.record, metrics=lambda state: state.step, evaluate=None, predict=None)
+        steps = StepFunctions(
+            self.record, metrics=lambda state: state.step, evaluate=None, predict=None
+        )
         self.loop = jax.jit(make_train_steps(steps, batch_size, batch or one_device))
 
     @staticmethod
