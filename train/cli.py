@@ -124,7 +124,7 @@ def parse_config(
         raise UserError(_describe_flag_error(error, fields)) from error
     if rest[1:]:
         raise UserError(f"unknown argument {short_repr(rest[1])}; see --help")
-    words = [file.stem, *re.findall(r"\w+", "".join(arguments))]
+    words = [Path(file).stem, *re.findall(r"\w+", "".join(arguments))]
     return config, truncate("-".join(words), 100)
 
 
@@ -171,7 +171,7 @@ def _silence_libraries() -> None:
     sys.unraisablehook = show_unless_loop_is_closed
 
 
-def _split_config_flag(argv: list[str]) -> tuple[tuple[Path, list[str]], list[str]]:
+def _split_config_flag(argv: list[str]) -> tuple[tuple[str, list[str]], list[str]]:
     """Return the file and the arguments of --config FILE[:ARGUMENT], and all other arguments."""
     found, rest, arguments = [], [], iter(argv)
     for argument in arguments:
@@ -187,14 +187,14 @@ def _split_config_flag(argv: list[str]) -> tuple[tuple[Path, list[str]], list[st
     return _split_argument(found[0]), rest
 
 
-def _split_argument(text: str) -> tuple[Path, list[str]]:
+def _split_argument(text: str) -> tuple[str, list[str]]:
     """Return the file and the arguments of FILE[:ARGUMENT]; a file name may contain colons."""
     parts = text.split(":")
     for count in range(len(parts), 0, -1):
         if os.path.isfile(file := ":".join(parts[:count])):
-            return Path(file), [":".join(parts[count:])] if count < len(parts) else []
+            return file, [":".join(parts[count:])] if count < len(parts) else []
     file, *arguments = text.split(":", 1)
-    return Path(file), arguments
+    return file, arguments
 
 
 def _local_folder(text: str) -> Path:

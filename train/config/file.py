@@ -15,18 +15,20 @@ from train.config.fields import flatten
 from train.errors import UserError, describe_error, short_repr
 
 
-def load_config_file(file: Path, arguments: Sequence[str] = ()) -> ConfigDict:
+def load_config_file(file: str, arguments: Sequence[str] = ()) -> ConfigDict:
     """Return what `get_config(*arguments)` of a config file returns.
 
     Raises:
       UserError: If there is no such file, or it does not return a config.
     """
     if not os.path.isfile(file):
-        raise UserError(f"--config {short_repr(str(file))} is not a file; {_closest_file(file)}")
+        raise UserError(f"--config {short_repr(file)} is not a file; {_closest_file(Path(file))}")
     search_path = list(sys.path)
     try:
-        sys.path.insert(0, str(file.parent.absolute()))  # as for a script: modules beside it
-        get_config = runpy.run_path(str(file)).get("get_config", _missing_get_config)
+        sys.path.insert(
+            0, os.path.dirname(os.path.abspath(file))
+        )  # as for a script: modules beside it
+        get_config = runpy.run_path(file).get("get_config", _missing_get_config)
         if arguments and not inspect.signature(get_config).parameters:
             raise UserError(
                 f"{file}: this config takes no argument; leave out :{short_repr(arguments[0])}"
@@ -38,8 +40,8 @@ def load_config_file(file: Path, arguments: Sequence[str] = ()) -> ConfigDict:
         raise
     except (Exception, SystemExit) as error:  # a config file can raise anything
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
-        location = f"{file}, line {lines[-1]}" if lines else str(file)
+        lines = [frame.lineno for frame in frames if frame.filename == file]
+        location = f"{file}, line {lines[-1]}" if lines else file
         raise UserError(f"{location}: {describe_error(error)}; fix the config file") from error
     finally:
         sys.path[:] = search_path
