@@ -17,6 +17,10 @@ Line = dict[str, Any]
 def lock(path: Path, shared: bool = False) -> int:
     """Lock a file or a folder until the returned descriptor is closed.
 
+    The lock keeps out other processes of this machine. On a network file system it also keeps out
+    other machines if the server supports locks. A file is opened for writing, because NFSv4
+    needs that for an exclusive lock; a file system without locks cannot hold a run.
+
     Args:
       path: An existing file or folder.
       shared: Whether other processes may hold a shared lock at the same time.

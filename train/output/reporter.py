@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from train.data.inputs import example_unit
 from train.engine.plan import Plan
 from train.engine.state import TrainState
+from train.errors import UserError, describe_error
 from train.output.curves import draw_curves
 from train.output.files import Line, explain_write_errors, write_json
 from train.output.metrics import MetricsFile
@@ -83,10 +84,18 @@ class Reporter:
         if per_class is not None:
             summary["test_per_class"] = per_class
         if distributed.is_first_process():
-            with explain_write_errors(self._work.curves):
-                draw_curves(self._work.curves, self._metrics.lines, title)
+            self._draw_curves(title)
             write_json(self._work.summary, summary)
         return summary
+
+    def _draw_curves(self, title: str) -> None:
+        try:
+            with explain_write_errors(self._work.curves):
+                draw_curves(self._work.curves, self._metrics.lines, title)
+        except UserError:
+            raise  # no space or permission, which the summary needs too
+        except Exception as error:  # Matplotlib's; a finished run must not end without a summary
+            self.log(f"cannot draw {self._work.curves}: {describe_error(error)}")
 
     def _append(self, step: int, split: str, metrics: dict[str, float]) -> Line:
         line = self._metrics.append(step, split, epoch=self._plan.epoch(step), **metrics)
