@@ -27,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     use_cores(0)
     from benchmarks.machine import machine
-    from train.studies.parallel_runs import Program
+    from train.studies.parallel_runs import ParallelRuns
 
     config = digits_gc.get_config()
     dataset = digits.load()
@@ -35,7 +35,7 @@ def main() -> None:
     ways = [*ways, (jax.device_count(), arguments.per_device)]
     watches = {}
     for devices, per_device in ways:
-        program = Program(config, dataset, jax.devices()[:devices], per_device)
+        program = ParallelRuns(config, dataset, jax.devices()[:devices], per_device)
         watches[devices, per_device] = program.time(0, 0.1, STEPS)
         watches[devices, per_device]()  # warms up
     seconds: dict[tuple[int, int], list[float]] = {way: [] for way in ways}

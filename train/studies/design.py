@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from train.config import flatten, validate
+from train.config.schema import affects_result
 from train.errors import UserError
-
-# What changes no result.
-_NOT_COMPUTED = ("data.dir", "data.workers", "steps_per_dispatch", "report", "eval", "checkpoint")
 
 
 class Setting(NamedTuple):
@@ -31,7 +29,7 @@ class Setting(NamedTuple):
 class Arm(NamedTuple):
     """All but the numbers of a run, its seed and its rate."""
 
-    family: Setting
+    setting: Setting
     gc: str
 
 
@@ -52,7 +50,7 @@ class Run(NamedTuple):
     key: str
 
 
-def families(study: ConfigDict) -> list[Setting]:
+def settings(study: ConfigDict) -> list[Setting]:
     """Variants, optimizers, decays and batch sizes in all combinations; variants by name."""
     decays = study.weight_decays or (study.base.optimizer.weight_decay,)
     sizes = study.batch_sizes or (study.base.data.batch_size,)
@@ -61,13 +59,13 @@ def families(study: ConfigDict) -> list[Setting]:
 
 
 def share(study: ConfigDict, shard: tuple[int, int]) -> list[Setting]:
-    """The families of shard I of N: both arms of a pair are trained on one machine.
+    """The settings of shard I of N: both arms of a pair are trained on one machine.
 
     Raises:
       UserError: there are not so many.
     """
     index, count = shard
-    every = families(study)
+    every = settings(study)
     if count > len(every):
         raise UserError(
             f"--shard {index}/{count}: with and without GC is trained in one place, and this "
@@ -76,20 +74,20 @@ def share(study: ConfigDict, shard: tuple[int, int]) -> list[Setting]:
     return every[index - 1 :: count]
 
 
-def arms(study: ConfigDict, family: Setting) -> list[Arm]:
+def arms(study: ConfigDict, setting: Setting) -> list[Arm]:
     """With each kind of GC; the first is what the others are compared with."""
-    return [Arm(family, gc) for gc in study.gc]
+    return [Arm(setting, gc) for gc in study.gc]
 
 
-def rates(study: ConfigDict, family: Setting) -> tuple[float, ...]:
-    """The learning rates to choose from, the same for all arms of a family."""
-    grid = study.learning_rates[family.optimizer] or (study.base.optimizer.learning_rate,)
+def rates(study: ConfigDict, setting: Setting) -> tuple[float, ...]:
+    """The learning rates to choose from, the same for all arms of a setting."""
+    grid = study.learning_rates[setting.optimizer] or (study.base.optimizer.learning_rate,)
     return tuple(map(float, grid))
 
 
 def tuning_runs(study: ConfigDict, arm: Arm) -> list[Run]:
     """The runs that a rate is chosen by; none if there is no choice."""
-    grid = rates(study, arm.family)
+    grid = rates(study, arm.setting)
     if len(grid) == 1:
         return []
     pairs = itertools.product(grid, study.tuning.seeds)
@@ -102,8 +100,8 @@ def final_runs(study: ConfigDict, arm: Arm, rate: float) -> list[Run]:
 
 
 def count(study: ConfigDict, some: list[Setting]) -> int:
-    """How many runs there are in some families, tuning included."""
-    a_run_each = [len(tuning_runs(study, arm)) for family in some for arm in arms(study, family)]
+    """How many runs there are in some settings, tuning included."""
+    a_run_each = [len(tuning_runs(study, arm)) for setting in some for arm in arms(study, setting)]
     return sum(a_run_each) + len(a_run_each) * len(study.seeds)
 
 
@@ -114,47 +112,43 @@ def trainer_config(study: ConfigDict, arm: Arm, seed: int, rate: float) -> Confi
       UserError: a value is not allowed.
     """
     config = ConfigDict(study.base.to_dict())
-    if arm.family.variant:
-        config.update(study.variants[arm.family.variant])
+    if arm.setting.variant:
+        config.update(study.variants[arm.setting.variant])
     config.seed = seed
-    config.optimizer.name = arm.family.optimizer
+    config.optimizer.name = arm.setting.optimizer
     config.optimizer.learning_rate = rate
-    config.optimizer.weight_decay = float(arm.family.weight_decay)
-    config.data.batch_size = arm.family.batch_size
+    config.optimizer.weight_decay = float(arm.setting.weight_decay)
+    config.data.batch_size = arm.setting.batch_size
     mode, _, location = arm.gc.partition("@")
     config.gc.mode, config.gc.location = mode, location or "gradient"
     try:
         validate(config)
     except UserError as error:
-        if not arm.family.variant:
+        if not arm.setting.variant:
             raise
-        raise UserError(f"{error} (config.variants.{arm.family.variant})") from None
+        raise UserError(f"{error} (config.variants.{arm.setting.variant})") from None
     return config
 
 
-def key_of(kind: str, settings: dict[str, Any]) -> str:
+def key_of(kind: str, fields: dict[str, Any]) -> str:
     """A digest of what a result follows from."""
-    text = json.dumps({"kind": kind} | settings, sort_keys=True)
+    text = json.dumps({"kind": kind} | fields, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def settings(config: ConfigDict) -> dict[str, Any]:
-    """The fields of a trainer's config that change what comes out."""
-    return {
-        name: value
-        for name, value in flatten(config).items()
-        if name not in _NOT_COMPUTED and name.partition(".")[0] not in _NOT_COMPUTED
-    }
+def result_fields(config: ConfigDict) -> dict[str, Any]:
+    """Return the fields of a training config that can change its result."""
+    return {name: value for name, value in flatten(config).items() if affects_result(name)}
 
 
 def timing_key(study: ConfigDict, first: Arm, arm: Arm) -> str:
     """Of the line with the seconds of two arms in turn."""
-    rate = rates(study, arm.family)[0]
-    both = [settings(trainer_config(study, each, 0, rate)) for each in (first, arm)]
+    rate = rates(study, arm.setting)[0]
+    both = [result_fields(trainer_config(study, each, 0, rate)) for each in (first, arm)]
     return key_of("time", {"arms": both, "timing": study.timing.to_dict()})
 
 
 def _run(study: ConfigDict, kind: str, arm: Arm, seed: int, rate: float) -> Run:
     config = trainer_config(study, arm, seed, rate)
     of_split = {"validation": study.tuning.validation_examples} if kind == "tune" else {}
-    return Run(kind, arm, seed, rate, config, key_of(kind, settings(config) | of_split))
+    return Run(kind, arm, seed, rate, config, key_of(kind, result_fields(config) | of_split))

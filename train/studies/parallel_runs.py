@@ -27,7 +27,7 @@ from train.runtime import compilation
 Curve = dict[str, list[float | None]]
 
 
-class Program:
+class ParallelRuns:
     """One arm's training, compiled for `width` runs at once; seed and rate are its inputs.
 
     One run lies on each device, or several under `vmap`. What a run gives does not depend on

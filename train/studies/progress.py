@@ -102,4 +102,4 @@ class StudyProgress:
 
 def name(arm: Arm) -> str:
     """The arm as a person reads it, without what most studies do not vary."""
-    return f"{arm.family.named} GC {arm.gc}"
+    return f"{arm.setting.named} GC {arm.gc}"

@@ -19,7 +19,7 @@ from train.output.tensorboard import Scalars
 from train.runtime.preemption import Preemption
 from train.studies import design, tuning
 from train.studies.design import Arm, Run, Setting
-from train.studies.parallel_runs import Program
+from train.studies.parallel_runs import ParallelRuns
 from train.studies.progress import StudyProgress
 from train.studies.results import Line, Results
 
@@ -52,22 +52,22 @@ class Runner:
         count = study.runs_at_once or jax.device_count()
         self._devices = jax.devices()[: min(count, jax.device_count())]
 
-    def run(self, families: Sequence[Setting]) -> None:
-        """Makes all runs of the families.
+    def run(self, settings: Sequence[Setting]) -> None:
+        """Makes all runs of the settings.
 
         Raises:
           Preempted: SIGTERM or SIGINT; the runs that are done are saved.
         """
-        for family in families:
-            programs: dict[Arm, Program] = {}
-            for arm in design.arms(self._study, family):
+        for setting in settings:
+            programs: dict[Arm, ParallelRuns] = {}
+            for arm in design.arms(self._study, setting):
                 self._make(design.tuning_runs(self._study, arm), {})
                 rate = tuning.rate(self._study, arm, self._results.lines).value
                 self._make(design.final_runs(self._study, arm, rate), programs)
                 self._progress.table()
-            self._time(family, programs)
+            self._time(setting, programs)
 
-    def _make(self, runs: list[Run], programs: dict[Arm, Program]) -> None:
+    def _make(self, runs: list[Run], programs: dict[Arm, ParallelRuns]) -> None:
         """Makes those runs of an arm that are not made yet; keeps the program."""
         todo = [run for run in runs if run.key not in self._results.lines]
         if not todo:
@@ -95,17 +95,17 @@ class Runner:
         if self._preemption.requested():
             raise Preempted(f"stopped; {self._progress.runs_done} runs are done and saved")
 
-    def _program(self, runs: list[Run]) -> Program:
+    def _program(self, runs: list[Run]) -> ParallelRuns:
         """For runs of one arm; on no more devices than they fill, whether some are made or not."""
         dataset = self._datasets.tune if runs[0].kind == "tune" else self._datasets.final
         self._progress.compiling(runs[0])
         per_device = self._study.runs_per_device
         devices = self._devices[: -(-len(runs) // per_device)]
-        return Program(runs[0].config, dataset, devices, per_device)
+        return ParallelRuns(runs[0].config, dataset, devices, per_device)
 
-    def _time(self, family: Setting, programs: dict[Arm, Program]) -> None:
+    def _time(self, setting: Setting, programs: dict[Arm, ParallelRuns]) -> None:
         """Times steps of each arm and of the first arm in turn, so that both see the same hours."""
-        first, *others = design.arms(self._study, family)
+        first, *others = design.arms(self._study, setting)
         for arm in others:
             key = design.timing_key(self._study, first, arm)
             if key in self._results.lines:
@@ -121,8 +121,8 @@ class Runner:
                 pairs.append([taken[0], taken[1]])
             self._results.append([{"key": key} | _describe("time", arm) | {"seconds": pairs}])
 
-    def _stopwatch(self, arm: Arm, programs: dict[Arm, Program]) -> Callable[[], float]:
-        rate = design.rates(self._study, arm.family)[0]
+    def _stopwatch(self, arm: Arm, programs: dict[Arm, ParallelRuns]) -> Callable[[], float]:
+        rate = design.rates(self._study, arm.setting)[0]
         if arm not in programs:
             programs[arm] = self._program(design.final_runs(self._study, arm, rate))
         return programs[arm].time(self._study.seeds[0], rate, self._study.timing.steps)
@@ -140,13 +140,13 @@ def load(study: ConfigDict, made: Iterable[Line]) -> Datasets:
         be cut off, or what runs begin from is no longer what it was.
     """
     final = data.load(study.base)
-    for family in design.families(study):
-        config = design.trainer_config(study, design.arms(study, family)[0], 0, 1.0)
+    for setting in design.settings(study):
+        config = design.trainer_config(study, design.arms(study, setting)[0], 0, 1.0)
         plan.make(config, final.num_train)
         model = models.build(config, final.num_classes, final.input_shape)
         if config.init_from:
-            # Here and not after the runs of other families.
-            _check_source(pretrained.load(config, model), family, made)
+            # Here and not after the runs of other settings.
+            _check_source(pretrained.load(config, model), setting, made)
     assert isinstance(final, Dataset)  # validate() lets nothing be streamed
     count = study.tuning.validation_examples
     if not count:
@@ -173,10 +173,10 @@ def load(study: ConfigDict, made: Iterable[Line]) -> Datasets:
 
 
 def _check_source(
-    initial: pretrained.PretrainedWeights, family: Setting, made: Iterable[Line]
+    initial: pretrained.PretrainedWeights, setting: Setting, made: Iterable[Line]
 ) -> None:
-    of_family = (line for line in made if line.get("variant", "") == family.variant)
-    if any(line.get("init_sha256", initial.sha256) != initial.sha256 for line in of_family):
+    of_setting = (line for line in made if line.get("variant", "") == setting.variant)
+    if any(line.get("init_sha256", initial.sha256) != initial.sha256 for line in of_setting):
         raise UserError(
             f"config.init_from={short_repr(initial.source)} has changed since the runs in the work "
             "folder were made; use another --workdir, or bring it back"
@@ -213,7 +213,7 @@ def _line(run: Run) -> Line:
 def _describe(kind: str, arm: Arm) -> dict[str, Any]:
     return {
         "kind": kind,
-        **arm.family._asdict(),
+        **arm.setting._asdict(),
         "gc": arm.gc,
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,

@@ -34,7 +34,7 @@ def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None
       Preempted: SIGTERM or SIGINT; the runs that are done are saved.
     """
     validate_study(config)
-    every = design.families(config)
+    every = design.settings(config)
     share = design.share(config, shard or (1, 1))
     results = Results(folder, shard)
     # Not read where there is nothing to make: reports can be made where the data is not.
@@ -87,11 +87,11 @@ def _make_runs(
         runner.Runner(config, folder, datasets, results, progress, preemption).run(share)
 
 
-def _missing(config: ConfigDict, results: Results, families: list[Setting]) -> tuple[int, int]:
-    """How many runs of some families are to be made, and how many arms are to be timed."""
+def _missing(config: ConfigDict, results: Results, settings: list[Setting]) -> tuple[int, int]:
+    """How many runs of some settings are to be made, and how many arms are to be timed."""
     runs, timings = 0, 0
-    for family in families:
-        first, *others = design.arms(config, family)
+    for setting in settings:
+        first, *others = design.arms(config, setting)
         for arm in (first, *others):
             keys = {run.key for run in design.tuning_runs(config, arm)}
             rate = None if keys - results.lines.keys() else tuning.rate(config, arm, results.lines)

@@ -35,7 +35,7 @@ class Rate(NamedTuple):
 
     value: float
     at_edge: bool
-    tried: tuple[RateScore, ...]
+    scores: tuple[RateScore, ...]
     largest: float = math.nan
 
 
@@ -47,7 +47,7 @@ def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate:
       arm: for which to choose.
       lines: results by key; those of all tuning runs of the arm must be among them.
     """
-    values = design.rates(study, arm.family)
+    values = design.rates(study, arm.setting)
     if len(values) == 1:
         return Rate(values[0], False, ())
     of_rate: dict[float, list[Line]] = {value: [] for value in values}

@@ -51,7 +51,7 @@ def test_every_run_is_there_once(done):
     for line in lines(folder).values():
         by_kind.setdefault(line["kind"], []).append(line)
     assert {kind: len(some) for kind, some in by_kind.items()} == {"tune": 4, "final": 6, "time": 1}
-    assert design.count(summary.study, design.families(summary.study)) == 10
+    assert design.count(summary.study, design.settings(summary.study)) == 10
     for line in by_kind["final"]:
         assert len(line["curve"]["step"]) == 3
         assert 0 <= line["top1"] <= 1
@@ -68,7 +68,7 @@ def test_gc_keeps_the_constraint_and_nothing_else_does(done):
 def test_a_finished_study_makes_no_run_again(done, tmp_path, monkeypatch):
     folder, summary = done
     before = (folder / "results.jsonl").read_bytes()
-    monkeypatch.setattr("train.studies.runner.Program", None)  # would fail if it were called
+    monkeypatch.setattr("train.studies.runner.ParallelRuns", None)  # would fail if it were called
     again = study(one_at_a_time(tiny()), folder)
     assert (folder / "results.jsonl").read_bytes() == before
     assert again.comparisons[0].difference == summary.comparisons[0].difference
@@ -179,7 +179,7 @@ def test_a_rate_at_which_training_diverges_is_not_chosen(tmp_path):
     config.learning_rates.momentum = (0.01, 1e30)
     (arm,) = study(config, tmp_path / "study").arms
     assert arm.rate.value == arm.rate.largest == 0.01
-    assert arm.rate.tried[1].loss == math.inf
+    assert arm.rate.scores[1].loss == math.inf
     assert json.loads((tmp_path / "study" / "config.json").read_text())["seeds"] == [0]
 
 

@@ -38,7 +38,7 @@ def test_a_frozen_body_is_compared_with_scratch_and_stays_where_it_was(tmp_path,
     run(tmp_path / "source", "--config.num_steps=2", *FEW)
     made = study(of_bodies(tmp_path / "source"), tmp_path / "study")
     assert [
-        (row.variant.arm.family.variant, row.baseline.arm.family.variant, row.variant.arm.gc)
+        (row.variant.arm.setting.variant, row.baseline.arm.setting.variant, row.variant.arm.gc)
         for row in made.variants
     ] == [("frozen", "scratch", "all")]
     (row,) = made.variants
@@ -86,11 +86,11 @@ def test_a_baseline_must_be_a_variant():
 def test_the_study_of_transfer_is_of_four_bodies():
     config = importlib.import_module("configs.study_digits_transfer").get_config()
     validate_study(config)
-    families = design.families(config)
-    configs = [design.trainer_config(config, design.arms(config, f)[0], 0, 0.1) for f in families]
+    settings = design.settings(config)
+    configs = [design.trainer_config(config, design.arms(config, f)[0], 0, 0.1) for f in settings]
     found = {
         f.variant: (c.init_from, c.optimizer.body_lr_scale)
-        for f, c in zip(families, configs, strict=True)
+        for f, c in zip(settings, configs, strict=True)
     }
     source = "runs/digits_pretrain"
     assert found == {

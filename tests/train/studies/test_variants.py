@@ -21,13 +21,13 @@ def test_variants_are_trained_each_by_its_own_config(tmp_path):
     config.learning_rates.momentum = (0.03,)
     config.variants = {"plain": {"model": {"norm": "none"}}, "group": {"model": {"norm": "group"}}}
     summary = study(config, tmp_path / "study")
-    assert [arm.arm.family.named for arm in summary.arms] == ["group, momentum", "plain, momentum"]
+    assert [arm.arm.setting.named for arm in summary.arms] == ["group, momentum", "plain, momentum"]
     made = list(lines(tmp_path / "study").values())
     assert sorted(line["variant"] for line in made) == ["group", "group", "plain", "plain"]
     assert len({line["params_norm"] for line in made}) == 4
     for arm in summary.arms:
         run = design.final_runs(summary.study, arm.arm, 0.03)[0]
-        assert run.config.model.norm == {"plain": "none"}.get(arm.arm.family.variant, "group")
+        assert run.config.model.norm == {"plain": "none"}.get(arm.arm.setting.variant, "group")
     report = (tmp_path / "study" / "report.md").read_text()
     assert "| variant" in report
     assert "| group " in report
@@ -55,9 +55,9 @@ def test_a_value_that_a_variant_cannot_have():
     config = tiny()
     config.variants = {"a": {"model": {"norm": "layer"}}}
     validate_study(config)
-    (family,) = design.families(config)
+    (setting,) = design.settings(config)
     with pytest.raises(UserError, match=r"norm='layer' is not allowed; .*config\.variants\.a"):
-        design.trainer_config(config, design.arms(config, family)[0], 0, 0.1)
+        design.trainer_config(config, design.arms(config, setting)[0], 0, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_largest_rate_is_the_last_at_which_all_runs_learn(runs, largest):
     config = tiny()
     config.learning_rates.momentum = (*runs, 2.0)
     config.tuning.seeds = (1000, 1001)
-    arm = design.arms(config, design.families(config)[0])[0]
+    arm = design.arms(config, design.settings(config)[0])[0]
     of_run = {}
     for run in design.tuning_runs(config, arm):
         top1 = runs.get(run.learning_rate, [None, None])[run.seed - 1000]
@@ -85,6 +85,6 @@ def test_the_study_of_norms_is_of_six_nets():
     file = importlib.import_module("configs.study_norms_digits").__file__
     config = cli.parse(["train.study", "--config", file], USAGE).config
     validate_study(config)
-    families = design.families(config)
-    configs = [design.trainer_config(config, design.arms(config, f)[0], 0, 0.1) for f in families]
+    settings = design.settings(config)
+    configs = [design.trainer_config(config, design.arms(config, f)[0], 0, 0.1) for f in settings]
     assert len({(c.model.norm, c.model.weight_standardization) for c in configs}) == 6

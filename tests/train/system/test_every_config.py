@@ -44,7 +44,7 @@ def trainer_configs(name, folder, *argument):
     config = importlib.import_module(f"configs.{name}").get_config(*argument)
     if name.startswith("study_"):
         validate_study(config)
-        arms = [design.arms(config, family)[1] for family in design.families(config)]
+        arms = [design.arms(config, setting)[1] for setting in design.settings(config)]
         made = [design.trainer_config(config, arm, seed=0, rate=0.1) for arm in arms]
     else:
         made = [config]

@@ -152,7 +152,7 @@ def _how(summary: Summary) -> list[str]:
         "initial weights, order of data and augmentation, and differ in GC and in the learning "
         "rate chosen for their arm.",
     ]
-    if any(arm.rate.tried for arm in summary.arms):
+    if any(arm.rate.scores for arm in summary.arms):
         seeds = len(study.tuning.seeds)
         sentences.append(
             f"Rates were chosen, from the same grid for all arms of an optimizer, by top-1 on "

@@ -19,12 +19,12 @@ def conclusions(summary: Summary) -> list[str]:
 
 
 def _of_variant(row: VariantComparison, comparisons: int) -> str:
-    (family, gc), baseline = row.variant.arm, row.baseline.arm.family.variant
+    (setting, gc), baseline = row.variant.arm, row.baseline.arm.setting.variant
     return _of(
         row,
-        f"With {family.optimizer} and GC {gc}",
-        f"{family.variant} in place of {baseline}",
-        f" between {family.variant} and {baseline}",
+        f"With {setting.optimizer} and GC {gc}",
+        f"{setting.variant} in place of {baseline}",
+        f" between {setting.variant} and {baseline}",
         comparisons,
     )
 
@@ -50,12 +50,12 @@ def _of(
 
 
 def _with(row: Comparison, summary: Summary) -> str:
-    family, study = row.with_gc.arm.family, summary.study
-    settings = [family.named]
+    setting, study = row.with_gc.arm.setting, summary.study
+    settings = [setting.named]
     if len(study.weight_decays) > 1:
-        settings.append(f"weight decay {family.weight_decay:g}")
+        settings.append(f"weight decay {setting.weight_decay:g}")
     if len(study.batch_sizes) > 1:
-        settings.append(f"batch {family.batch_size}")
+        settings.append(f"batch {setting.batch_size}")
     if len(study.gc) > 2:
         settings.append(f"GC {row.with_gc.arm.gc}")
     return f"With {', '.join(settings)}"
@@ -63,7 +63,7 @@ def _with(row: Comparison, summary: Summary) -> str:
 
 def _edges(summary: Summary) -> list[str]:
     at_edge = [
-        f"{row.arm.family.named} GC {row.arm.gc} ({row.rate.value:g})"
+        f"{row.arm.setting.named} GC {row.arm.gc} ({row.rate.value:g})"
         for row in summary.arms
         if row.rate.at_edge
     ]

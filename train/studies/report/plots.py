@@ -29,7 +29,7 @@ def draw(summary: Summary) -> dict[str, bytes]:
         plots[f"{title}, geometric mean over the seeds and its 95 % interval"] = _panels(
             summary, "step", title.lower(), _curve_of(name), ("linear", "log")
         )
-    if any(arm.rate.tried for arm in summary.arms):
+    if any(arm.rate.scores for arm in summary.arms):
         plots["Validation top-1 by learning rate; the chosen rate is marked"] = _panels(
             summary, "learning rate", "top-1 (%)", _sensitivity, ("log", "linear")
         )
@@ -63,25 +63,25 @@ def _panels(
     draw_arm: _Draw,
     scales: tuple[str, str],
 ) -> bytes:
-    """One small plot for each family, its arms in it."""
-    families = list(dict.fromkeys(arm.arm.family for arm in summary.arms))
-    columns = min(2, len(families))
-    rows = -(-len(families) // columns)
+    """One small plot for each setting, its arms in it."""
+    settings = list(dict.fromkeys(arm.arm.setting for arm in summary.arms))
+    columns = min(2, len(settings))
+    rows = -(-len(settings) // columns)
     figure = _empty(0.5 + 1.75 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for axes in grid.flat[len(families) :]:
+    for axes in grid.flat[len(settings) :]:
         axes.set_axis_off()
     handles: dict[str, Line2D] = {}
-    for family, axes in zip(families, grid.flat, strict=False):
+    for setting, axes in zip(settings, grid.flat, strict=False):
         axes.set(xscale=scales[0], yscale=scales[1])
         if scales[1] == "log":
             _label_few_ticks(axes)
         for arm in summary.arms:
-            if arm.arm.family == family:
+            if arm.arm.setting == setting:
                 index = summary.study.gc.index(arm.arm.gc)
                 style = {"color": _COLOURS[index], "linestyle": _STYLES[index], "linewidth": 1.4}
                 handles.setdefault(f"GC {arm.arm.gc}", draw_arm(axes, arm, style))
-        axes.set_title(_family(family, summary), fontsize=10)
+        axes.set_title(_setting_label(setting, summary), fontsize=10)
         axes.grid(alpha=0.3)
     figure.supxlabel(xlabel, fontsize=10)
     figure.supylabel(ylabel, fontsize=10)
@@ -120,25 +120,25 @@ def _bands(curves: np.ndarray) -> list[np.ndarray]:
 
 
 def _sensitivity(axes: Axes, arm: ArmResult, style: dict) -> Line2D:
-    rates = [each.rate for each in arm.rate.tried]
-    scores = [100 * each.top1 for each in arm.rate.tried]
-    chosen = [100 * each.top1 for each in arm.rate.tried if each.rate == arm.rate.value]
+    rates = [each.rate for each in arm.rate.scores]
+    scores = [100 * each.top1 for each in arm.rate.scores]
+    chosen = [100 * each.top1 for each in arm.rate.scores if each.rate == arm.rate.value]
     ring = {"markersize": 9, "markerfacecolor": "none", "color": style["color"]}
     axes.plot([arm.rate.value] * len(chosen), chosen, "o", **ring)
     return axes.plot(rates, scores, marker="o", markersize=3, **style)[0]
 
 
 def _label(arm: ArmResult, summary: Summary) -> str:
-    name = _family(arm.arm.family, summary)
+    name = _setting_label(arm.arm.setting, summary)
     return f"{name}, {arm.arm.gc}" if len(summary.study.gc) > 2 else name
 
 
-def _family(family, summary: Summary) -> str:
-    parts = [family.named]
+def _setting_label(setting, summary: Summary) -> str:
+    parts = [setting.named]
     if len(summary.study.weight_decays) > 1:
-        parts.append(f"L2 {family.weight_decay:g}")
+        parts.append(f"L2 {setting.weight_decay:g}")
     if len(summary.study.batch_sizes) > 1:
-        parts.append(f"batch {family.batch_size}")
+        parts.append(f"batch {setting.batch_size}")
     return ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What the runs of a study say: each arm, and each arm against the first of its family."""
+"""What the runs of a study say: each arm, and each arm against the first of its setting."""
 
 import itertools
 import math
@@ -45,7 +45,7 @@ class ArmResult(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """An arm against the first of its family, seed by seed; differences are in points.
+    """An arm against the first of its setting, seed by seed; differences are in points.
 
     Attributes:
       without: the first arm.
@@ -97,14 +97,14 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
       lines: results by key.
     """
     results: dict[Arm, ArmResult] = {}
-    for family in design.families(study):
-        for arm in design.arms(study, family):
+    for setting in design.settings(study):
+        for arm in design.arms(study, setting):
             if result := _arm(study, arm, lines):
                 results[arm] = result
     pairs = [
         (results[first], results[arm])
-        for family in design.families(study)
-        for first, *others in [design.arms(study, family)]
+        for setting in design.settings(study)
+        for first, *others in [design.arms(study, setting)]
         for arm in others
         if first in results and arm in results
     ]
@@ -116,7 +116,7 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
     between = [
         (results[first], result)
         for arm, result in results.items()
-        for first in [arm._replace(family=arm.family._replace(variant=study.baseline))]
+        for first in [arm._replace(setting=arm.setting._replace(variant=study.baseline))]
         if study.baseline and arm != first and first in results
     ]
     variants = list(itertools.starmap(VariantComparison, _compared(between)))
@@ -176,7 +176,7 @@ def _arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> ArmResult | 
 
 
 def _step_seconds(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> float:
-    first, *others = design.arms(study, arm.family)
+    first, *others = design.arms(study, arm.setting)
     place = 0 if arm == first else 1  # in each pair
     timed = [
         lines.get(design.timing_key(study, first, other), {}).get("seconds", [])

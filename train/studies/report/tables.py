@@ -140,12 +140,12 @@ class _Names:
         self.head = [*(name for name, shown in varied if shown), "GC"]
 
     def of(self, row: ArmResult) -> list[str]:
-        family = row.arm.family
+        setting = row.arm.setting
         varied = [
-            (family.variant, self._variant),
-            (family.optimizer, True),
-            (f"{family.weight_decay:g}", self._decay),
-            (str(family.batch_size), self._batch),
+            (setting.variant, self._variant),
+            (setting.optimizer, True),
+            (f"{setting.weight_decay:g}", self._decay),
+            (str(setting.batch_size), self._batch),
         ]
         return [*(text for text, shown in varied if shown), row.arm.gc]
 
@@ -176,7 +176,7 @@ def _steps(row: ArmResult) -> str:
 def _largest(row: ArmResult) -> str:
     if math.isnan(row.rate.largest):
         return "-"
-    at_end = row.rate.largest == row.rate.tried[-1].rate
+    at_end = row.rate.largest == row.rate.scores[-1].rate
     return f"{'≥ ' if at_end else ''}{row.rate.largest:g}"
 
 
