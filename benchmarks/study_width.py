@@ -36,7 +36,7 @@ def main() -> None:
     watches = {}
     for devices, per_device in ways:
         program = ParallelRuns(config, dataset, jax.devices()[:devices], per_device)
-        watches[devices, per_device] = program.time(0, 0.1, STEPS)
+        watches[devices, per_device] = program.step_timer(0, 0.1, STEPS)
         watches[devices, per_device]()  # warms up
     seconds: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
     for _ in range(arguments.rounds):

@@ -1,4 +1,4 @@
-"""Studies so small that they take seconds, and their real processes."""
+"""Studies that take seconds, and the processes that run them."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def get_config():
 
 
 def tiny(**fields):
-    """One optimizer, two rates, three seeds: ten runs of twelve steps."""
+    """Return a study of one optimizer, two rates, three seeds: ten runs of twelve steps."""
     base = digits_gc.get_config()
     base.num_steps = 12
     base.data.batch_size = 16
@@ -36,7 +36,7 @@ def tiny(**fields):
 
 
 def start(folder, *arguments, config):
-    """`python -m train.study` in a process of its own, on two CPU devices."""
+    """Start `python -m train.study` on two CPU devices."""
     command = [sys.executable, "-m", "train.study", "--config", str(config)]
     environment = {"JAX_NUM_CPU_DEVICES": "2", "JAX_COMPILATION_CACHE_DIR": PROGRAMS.name}
     return subprocess.Popen(
@@ -50,7 +50,7 @@ def start(folder, *arguments, config):
 
 
 def lines(folder):
-    """What must not depend on how often a study was stopped: the runs without their times."""
+    """Return the lines of the runs by key, without the fields that depend on time."""
     found = {}
     for text in (folder / "results.jsonl").read_text().splitlines():
         line = json.loads(text)

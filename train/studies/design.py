@@ -1,4 +1,4 @@
-"""Which runs a study has, and which of them are pairs."""
+"""The runs of a study, and which of them are compared."""
 
 import hashlib
 import itertools
@@ -13,33 +13,43 @@ from train.errors import UserError
 
 
 class Setting(NamedTuple):
-    """What the two arms of a comparison share."""
+    """What the arms of a comparison share.
+
+    Attributes:
+      optimizer: The name of the optimizer.
+      weight_decay: The weight decay.
+      batch_size: The batch size.
+      variant: The name in `study.variants`; empty if the study has no variants.
+    """
 
     optimizer: str
     weight_decay: float
     batch_size: int
-    variant: str = ""  # of study.variants; empty if there are none
+    variant: str = ""
 
     @property
-    def named(self) -> str:
-        """What most studies vary of it."""
+    def label(self) -> str:
+        """The parts that most studies vary, as a text."""
         return ", ".join(filter(None, (self.variant, self.optimizer)))
 
 
 class Arm(NamedTuple):
-    """All but the numbers of a run, its seed and its rate."""
+    """A setting with one kind of GC: everything about a run but its seed and learning rate."""
 
     setting: Setting
     gc: str
 
 
 class Run(NamedTuple):
-    """One training.
+    """One training run.
 
     Attributes:
-      kind: "tune", scored on the validation split, or "final", scored on the test split.
-      config: the trainer's.
-      key: the same for the same settings, and for no others.
+      kind: "tune", evaluated on the validation split, or "final", evaluated on the test split.
+      arm: Its arm.
+      seed: Its seed.
+      learning_rate: Its learning rate.
+      config: Its training config.
+      key: A digest of everything that its result depends on.
     """
 
     kind: str
@@ -51,42 +61,42 @@ class Run(NamedTuple):
 
 
 def settings(study: ConfigDict) -> list[Setting]:
-    """Variants, optimizers, decays and batch sizes in all combinations; variants by name."""
+    """Return all combinations of variants, optimizers, weight decays and batch sizes."""
     decays = study.weight_decays or (study.base.optimizer.weight_decay,)
     sizes = study.batch_sizes or (study.base.data.batch_size,)
     combinations = itertools.product(study.variants or ("",), study.optimizers, decays, sizes)
     return [Setting(name, decay, size, variant) for variant, name, decay, size in combinations]
 
 
-def share(study: ConfigDict, shard: tuple[int, int]) -> list[Setting]:
-    """The settings of shard I of N: both arms of a pair are trained on one machine.
+def shard_settings(study: ConfigDict, shard: tuple[int, int]) -> list[Setting]:
+    """Return the settings of shard I of N: all arms of a setting are trained on one machine.
 
     Raises:
-      UserError: there are not so many.
+      UserError: If there are fewer settings than shards.
     """
     index, count = shard
-    every = settings(study)
-    if count > len(every):
+    everything = settings(study)
+    if count > len(everything):
         raise UserError(
-            f"--shard {index}/{count}: with and without GC is trained in one place, and this "
-            f"study has {len(every)} comparison(s) to share out; use at most {len(every)} shards"
+            f"--shard {index}/{count}: the arms of a comparison are trained on one machine, and "
+            f"this study has {len(everything)} comparison(s); use at most {len(everything)} shards"
         )
-    return every[index - 1 :: count]
+    return everything[index - 1 :: count]
 
 
 def arms(study: ConfigDict, setting: Setting) -> list[Arm]:
-    """With each kind of GC; the first is what the others are compared with."""
+    """Return the arms of a setting; the others are compared with the first."""
     return [Arm(setting, gc) for gc in study.gc]
 
 
 def rates(study: ConfigDict, setting: Setting) -> tuple[float, ...]:
-    """The learning rates to choose from, the same for all arms of a setting."""
+    """Return the learning rates to choose from, the same for all arms of a setting."""
     grid = study.learning_rates[setting.optimizer] or (study.base.optimizer.learning_rate,)
     return tuple(map(float, grid))
 
 
 def tuning_runs(study: ConfigDict, arm: Arm) -> list[Run]:
-    """The runs that a rate is chosen by; none if there is no choice."""
+    """Return the runs that choose the rate of an arm; none if there is only one rate."""
     grid = rates(study, arm.setting)
     if len(grid) == 1:
         return []
@@ -95,21 +105,21 @@ def tuning_runs(study: ConfigDict, arm: Arm) -> list[Run]:
 
 
 def final_runs(study: ConfigDict, arm: Arm, rate: float) -> list[Run]:
-    """The runs that are reported."""
+    """Return the reported runs of an arm."""
     return [_run(study, "final", arm, seed, rate) for seed in study.seeds]
 
 
-def count(study: ConfigDict, some: list[Setting]) -> int:
-    """How many runs there are in some settings, tuning included."""
-    a_run_each = [len(tuning_runs(study, arm)) for setting in some for arm in arms(study, setting)]
-    return sum(a_run_each) + len(a_run_each) * len(study.seeds)
+def count_runs(study: ConfigDict, some: list[Setting]) -> int:
+    """Return the number of runs of some settings, tuning included."""
+    tuning = [len(tuning_runs(study, arm)) for setting in some for arm in arms(study, setting)]
+    return sum(tuning) + len(tuning) * len(study.seeds)
 
 
 def trainer_config(study: ConfigDict, arm: Arm, seed: int, rate: float) -> ConfigDict:
-    """What `python -m train` would need for the same training.
+    """Return the config with which `python -m train` does the same training.
 
     Raises:
-      UserError: a value is not allowed.
+      UserError: If a value is not allowed.
     """
     config = ConfigDict(study.base.to_dict())
     if arm.setting.variant:
@@ -130,25 +140,25 @@ def trainer_config(study: ConfigDict, arm: Arm, seed: int, rate: float) -> Confi
     return config
 
 
-def key_of(kind: str, fields: dict[str, Any]) -> str:
-    """A digest of what a result follows from."""
-    text = json.dumps({"kind": kind} | fields, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def result_fields(config: ConfigDict) -> dict[str, Any]:
     """Return the fields of a training config that can change its result."""
     return {name: value for name, value in flatten(config).items() if affects_result(name)}
 
 
 def timing_key(study: ConfigDict, first: Arm, arm: Arm) -> str:
-    """Of the line with the seconds of two arms in turn."""
+    """Return the key of the line with the times of two arms, measured in alternation."""
     rate = rates(study, arm.setting)[0]
     both = [result_fields(trainer_config(study, each, 0, rate)) for each in (first, arm)]
-    return key_of("time", {"arms": both, "timing": study.timing.to_dict()})
+    return _key("time", {"arms": both, "timing": study.timing.to_dict()})
 
 
 def _run(study: ConfigDict, kind: str, arm: Arm, seed: int, rate: float) -> Run:
     config = trainer_config(study, arm, seed, rate)
-    of_split = {"validation": study.tuning.validation_examples} if kind == "tune" else {}
-    return Run(kind, arm, seed, rate, config, key_of(kind, result_fields(config) | of_split))
+    split = {"validation": study.tuning.validation_examples} if kind == "tune" else {}
+    return Run(kind, arm, seed, rate, config, _key(kind, result_fields(config) | split))
+
+
+def _key(kind: str, inputs: dict[str, Any]) -> str:
+    """Return a digest of everything that a result depends on."""
+    text = json.dumps({"kind": kind} | inputs, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

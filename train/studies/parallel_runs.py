@@ -1,9 +1,9 @@
-"""Runs that differ only in seed and rate, side by side in one compiled program."""
+"""Runs that differ only in seed and learning rate, side by side in one compiled program."""
 
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,28 +21,41 @@ from train.data.order import two_epochs
 from train.engine import optimizers, state, step
 from train.engine.resident import make_evaluate, make_train_steps
 from train.engine.state import MetricSums, TrainState, sha256
+from train.engine.step import StepMetrics
 from train.output.metrics import finite_or_none
 from train.runtime import compilation
 
 Curve = dict[str, list[float | None]]
 
 
-class ParallelRuns:
-    """One arm's training, compiled for `width` runs at once; seed and rate are its inputs.
-
-    One run lies on each device, or several under `vmap`. What a run gives does not depend on
-    those beside it.
+class RunInputs(NamedTuple):
+    """The inputs of the runs, each (width,), sharded over the devices.
 
     Attributes:
-      width: how many runs one call makes.
-      total_steps: of each run.
-      init_sha256: of what the runs begin from; None if they begin anew.
+      seeds: int32.
+      rates: float32; the peak learning rates.
+    """
+
+    seeds: jax.Array
+    rates: jax.Array
+
+
+class ParallelRuns:
+    """The training of one arm, compiled for `width` runs at once.
+
+    Each device has one run, or several under `vmap`. The result of a run does not depend on the
+    others.
+
+    Attributes:
+      width: The number of runs of one call.
+      total_steps: The number of steps of each run.
+      init_sha256: The digest of the weights that the runs start from; None for random weights.
     """
 
     def __init__(
         self, config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], per_device: int
     ):
-        """Args: config: a trainer's, of which seed and rate are left out."""
+        """Args: config: A training config; its seed and learning rate are not used."""
         self._run = experiment.prepare(config, dataset, devices[:1])
         self._per_device = per_device
         self._mesh = jax.make_mesh(
@@ -50,146 +63,146 @@ class ParallelRuns:
         )
         self.width = len(devices) * per_device
         self.total_steps = self._run.plan.total_steps
-        everywhere = NamedSharding(self._mesh, P())
-        self._train_split = put_split(dataset.train, everywhere)
-        self._test_split = put_split(dataset.test, everywhere)
-        self._initial = self._run.pretrained and self._run.pretrained[:2]
+        replicated = NamedSharding(self._mesh, P())
+        self._train_split = put_split(dataset.train, replicated)
+        self._test_split = put_split(dataset.test, replicated)
+        self._pretrained = self._run.pretrained and self._run.pretrained[:2]
         self.init_sha256 = self._run.pretrained and self._run.pretrained.sha256
-        self._start = self._compiled(
-            self._first_state, 2, *self._numbers([0], [1.0]), self._initial
+        self._init_states = self._compile(
+            self._init_state, 2, *self._inputs([0], [1.0]), self._pretrained
         )
         self._train_steps: Any = None
-        self._finish: Any = None
+        self._evaluate: Any = None
 
     def train(
         self,
         seeds: Sequence[int],
         rates: Sequence[float],
-        after: Callable[[int], None] = lambda steps: None,
+        after_dispatch: Callable[[int], None] = lambda step: None,
     ) -> list[dict[str, Any]]:
-        """Trains up to `width` runs to their end.
+        """Train up to `width` runs to their end.
 
         Args:
-          seeds: of each run.
-          rates: of each run, the highest of its schedule.
-          after: is called with the steps done, some times a second or less; may raise.
+          seeds: The seed of each run.
+          rates: The peak learning rate of each run.
+          after_dispatch: Called with the number of completed steps, at most a few times a second;
+            may raise.
 
         Returns:
-          What each run came to: the figures of a line of `results.jsonl`.
+          The results of each run, as in a line of `results.jsonl`.
         """
-        numbers = self._numbers(seeds, rates)
-        began = time.monotonic()
+        inputs = self._inputs(seeds, rates)
+        start_time = time.monotonic()
         curves = [_empty_curve() for _ in seeds]
-        now, done = self._start(*numbers, self._initial), 0
-        while done < self.total_steps:
-            last = min(self._run.plan.next_event(done), self._reach(done))
-            now, seen = self.steps(numbers, now, done, last)
-            if self._run.plan.is_log_step(last):
-                _extend(curves, last, *jax.device_get(seen))
+        states, completed = self._init_states(*inputs, self._pretrained), 0
+        while completed < self.total_steps:
+            stop = min(self._run.plan.next_event(completed), self._max_dispatch_step(completed))
+            states, metrics = self.steps(inputs, states, completed, stop)
+            if self._run.plan.is_log_step(stop):
+                _extend_curves(curves, stop, *jax.device_get(metrics))
             else:
-                jax.block_until_ready(seen)
-            done = last
-            after(done)
-        seconds = time.monotonic() - began
-        ends = self._ends(numbers, now)
+                jax.block_until_ready(metrics)
+            completed = stop
+            after_dispatch(completed)
+        seconds = time.monotonic() - start_time
+        results = self._final_results(inputs, states)
         return [
-            end | {"steps": done, "curve": curve, "seconds": seconds}
-            for end, curve in zip(ends, curves, strict=False)
+            result | {"steps": completed, "curve": curve, "seconds": seconds}
+            for result, curve in zip(results, curves, strict=False)
         ]
 
-    def time(self, seed: int, rate: float, steps: int) -> Callable[[], float]:
-        """A stopwatch for the first steps of a run, made by all devices side by side.
+    def step_timer(self, seed: int, rate: float, steps: int) -> Callable[[], float]:
+        """Return a function that makes the first steps of a run and returns their seconds.
 
-        Returns:
-          A function that makes the steps, from a fresh start, and returns the seconds they took.
+        All devices make the same steps side by side. Each call starts from the initial state.
         """
-        numbers = self._numbers([seed], [rate])
-        pauses = [*range(0, steps, self._reach(0)), steps]
+        inputs = self._inputs([seed], [rate])
+        stops = [*range(0, steps, self._max_dispatch_step(0)), steps]
 
         def seconds() -> float:
-            now = jax.block_until_ready(self._start(*numbers, self._initial))
-            began = time.monotonic()
-            for first, last in itertools.pairwise(pauses):
-                now, _ = self.steps(numbers, now, first, last)
-            jax.block_until_ready(now)
-            return time.monotonic() - began
+            states = jax.block_until_ready(self._init_states(*inputs, self._pretrained))
+            start_time = time.monotonic()
+            for start, stop in itertools.pairwise(stops):
+                states, _ = self.steps(inputs, states, start, stop)
+            jax.block_until_ready(states)
+            return time.monotonic() - start_time
 
         return seconds
 
-    def steps(self, numbers: tuple[jax.Array, jax.Array], now: Any, first: int, last: int):
-        """Dispatches the steps after `first` up to `last`; overwrites the states `now`."""
-        epoch, place = divmod(first * self._run.config.data.batch_size, self._run.plan.num_examples)
-        where = np.array([epoch, place, last - first], np.int32)
-        args = (*numbers, now, self._train_split, jnp.asarray(where))
+    def steps(self, inputs: RunInputs, states: Any, start: int, stop: int):
+        """Dispatch the steps from `start` to `stop`; donates `states`."""
+        epoch, offset = divmod(start * self._run.config.data.batch_size, self._num_examples)
+        epoch_offset_count = jnp.asarray(np.array([epoch, offset, stop - start], np.int32))
+        args = (*inputs, states, self._train_split, epoch_offset_count)
         if self._train_steps is None:
-            self._train_steps = self._compiled(self._some_steps, 3, *args, donate=2)
+            self._train_steps = self._compile(self._make_steps, 3, *args, donate=2)
         return self._train_steps(*args)
 
-    def _reach(self, done: int) -> int:
-        """The last step that one dispatch can go to."""
-        batch, examples = self._run.config.data.batch_size, self._run.plan.num_examples
-        return (done * batch // examples + 2) * examples // batch
+    @property
+    def _num_examples(self) -> int:
+        return self._run.plan.num_examples
 
-    def _ends(self, numbers: tuple[jax.Array, jax.Array], now: Any) -> list[dict[str, Any]]:
-        # Without the optimizer's state, so that this is one and the same program for all of them.
-        tested = optimizers.eval_params(now.opt_state, now.params)
-        now = now._replace(params=tested, opt_state=())
-        splits = self._train_split, self._test_split
-        args = (*numbers, now, *splits, self._initial)
-        if self._finish is None:
-            self._finish = self._compiled(self._final_figures, 3, *args)
-        params, (test, train, drift, norm) = jax.device_get((now.params, self._finish(*args)))
-        ends: list[dict[str, Any]] = []
+    def _max_dispatch_step(self, completed: int) -> int:
+        """Return the last step that one dispatch can reach: two epochs of order."""
+        batch_size = self._run.config.data.batch_size
+        return (completed * batch_size // self._num_examples + 2) * self._num_examples // batch_size
+
+    def _final_results(self, inputs: RunInputs, states: Any) -> list[dict[str, Any]]:
+        # Without the optimizer state, this is the same program for all optimizers.
+        params = optimizers.eval_params(states.opt_state, states.params)
+        states = states._replace(params=params, opt_state=())
+        args = (*inputs, states, self._train_split, self._test_split, self._pretrained)
+        if self._evaluate is None:
+            self._evaluate = self._compile(self._evaluate_run, 3, *args)
+        all_results = jax.device_get((states.params, self._evaluate(*args)))
+        results: list[dict[str, Any]] = []
         for index in range(self.width):
-            of_test, of_train, of_params, length, how_far = jax.tree.map(
-                lambda leaf, index=index: leaf[index], (test, train, params, norm, drift)
-            )
-            test_means, train_means = (
-                {name: finite_or_none(value) for name, value in sums.means().items()}
-                for sums in (of_test, of_train)
-            )
-            ends.append(
+            params, (test, train, drift, norm) = _of_run(all_results, index)
+            train_means = _finite_means(train).items()
+            results.append(
                 {
-                    **test_means,
-                    **{f"train_{name}": value for name, value in train_means.items()},
-                    "mean_drift": finite_or_none(how_far),
-                    "params_norm": finite_or_none(length),
-                    "params_sha256": sha256(of_params),
+                    **_finite_means(test),
+                    **{f"train_{name}": value for name, value in train_means},
+                    "mean_drift": finite_or_none(drift),
+                    "params_norm": finite_or_none(norm),
+                    "params_sha256": sha256(params),
                 }
             )
-        return ends
+        return results
 
-    def _numbers(self, seeds: Sequence[int], rates: Sequence[float]) -> tuple[Any, Any]:
-        """The runs' inputs; places that are left over repeat the last run."""
-        runs = NamedSharding(self._mesh, P("runs"))
-        left = self.width - len(seeds)
-        return (
-            jax.device_put(np.array([*seeds, *[seeds[-1]] * left], np.int32), runs),
-            jax.device_put(np.array([*rates, *[rates[-1]] * left], np.float32), runs),
+    def _inputs(self, seeds: Sequence[int], rates: Sequence[float]) -> RunInputs:
+        """Return the inputs of the runs; unused places repeat the last run."""
+        sharding = NamedSharding(self._mesh, P("runs"))
+        unused = self.width - len(seeds)
+        return RunInputs(
+            jax.device_put(np.array([*seeds, *[seeds[-1]] * unused], np.int32), sharding),
+            jax.device_put(np.array([*rates, *[rates[-1]] * unused], np.float32), sharding),
         )
 
-    def _compiled(self, one: Any, own: int, *args: Any, donate: int | None = None) -> Any:
-        """Compiles a function of one run for all of them; its first `own` arguments are theirs."""
+    def _compile(self, fn: Any, num_own: int, *args: Any, donate: int | None = None) -> Any:
+        """Compile a function of one run for all runs; its first `num_own` arguments are per run."""
 
-        def on_a_device(*args: Any) -> Any:
+        def on_device(*args: Any) -> Any:
             if self._per_device > 1:
-                axes = [0] * own + [None] * (len(args) - own)
-                return jax.vmap(one, in_axes=axes)(*args)
-            # No vmap: a batch of one makes other, slower convolutions.
-            alone = jax.tree.map(lambda leaf: leaf[0], args[:own])
-            return jax.tree.map(lambda leaf: leaf[None], one(*alone, *args[own:]))
+                axes = [0] * num_own + [None] * (len(args) - num_own)
+                return jax.vmap(fn, in_axes=axes)(*args)
+            # No vmap over one run: it makes other, slower convolutions.
+            own = jax.tree.map(lambda leaf: leaf[0], args[:num_own])
+            return jax.tree.map(lambda leaf: leaf[None], fn(*own, *args[num_own:]))
 
-        specs = (P("runs"),) * own + (P(),) * (len(args) - own)
-        everywhere = jax.shard_map(
-            on_a_device,
+        specs = (P("runs"),) * num_own + (P(),) * (len(args) - num_own)
+        on_all_devices = jax.shard_map(
+            on_device,
             mesh=self._mesh,
             in_specs=specs,
             out_specs=P("runs"),
             check_vma=False,
         )
-        placed = tuple(NamedSharding(self._mesh, spec) for spec in specs)
+        shardings = tuple(NamedSharding(self._mesh, spec) for spec in specs)
         jitted = jax.jit(
-            everywhere, in_shardings=placed, donate_argnums=() if donate is None else donate
+            on_all_devices,
+            in_shardings=shardings,
+            donate_argnums=() if donate is None else donate,
         )
         return compilation.compile_program(jitted, *args)[0]
 
@@ -198,37 +211,37 @@ class ParallelRuns:
         tx = optimizers.build(self._run.config, schedule, self._run.axes)
         return optax.chain(optax.snapshot("gradient_norm", optax.tree.norm), tx), schedule
 
-    def _first_state(self, seed: jax.Array, rate: jax.Array, initial: Any) -> TrainState:
-        return state.create(self._run.model, self._optimizer(rate)[0], seed, initial)
+    def _init_state(self, seed: jax.Array, rate: jax.Array, pretrained: Any) -> TrainState:
+        return state.create(self._run.model, self._optimizer(rate)[0], seed, pretrained)
 
-    def _some_steps(
+    def _make_steps(
         self,
         seed: jax.Array,
         rate: jax.Array,
-        now: TrainState,
-        examples: DeviceSplit,
-        where: jax.Array,
+        train_state: TrainState,
+        split: DeviceSplit,
+        epoch_offset_count: jax.Array,
     ):
         tx, schedule = self._optimizer(rate)
-        steps = step.make(self._run.config, self._run.model, tx, schedule, seed)
+        functions = step.make(self._run.config, self._run.model, tx, schedule, seed)
 
-        def seen(state: TrainState):
+        def metrics(state: TrainState):
             norm = optax.tree.get(state.opt_state, "gradient_norm")
             return step.read_metrics(state, schedule), norm
 
         plan = self._run.plan
-        train_steps = make_train_steps(steps._replace(metrics=seen), plan.batch_size, None)
-        order = two_epochs(seed, where[0], plan.num_examples)
-        return train_steps(now, examples, order, where[1:])
+        train_steps = make_train_steps(functions._replace(metrics=metrics), plan.batch_size, None)
+        order = two_epochs(seed, epoch_offset_count[0], plan.num_examples)
+        return train_steps(train_state, split, order, epoch_offset_count[1:])
 
-    def _final_figures(
+    def _evaluate_run(
         self,
         seed: jax.Array,
         rate: jax.Array,
-        now: TrainState,
+        train_state: TrainState,
         train_split: DeviceSplit,
         test_split: DeviceSplit,
-        initial: Any,
+        pretrained: Any,
     ):
         del rate
         config, model = self._run.config, self._run.model
@@ -236,26 +249,34 @@ class ParallelRuns:
 
         def score(split: DeviceSplit) -> MetricSums:
             count = len(split.labels)
-            return make_evaluate(eval_step, min(config.eval.batch_size, count), count, None)(
-                now, split
-            )
+            evaluate = make_evaluate(eval_step, min(config.eval.batch_size, count), count, None)
+            return evaluate(train_state, split)
 
-        first_params, _ = state.init_weights(model, seed, initial)
-        drift = diagnostics.mean_drift(now.params, first_params, self._run.axes).distance
-        return score(test_split), score(train_split), drift, optax.tree.norm(now.params)
+        params = train_state.params
+        initial_params, _ = state.init_weights(model, seed, pretrained)
+        drift = diagnostics.mean_drift(params, initial_params, self._run.axes).distance
+        return score(test_split), score(train_split), drift, optax.tree.norm(params)
+
+
+def _of_run(tree: Any, index: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _finite_means(sums: MetricSums) -> dict[str, float | None]:
+    return {name: finite_or_none(value) for name, value in sums.means().items()}
 
 
 def _empty_curve() -> Curve:
     return {name: [] for name in ("step", "loss", "top1", "gradient_norm", "gc_removed_fraction")}
 
 
-def _extend(curves: list[Curve], last: int, seen: step.StepMetrics, norms: np.ndarray) -> None:
-    """Adds the point after `last` steps to the curve of each run."""
+def _extend_curves(curves: list[Curve], stop: int, metrics: StepMetrics, norms: np.ndarray) -> None:
+    """Add the metrics after `stop` steps to the curve of each run."""
     for index, curve in enumerate(curves):
-        of_run = jax.tree.map(lambda leaf, index=index: leaf[index], seen)
-        means = of_run.sums.means()
-        curve["step"].append(last)
-        curve["loss"].append(finite_or_none(means["loss"]))
-        curve["top1"].append(finite_or_none(means["top1"]))
+        run_metrics = _of_run(metrics, index)
+        means = _finite_means(run_metrics.sums)
+        curve["step"].append(stop)
+        curve["loss"].append(means["loss"])
+        curve["top1"].append(means["top1"])
         curve["gradient_norm"].append(finite_or_none(norms[index]))
-        curve["gc_removed_fraction"].append(finite_or_none(of_run.removed_fraction))
+        curve["gc_removed_fraction"].append(finite_or_none(run_metrics.removed_fraction))

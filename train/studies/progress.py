@@ -1,4 +1,4 @@
-"""What a person watches of a study: runs, time left, the table so far."""
+"""Terminal output of a study: a bar and a table on a terminal, plain lines elsewhere."""
 
 import datetime
 import time
@@ -9,97 +9,105 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from train.output.files import Line
 from train.studies.design import Arm, Run
-from train.studies.results import Line
 
 
 class StudyProgress:
-    """A context manager: a bar and a table on a terminal, plain lines elsewhere.
+    """A context manager that shows the progress of a study.
 
     Attributes:
-      runs_done: of the share that this process makes, earlier ones included.
+      finished_runs: The finished runs of this process's share, those of earlier starts included.
     """
 
-    def __init__(self, total: int, done: int, table: Callable[[], Table]):
-        """Args: table: makes the table of what is known so far."""
-        self._total, self.runs_done = total, done
-        self._first, self._began = done, time.monotonic()
-        self._table = table
-        self._running: list[Run] = []
-        self._steps = 1
+    def __init__(self, total: int, finished: int, make_table: Callable[[], Table]):
+        """Args: make_table: Returns the table of the results so far."""
+        self._total, self.finished_runs = total, finished
+        self._finished_before, self._start_time = finished, time.monotonic()
+        self._make_table = make_table
+        self._current_runs: list[Run] = []
+        self._total_steps = 1
         self._console = Console(highlight=False, soft_wrap=True)
-        self._terminal = self._console.is_terminal
+        self._is_terminal = self._console.is_terminal
         self._bar = Progress(
             TextColumn("{task.completed:.1f}/{task.total:.0f} runs"),
             BarColumn(),
             TextColumn("{task.fields[left]}"),
             TextColumn("{task.description}"),
         )
-        self._task = self._bar.add_task("", total=total, completed=done, left="")
+        self._task = self._bar.add_task("", total=total, completed=finished, left="")
         self._live = Live(console=self._console, refresh_per_second=4)
 
     def __enter__(self) -> "StudyProgress":
-        if self._terminal:
+        if self._is_terminal:
             self._live.start()
-            self.table()
+            self.show_table()
         return self
 
     def __exit__(self, *_) -> None:
-        if self._terminal:
+        if self._is_terminal:
             self._live.update(self._bar)
             self._live.stop()
 
     def compiling(self, run: Run) -> None:
-        self._describe(f"{name(run.arm)}: compiling")
-        if not self._terminal:
-            self._console.print(f"{name(run.arm)}: compiling", markup=False)
+        """Show that the program of a run is compiled."""
+        text = f"{label(run.arm)}: compiling"
+        self._describe(text)
+        if not self._is_terminal:
+            self._console.print(text, markup=False)
 
     def timing(self, arm: Arm) -> None:
-        self._describe(f"{name(arm)}: timing")
+        """Show that the steps of an arm are timed."""
+        self._describe(f"{label(arm)}: timing")
 
-    def begin(self, runs: list[Run], steps: int) -> None:
-        """These runs begin, each of so many steps."""
-        self._running, self._steps = runs, steps
-        what = "choosing a rate" if runs[0].kind == "tune" else "reported runs"
-        self._describe(f"{name(runs[0].arm)}: {what}")
+    def start(self, runs: list[Run], total_steps: int) -> None:
+        """Show that runs of `total_steps` steps start."""
+        self._current_runs, self._total_steps = runs, total_steps
+        purpose = "choosing a learning rate" if runs[0].kind == "tune" else "reported runs"
+        self._describe(f"{label(runs[0].arm)}: {purpose}")
 
-    def advance(self, steps: int) -> None:
-        """The runs that were begun have made so many steps."""
-        part = len(self._running) * steps / self._steps
-        self._bar.update(self._task, completed=self.runs_done + part, left=self._left(part))
+    def advance(self, step: int) -> None:
+        """Show that the current runs have made `step` steps."""
+        part = len(self._current_runs) * step / self._total_steps
+        completed = self.finished_runs + part
+        self._bar.update(self._task, completed=completed, left=self._time_left(part))
 
-    def done(self, lines: list[Line]) -> None:
-        """The runs that were begun are done."""
-        self.runs_done += len(lines)
-        self._bar.update(self._task, completed=self.runs_done, left=self._left(0))
-        if self._terminal:
+    def finish(self, lines: list[Line]) -> None:
+        """Show the results of the current runs."""
+        self.finished_runs += len(lines)
+        self._bar.update(self._task, completed=self.finished_runs, left=self._time_left(0))
+        if self._is_terminal:
             return
         for line in lines:
             split = "validation" if line["kind"] == "tune" else "test"
             self._console.print(
-                f"{name(self._running[0].arm)}, rate {line['learning_rate']:g}, seed "
+                f"{label(self._current_runs[0].arm)}, rate {line['learning_rate']:g}, seed "
                 f"{line['seed']}: {split} top-1 {100 * line['top1']:.1f} %",
                 markup=False,
             )
-        self._console.print(f"{self.runs_done}/{self._total} runs, {self._left(0)}", markup=False)
+        self._console.print(
+            f"{self.finished_runs}/{self._total} runs, {self._time_left(0)}", markup=False
+        )
 
-    def table(self) -> None:
-        """Shows the table anew."""
-        if self._terminal:
-            shown: RenderableType = Group(self._table(), self._bar)
+    def show_table(self) -> None:
+        """Update the table of results."""
+        if self._is_terminal:
+            shown: RenderableType = Group(self._make_table(), self._bar)
             self._live.update(shown)
 
     def _describe(self, text: str) -> None:
         self._bar.update(self._task, description=text)
 
-    def _left(self, part: float) -> str:
-        made = self.runs_done + part - self._first
-        if made <= 0:
+    def _time_left(self, part: float) -> str:
+        """Return the time left, given the runs of this start and a part of the current ones."""
+        finished = self.finished_runs + part - self._finished_before
+        if finished <= 0:
             return ""
-        seconds = (time.monotonic() - self._began) / made * (self._total - self.runs_done - part)
+        seconds_per_run = (time.monotonic() - self._start_time) / finished
+        seconds = seconds_per_run * (self._total - self.finished_runs - part)
         return f"{datetime.timedelta(seconds=round(seconds))} left"
 
 
-def name(arm: Arm) -> str:
-    """The arm as a person reads it, without what most studies do not vary."""
-    return f"{arm.setting.named} GC {arm.gc}"
+def label(arm: Arm) -> str:
+    """Return an arm as a text, with the parts that most studies vary."""
+    return f"{arm.setting.label} GC {arm.gc}"

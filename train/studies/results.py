@@ -1,4 +1,4 @@
-"""`results.jsonl`: one line a run, on the disk as soon as the run is done; and its folder."""
+"""`results.jsonl`: one line per run, written as soon as the run is finished; and its folder."""
 
 import contextlib
 import json
@@ -29,36 +29,36 @@ _FIELDS = {
 
 
 class Results:
-    """The lines of a study's folder by their keys.
+    """The lines in a study's folder by key.
 
     Attributes:
-      lines: of all files of the folder, those of other shards too.
+      lines: The lines of all files in the folder, those of other shards included.
     """
 
     def __init__(self, folder: Path, shard: tuple[int, int] | None):
-        """Reads what is there.
+        """Read the results in a folder.
 
         Raises:
-          UserError: the folder is none of ours, or a line is damaged.
+          UserError: If the folder is not a study's, or a line is damaged.
         """
         self._folder = folder
         name = "results" if shard is None else "results.{}-of-{}".format(*shard)
         self._shard = shard
         self._file = folder / f"{name}.jsonl"
         self._config = folder / "config.json"
-        self._refuse_if_not_ours()
+        self._check_folder()
         self.lines: dict[str, Line] = {}
-        self._read()
+        self._read_folder()
 
     @contextlib.contextmanager
-    def held(self, config: dict[str, Any]) -> Iterator[None]:
-        """Makes the folder, and keeps others out, but for other shards.
+    def acquire(self, config: dict[str, Any]) -> Iterator[None]:
+        """Create the folder and keep out other studies; other shards are allowed.
 
         Args:
-          config: the study's, flattened; it is written beside the results.
+          config: The study's config, flattened; it is written beside the results.
 
         Raises:
-          UserError: another study works there, or it cannot be written.
+          UserError: If another study uses the folder, or it cannot be written.
         """
         with contextlib.ExitStack() as stack:
             with explain_write_errors(self._file):
@@ -66,13 +66,13 @@ class Results:
                 stack.callback(os.close, lock(self._folder, shared=self._shard is not None))
                 self._file.touch()
                 stack.callback(os.close, lock(self._file))
-                self._drop_half_a_line()
-            self._read()  # another process may have worked here while this one started
+                self._drop_incomplete_line()
+            self._read_folder()  # another process may have written since this one started
             write_json(self._config, config)
             yield
 
     def append(self, lines: Iterable[Line]) -> None:
-        """Adds lines in one write; they are on the disk when this returns."""
+        """Append lines in one write and sync them to disk."""
         lines = list(lines)
         with explain_write_errors(self._file), self._file.open("ab", buffering=0) as stream:
             stream.write("".join(map(_dump, lines)).encode())
@@ -80,33 +80,31 @@ class Results:
         self.lines |= {line["key"]: line for line in lines}
 
     def gather(self) -> None:
-        """Reads what other shards have written, and without a shard writes it into one file."""
-        self._read()
-        if self._shard is None and self.lines != self._own():
+        """Read the lines of other shards; without a shard, write all lines to one file."""
+        self._read_folder()
+        if self._shard is None and self.lines != _by_key(self._file):
             write_atomically(self._file, "".join(map(_dump, self.lines.values())))
 
-    def _own(self) -> dict[str, Line]:
-        return {line["key"]: line for line in read(self._file)}
-
-    def _read(self) -> None:
+    def _read_folder(self) -> None:
         for file in sorted(self._folder.glob("results*.jsonl")):
-            self.lines |= {line["key"]: line for line in read(file)}
+            self.lines |= _by_key(file)
 
-    def _drop_half_a_line(self) -> None:
-        whole = self._file.read_bytes()
-        end = whole.rfind(b"\n") + 1
-        if end < len(whole):
+    def _drop_incomplete_line(self) -> None:
+        """Cut off a last line that a kill left incomplete."""
+        content = self._file.read_bytes()
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
             os.truncate(self._file, end)
 
-    def _refuse_if_not_ours(self) -> None:
+    def _check_folder(self) -> None:
         if self._folder.exists() and not self._folder.is_dir():
             raise UserError(f"--workdir {self._folder} is a file; give it a folder")
         names = {file.name for file in self._folder.glob("*")}
-        ours = any(name.startswith("results") and name.endswith(".jsonl") for name in names)
-        if names and not ours:
+        has_results = any(name.startswith("results") and name.endswith(".jsonl") for name in names)
+        if names and not has_results:
             raise UserError(
-                f"--workdir {self._folder} holds files and no results.jsonl, so it is no study's "
-                "folder; give it a new or an empty one"
+                f"--workdir {self._folder} contains files but no results.jsonl, so it is not a "
+                "study's folder; use a new or an empty one"
             )
 
 
@@ -117,6 +115,10 @@ def read(file: Path) -> list[Line]:
       UserError: If the file cannot be read, or a line is damaged.
     """
     return read_jsonl(file, _is_valid, "remove that line, and its run is made again")
+
+
+def _by_key(file: Path) -> dict[str, Line]:
+    return {line["key"]: line for line in read(file)}
 
 
 def _is_valid(line: Line) -> bool:

@@ -1,4 +1,4 @@
-"""A study that is killed, stopped or asked for the impossible."""
+"""A study that is killed or stopped."""
 
 import random
 import signal
@@ -25,24 +25,24 @@ def has_lines(folder, count):
     return lambda: file.exists() and file.read_bytes().count(b"\n") >= count
 
 
-def test_killed_again_and_again_it_ends_with_the_same_results(tmp_path, config):
+def test_killed_study_gives_the_same_results(tmp_path, config):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     end_of(start(whole, config=config))
     rng = random.Random(0)
-    done = 0
+    num_lines = 0
     for _ in range(KILLS):
         process = start(killed, config=config)
-        # Killed between two writes, in one, or in the runs after it.
-        wait_until(has_lines(killed, done + rng.randint(1, 3)), process)
+        # Kill between two writes, during a write, or in the runs after it.
+        wait_until(has_lines(killed, num_lines + rng.randint(1, 3)), process)
         time.sleep(rng.uniform(0, 0.2))
         kill(process)
-        done = (killed / "results.jsonl").read_bytes().count(b"\n")
+        num_lines = (killed / "results.jsonl").read_bytes().count(b"\n")
     end_of(start(killed, config=config))
     assert lines(killed) == lines(whole)
     assert (killed / "report.html").exists()
 
 
-def test_half_a_line_is_dropped_and_its_run_made_again(tmp_path, config):
+def test_incomplete_line_is_made_again(tmp_path, config):
     folder = tmp_path / "study"
     end_of(start(folder, config=config))
     before = lines(folder)
@@ -52,15 +52,15 @@ def test_half_a_line_is_dropped_and_its_run_made_again(tmp_path, config):
     assert lines(folder) == before
 
 
-def test_a_signal_stops_it_between_two_dispatches(tmp_path, config):
+def test_signal_stops_between_dispatches(tmp_path, config):
     process = start(tmp_path / "study", config=config)
     wait_until(has_lines(tmp_path / "study", 2), process)
     process.send_signal(signal.SIGTERM)
     _, error = end_of(process, status=75)
-    assert "runs are done and saved; run the same command again" in error
+    assert "finished runs are saved; run the same command again" in error
 
 
-def test_a_damaged_line_is_told_of(tmp_path):
+def test_damaged_line_is_rejected(tmp_path):
     (tmp_path / "results.jsonl").write_text('{"key": 3}\n')
     with pytest.raises(results.UserError, match=r"line 1 of .* is damaged; remove that line"):
         results.Results(tmp_path, None)

@@ -1,4 +1,4 @@
-"""Command lines and configs with which no study can begin."""
+"""Command lines and configs of studies that are rejected in one line."""
 
 import sys
 
@@ -13,63 +13,63 @@ from train.errors import UserError
 from train.studies import runner
 from train.study import main
 
-# An argument, and what the error says.
+# An argument, and a part of the error.
 MISTAKES = {
-    "--shard=0/2": "--shard='0/2' must be I/N with I from 1 to N, as 1/4",
+    "--shard=0/2": "--shard='0/2' must be I/N with I from 1 to N, such as 1/4",
     "--shard=3/2": "--shard='3/2' must be I/N",
     "--shard=x": "--shard='x' must be I/N",
-    "--shard=1/2": "has 1 comparison(s) to share out; use at most 1 shards",
+    "--shard=1/2": "this study has 1 comparison(s); use at most 1 shards",
     "--distributed": "--shard I/N",
     "--config.optimizers=('adamm',)": "config.optimizers=('adamm',) is not allowed",
     "--config.optimizers=()": "one or more of sgd, momentum",
     "--config.gc=('none','none')": "config.gc=('none', 'none') is not allowed",
-    "--config.gc=('half',)": "of none, all, conv, all@update, conv@update",
+    "--config.gc=('half',)": "one or more of none, all, conv, all@update, conv@update, each once",
     "--config.seeds=()": "config.seeds=()",
     "--config.seeds=(-1,)": "config.seeds=(-1,)",
-    "--config.seeds=(1000,)": "a rate is chosen with seeds that are not reported",
-    "--config.learning_rates.momentum=(0.1,0.01)": "it must rise",
-    "--config.learning_rates.momentum=(0,)": "rates above 0",
+    "--config.seeds=(1000,)": "both contain 1000; choose rates with seeds that are not reported",
+    "--config.learning_rates.momentum=(0.1,0.01)": "it must be increasing numbers above 0",
+    "--config.learning_rates.momentum=(0,)": "it must be increasing numbers above 0",
     "--config.tuning.validation_examples=0": "2 rates to choose from",
-    "--config.tuning.validation_examples=5": "at least one of each class",
+    "--config.tuning.validation_examples=5": "both parts need at least one of each class",
     "--config.tuning.validation_examples=1437": "config.tuning.validation_examples=1437",
     "--config.timing.pairs=0": "config.timing.pairs=0",
     "--config.target_loss=0": "config.target_loss=0.0",
-    "--config.batch_sizes=(0,)": "config.data.batch_size=0",
+    "--config.batch_sizes=(0,)": "it must be integers of at least 1, each once",
     "--config.base.optimizer.eps=-1": "config.base.optimizer.eps=-1.0",
-    "--config.base.data.image_size=224": "kept on the device",
-    "--config.base.adversary.eval_steps=5": "a study scores images as they are; set it to 0",
+    "--config.base.data.image_size=224": "a study needs images on the device",
+    "--config.base.adversary.eval_steps=5": "a study evaluates without an attack; set it to 0",
     "--config.seed=1": "config.seed is not a field",
 }
 
 
 @pytest.mark.parametrize("argument", MISTAKES)
-def test_a_mistake_is_one_line_and_writes_nothing(argument, tmp_path, monkeypatch, capfd):
+def test_mistake_is_one_line(argument, tmp_path, monkeypatch, capfd):
     (tmp_path / "tiny.py").write_text(CONFIG)
     error = refused(tmp_path, monkeypatch, capfd, argument)
     assert MISTAKES[argument] in error
 
 
-def test_a_trainers_config_is_no_study(tmp_path, monkeypatch, capfd):
+def test_training_config_is_rejected(tmp_path, monkeypatch, capfd):
     (tmp_path / "tiny.py").write_text(
         "from configs import digits\ndef get_config(): return digits.get_config()"
     )
     assert "it is not a study's" in refused(tmp_path, monkeypatch, capfd)
 
 
-def test_a_class_of_one_example_cannot_be_cut(monkeypatch):
+def test_class_of_one_example_cannot_be_split(monkeypatch):
     labels = np.array([0] * 40 + [1] * 19 + [2], np.int32)
     split = Split(np.zeros((60, 8, 8, 1), np.uint8), labels)
     monkeypatch.setattr(runner.data, "load", lambda config: Dataset(split, split, 3))
-    with pytest.raises(UserError, match=r"a class has 1 example\(s\) to train on; it must be 0"):
-        runner.load(tiny(tuning={"seeds": (1000,), "validation_examples": 10}), [])
+    with pytest.raises(UserError, match=r"a class has 1 training example\(s\); set it to 0"):
+        runner.load_datasets(tiny(tuning={"seeds": (1000,), "validation_examples": 10}), [])
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch, capfd):
+def test_foreign_folder_is_left_alone(tmp_path, monkeypatch, capfd):
     (tmp_path / "tiny.py").write_text(CONFIG)
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.txt").write_text("mine")
     error = refused(tmp_path, monkeypatch, capfd, "--workdir=work")
-    assert "it is no study's folder" in error
+    assert "it is not a study's folder" in error
 
 
 def refused(tmp_path, monkeypatch, capfd, *arguments):

@@ -1,4 +1,4 @@
-"""A study from its config to its report, and what its arms share."""
+"""A study from its config to its report."""
 
 import copy
 import html.parser
@@ -19,76 +19,76 @@ pytestmark = pytest.mark.usefixtures("programs_are_kept")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def finished_study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    return folder, study(one_at_a_time(tiny()), folder)
+    return folder, study(on_two_devices(tiny()), folder)
 
 
-def one_at_a_time(config):
+def on_two_devices(config):
     config.runs_at_once = 2
     return config
 
 
-def test_a_run_of_a_study_is_the_run_of_the_trainer(done, tmp_path):
-    """Same weights, order, augmentation and rate: to rounding, for the rate is now an input."""
-    _, summary = done
+def test_study_run_equals_trainer_run(finished_study, tmp_path):
+    """Equal to rounding, because the rate is an input of the study's program."""
+    _, summary = finished_study
     arm = summary.arms[1]
     config = design.trainer_config(summary.study, arm.arm, 1, arm.rate.value)
-    of_trainer = train(config, tmp_path / "run")
-    of_study = arm.lines[1]
-    assert of_study["seed"] == 1
-    assert of_study["top1"] == pytest.approx(of_trainer["test_top1"], abs=1 / 360)
-    assert of_study["loss"] == pytest.approx(of_trainer["test_loss"], rel=1e-3)
-    assert of_study["steps"] == of_trainer["steps"]
-    removed = of_study["curve"]["gc_removed_fraction"]
+    trainer_summary = train(config, tmp_path / "run")
+    study_line = arm.lines[1]
+    assert study_line["seed"] == 1
+    assert study_line["top1"] == pytest.approx(trainer_summary["test_top1"], abs=1 / 360)
+    assert study_line["loss"] == pytest.approx(trainer_summary["test_loss"], rel=1e-3)
+    assert study_line["steps"] == trainer_summary["steps"]
+    removed = study_line["curve"]["gc_removed_fraction"]
     mean_removed = sum(removed) / len(removed)
-    assert mean_removed == pytest.approx(of_trainer["gc_removed_fraction"], rel=1e-3)
+    assert mean_removed == pytest.approx(trainer_summary["gc_removed_fraction"], rel=1e-3)
 
 
-def test_every_run_is_there_once(done):
-    folder, summary = done
+def test_every_run_is_made_once(finished_study):
+    folder, summary = finished_study
     by_kind = {}
     for line in lines(folder).values():
         by_kind.setdefault(line["kind"], []).append(line)
     assert {kind: len(some) for kind, some in by_kind.items()} == {"tune": 4, "final": 6, "time": 1}
-    assert design.count(summary.study, design.settings(summary.study)) == 10
+    assert design.count_runs(summary.study, design.settings(summary.study)) == 10
     for line in by_kind["final"]:
         assert len(line["curve"]["step"]) == 3
         assert 0 <= line["top1"] <= 1
 
 
-def test_gc_keeps_the_constraint_and_nothing_else_does(done):
-    _, summary = done
+def test_only_gc_keeps_the_constraint(finished_study):
+    _, summary = finished_study
     without, with_gc = summary.arms
     assert with_gc.drift.value < 1e-6 < without.drift.value
     assert math.isnan(without.removed)
     assert 0.01 < with_gc.removed < 0.9
 
 
-def test_a_finished_study_makes_no_run_again(done, tmp_path, monkeypatch):
-    folder, summary = done
+def test_finished_study_makes_no_run(finished_study, tmp_path, monkeypatch):
+    folder, summary = finished_study
     before = (folder / "results.jsonl").read_bytes()
     monkeypatch.setattr("train.studies.runner.ParallelRuns", None)  # would fail if it were called
-    again = study(one_at_a_time(tiny()), folder)
+    again = study(on_two_devices(tiny()), folder)
     assert (folder / "results.jsonl").read_bytes() == before
     assert again.comparisons[0].difference == summary.comparisons[0].difference
 
 
-def test_more_seeds_are_added_to_those_that_are_there(done, tmp_path):
-    folder, _ = done
+def test_more_seeds_keep_existing_runs(finished_study, tmp_path):
+    folder, _ = finished_study
     copied = tmp_path / "copy"
     copied.mkdir()
     (copied / "results.jsonl").write_bytes((folder / "results.jsonl").read_bytes())
     before = lines(copied)
-    more = study(one_at_a_time(tiny(seeds=(0, 1, 2, 3))), copied)
+    more = study(on_two_devices(tiny(seeds=(0, 1, 2, 3))), copied)
     after = lines(copied)
     assert len(after) == len(before) + 2
     assert all(after[key] == line for key, line in before.items())
     assert more.comparisons[0].difference.mean.n == 4
 
 
-def test_the_report(done):
-    folder, summary = done
+def test_report_has_all_columns(finished_study):
+    folder, summary = finished_study
     text = (folder / "report.md").read_text()
     page = (folder / "report.html").read_text()
     difference = summary.comparisons[0].difference.mean
@@ -104,8 +104,8 @@ def test_the_report(done):
     assert page.count("<img") == 4
 
 
-def test_the_page_needs_nothing_else(done):
-    folder, _ = done
+def test_html_page_is_self_contained(finished_study):
+    folder, _ = finished_study
     page = (folder / "report.html").read_text()
     links, tags = [], set()
 
@@ -122,7 +122,7 @@ def test_the_page_needs_nothing_else(done):
     assert "@import" not in page
 
 
-def test_shards_make_the_same_results_and_one_report(tmp_path):
+def test_shards_give_the_same_results(tmp_path):
     config = tiny(optimizers=("momentum", "sgd"), gc=("none", "all"), seeds=(0, 1))
     config.learning_rates.momentum = (0.03,)
     whole, shared = tmp_path / "whole", tmp_path / "shared"
@@ -135,18 +135,18 @@ def test_shards_make_the_same_results_and_one_report(tmp_path):
     assert lines(shared) == lines(whole)
 
 
-def test_two_times_the_same_arm_differ_by_nothing(tmp_path, monkeypatch):
-    """An A/A study: what is called GC does nothing, and pairs are identical."""
-    monkeypatch.setattr(optimizers, "_centralize", lambda *_: optax.identity())
-    summary = study(one_at_a_time(tiny(**{"seeds": (0, 1)})), tmp_path / "study")
+def test_identical_arms_do_not_differ(tmp_path, monkeypatch):
+    """An A/A study: GC is replaced by the identity, so pairs are identical."""
+    monkeypatch.setattr(optimizers, "_measured_centralize", lambda *_: optax.identity())
+    summary = study(on_two_devices(tiny(**{"seeds": (0, 1)})), tmp_path / "study")
     difference = summary.comparisons[0].difference
     assert difference == ((0.0, 0.0, 2), 1.0)
     assert "no difference could be shown (0.00 ± 0.00 points" in read_report(tmp_path)
 
 
-def test_other_seeds_of_the_same_arm_make_no_significant_difference(tmp_path):
-    """An A/A study: both arms without GC, and pairs differ by noise."""
-    config = one_at_a_time(tiny(gc=("none",), seeds=tuple(range(12))))
+def test_seed_noise_is_not_significant(tmp_path):
+    """An A/A study: both arms are without GC, and pairs differ by noise."""
+    config = on_two_devices(tiny(gc=("none",), seeds=tuple(range(12))))
     config.base.num_steps = 40
     config.learning_rates.momentum = (0.03,)
     (arm,) = study(config, tmp_path / "study").arms
@@ -156,8 +156,8 @@ def test_other_seeds_of_the_same_arm_make_no_significant_difference(tmp_path):
     assert difference.p > 0.05
 
 
-def test_a_planted_effect_is_found(tmp_path, monkeypatch):
-    """With GC the gradients are scaled to a tenth, so that SGD learns more slowly."""
+def test_planted_effect_is_found(tmp_path, monkeypatch):
+    """With GC the gradients are scaled by 0.1, so that SGD learns more slowly."""
     build = optimizers.build
 
     def build_worse(config, rate, axes):
@@ -165,7 +165,7 @@ def test_a_planted_effect_is_found(tmp_path, monkeypatch):
         return optax.chain(optax.scale(factor), build(config, rate, axes))
 
     monkeypatch.setattr(optimizers, "build", build_worse)
-    config = one_at_a_time(tiny(optimizers=("sgd",), seeds=(0, 1, 2, 3)))
+    config = on_two_devices(tiny(optimizers=("sgd",), seeds=(0, 1, 2, 3)))
     config.base.num_steps = 40
     config.learning_rates.sgd = (0.1,)
     (row,) = study(config, tmp_path / "study").comparisons
@@ -174,8 +174,8 @@ def test_a_planted_effect_is_found(tmp_path, monkeypatch):
     assert "gradient centralization lowered test top-1" in read_report(tmp_path)
 
 
-def test_a_rate_at_which_training_diverges_is_not_chosen(tmp_path):
-    config = one_at_a_time(tiny(gc=("none",), seeds=(0,)))
+def test_diverging_rate_is_not_chosen(tmp_path):
+    config = on_two_devices(tiny(gc=("none",), seeds=(0,)))
     config.learning_rates.momentum = (0.01, 1e30)
     (arm,) = study(config, tmp_path / "study").arms
     assert arm.rate.value == arm.rate.largest == 0.01
@@ -183,17 +183,17 @@ def test_a_rate_at_which_training_diverges_is_not_chosen(tmp_path):
     assert json.loads((tmp_path / "study" / "config.json").read_text())["seeds"] == [0]
 
 
-def test_under_vmap_runs_come_to_the_same_up_to_rounding(tmp_path, done):
-    _, summary = done
-    config = one_at_a_time(tiny(runs_per_device=2, gc=("none",)))
+def test_vmapped_runs_give_the_same_results(tmp_path, finished_study):
+    _, summary = finished_study
+    config = on_two_devices(tiny(runs_per_device=2, gc=("none",)))
     config.learning_rates.momentum = (summary.arms[0].rate.value,)
     (vmapped,) = study(config, tmp_path / "study").arms
-    for line, its in zip(summary.arms[0].lines, vmapped.lines, strict=True):
-        assert line["curve"]["loss"] == pytest.approx(its["curve"]["loss"], rel=1e-2)
+    for line, vmapped_line in zip(summary.arms[0].lines, vmapped.lines, strict=True):
+        assert line["curve"]["loss"] == pytest.approx(vmapped_line["curve"]["loss"], rel=1e-2)
     assert "2 a device" in read_report(tmp_path)
 
 
-def test_tensorboard_reads_the_curves(tmp_path):
+def test_tensorboard_has_the_curves(tmp_path):
     pytest.importorskip("tensorboardX", reason="is in the extra 'tensorboard'")
     from tensorboardX.proto.event_pb2 import Event
 
@@ -215,7 +215,7 @@ def digits_steps(count):
 
 
 def records(folder):
-    """The records of TensorBoard's files: a length, its checksum, so many bytes, their checksum."""
+    """Yield the records of TensorBoard files: length, checksum, content, checksum."""
     for file in folder.iterdir():
         content = file.read_bytes()
         while content:

@@ -1,4 +1,4 @@
-"""Variants beside a baseline; pretrained and frozen bodies in a study."""
+"""Variants compared with a baseline: pretrained and frozen bodies."""
 
 import importlib
 
@@ -17,7 +17,7 @@ from train.studies.config import validate_study
 from train.studies.study import study
 
 
-def of_bodies(source):
+def transfer_study(source):
     config = tiny(gc=("all",), seeds=(0, 1))
     config.runs_at_once = 2
     config.base.num_steps = 2
@@ -28,20 +28,20 @@ def of_bodies(source):
     return config
 
 
-def body_of(source):
+def load_body(source):
     (folder,) = (source / "checkpoints").iterdir()
     params = manager.load_weights(folder)["params"]
     return {name: layer for name, layer in params.items() if name != models.HEAD}
 
 
-def test_a_frozen_body_is_compared_with_scratch_and_stays_where_it_was(tmp_path, monkeypatch):
+def test_frozen_body_is_compared_with_scratch(tmp_path, monkeypatch):
     run(tmp_path / "source", "--config.num_steps=2", *FEW)
-    made = study(of_bodies(tmp_path / "source"), tmp_path / "study")
+    summary = study(transfer_study(tmp_path / "source"), tmp_path / "study")
     assert [
         (row.variant.arm.setting.variant, row.baseline.arm.setting.variant, row.variant.arm.gc)
-        for row in made.variants
+        for row in summary.variants
     ] == [("frozen", "scratch", "all")]
-    (row,) = made.variants
+    (row,) = summary.variants
     assert row.difference.mean.value == pytest.approx(
         row.variant.top1.value - row.baseline.top1.value
     )
@@ -50,12 +50,14 @@ def test_a_frozen_body_is_compared_with_scratch_and_stays_where_it_was(tmp_path,
         for variant in ("frozen", "scratch")
     )
     assert len(frozen) == len(scratch) == 2
-    begun = np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(body_of(tmp_path / "source"))))
+    body_norm = np.sqrt(
+        sum(np.sum(leaf**2) for leaf in jax.tree.leaves(load_body(tmp_path / "source")))
+    )
     for line in frozen:
         assert line["mean_drift"] < 1e-5
-        assert line["params_norm"] > begun, "the body of the source, and a head"
+        assert line["params_norm"] > body_norm, "the body of the source, and a head"
     assert all("init_sha256" in line for line in frozen)
-    more = of_bodies(tmp_path / "source")
+    more = transfer_study(tmp_path / "source")
     more.seeds = (0, 1, 2)
     load = pretrained.load
     monkeypatch.setattr(
@@ -68,22 +70,22 @@ def test_a_frozen_body_is_compared_with_scratch_and_stays_where_it_was(tmp_path,
     assert "frozen in place of scratch" in report or "between frozen and scratch" in report
 
 
-def test_without_the_run_that_it_begins_from_a_study_does_not_begin(tmp_path):
+def test_missing_source_is_rejected(tmp_path):
     with pytest.raises(
         UserError, match=r"run python -m train --config configs/digits_pretrain\.py"
     ):
-        study(of_bodies(tmp_path / "digits_pretrain"), tmp_path / "study")
+        study(transfer_study(tmp_path / "digits_pretrain"), tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 
-def test_a_baseline_must_be_a_variant():
-    config = of_bodies("source")
+def test_baseline_must_be_a_variant():
+    config = transfer_study("source")
     config.baseline = "scrach"
     with pytest.raises(UserError, match=r"config\.baseline='scrach' is not a variant; .* scratch"):
         validate_study(config)
 
 
-def test_the_study_of_transfer_is_of_four_bodies():
+def test_transfer_study_has_four_bodies():
     config = importlib.import_module("configs.study_digits_transfer").get_config()
     validate_study(config)
     settings = design.settings(config)

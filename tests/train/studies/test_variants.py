@@ -1,4 +1,4 @@
-"""Studies of several nets, and the largest learning rate at which one is stable."""
+"""Studies of several networks, and the largest stable learning rate."""
 
 import importlib
 import math
@@ -11,20 +11,19 @@ from train.errors import UserError
 from train.studies import design, tuning
 from train.studies.config import validate_study
 from train.studies.study import study
-from train.study import USAGE
 
 
-def test_variants_are_trained_each_by_its_own_config(tmp_path):
+def test_variants_have_their_own_configs(tmp_path):
     config = tiny(gc=("none",), seeds=(0, 1))
     config.runs_at_once = 2
     config.base.num_steps = 4
     config.learning_rates.momentum = (0.03,)
     config.variants = {"plain": {"model": {"norm": "none"}}, "group": {"model": {"norm": "group"}}}
     summary = study(config, tmp_path / "study")
-    assert [arm.arm.setting.named for arm in summary.arms] == ["group, momentum", "plain, momentum"]
-    made = list(lines(tmp_path / "study").values())
-    assert sorted(line["variant"] for line in made) == ["group", "group", "plain", "plain"]
-    assert len({line["params_norm"] for line in made}) == 4
+    assert [arm.arm.setting.label for arm in summary.arms] == ["group, momentum", "plain, momentum"]
+    all_lines = list(lines(tmp_path / "study").values())
+    assert sorted(line["variant"] for line in all_lines) == ["group", "group", "plain", "plain"]
+    assert len({line["params_norm"] for line in all_lines}) == 4
     for arm in summary.arms:
         run = design.final_runs(summary.study, arm.arm, 0.03)[0]
         assert run.config.model.norm == {"plain": "none"}.get(arm.arm.setting.variant, "group")
@@ -43,7 +42,7 @@ def test_variants_are_trained_each_by_its_own_config(tmp_path):
         ({"a": {"gc": {"mode": "all"}}}, "config.variants.a.gc.mode cannot vary"),
     ],
 )
-def test_a_variant_that_cannot_be(variants, message):
+def test_bad_variant_is_rejected(variants, message):
     config = tiny()
     config.variants = variants
     with pytest.raises(UserError) as error:
@@ -51,12 +50,20 @@ def test_a_variant_that_cannot_be(variants, message):
     assert str(error.value).startswith(message)
 
 
-def test_a_value_that_a_variant_cannot_have():
+def test_bad_value_of_variant_is_rejected():
     config = tiny()
     config.variants = {"a": {"model": {"norm": "layer"}}}
-    validate_study(config)
+    with pytest.raises(
+        UserError, match=r"^config\.variants\.a\.model\.norm='layer' is not allowed"
+    ):
+        validate_study(config)
+
+
+def test_contradicting_fields_of_variant_are_rejected():
+    config = tiny()
+    config.variants = {"a": {"model": {"dropout": 0.5}}}
     (setting,) = design.settings(config)
-    with pytest.raises(UserError, match=r"norm='layer' is not allowed; .*config\.variants\.a"):
+    with pytest.raises(UserError, match=r"dropout=0.5 is for text .*\(config\.variants\.a\)"):
         design.trainer_config(config, design.arms(config, setting)[0], 0, 0.1)
 
 
@@ -69,7 +76,7 @@ def test_a_value_that_a_variant_cannot_have():
         ({0.01: [None, None]}, math.nan),
     ],
 )
-def test_the_largest_rate_is_the_last_at_which_all_runs_learn(runs, largest):
+def test_largest_stable_rate(runs, largest):
     config = tiny()
     config.learning_rates.momentum = (*runs, 2.0)
     config.tuning.seeds = (1000, 1001)
@@ -81,9 +88,9 @@ def test_the_largest_rate_is_the_last_at_which_all_runs_learn(runs, largest):
     assert tuning.rate(config, arm, of_run).largest == pytest.approx(largest, nan_ok=True)
 
 
-def test_the_study_of_norms_is_of_six_nets():
+def test_norm_study_has_six_networks():
     file = importlib.import_module("configs.study_norms_digits").__file__
-    config = cli.parse(["train.study", "--config", file], USAGE).config
+    config = cli.parse(["train.study", "--config", file], str).config
     validate_study(config)
     settings = design.settings(config)
     configs = [design.trainer_config(config, design.arms(config, f)[0], 0, 0.1) for f in settings]

@@ -164,7 +164,7 @@ def test_describe_prepared_data_set():
 def test_describe_rejects_unsuitable_data_set(tmp_path):
     with pytest.raises(UserError, match="images of shape"):
         data.describe(data_config("imagenet2012", 0, tmp_path))
-    with pytest.raises(UserError, match="imdb_reviews is .* image classification"):
+    with pytest.raises(UserError, match=r"imdb_reviews is .* image classification"):
         data.describe(data_config("imdb_reviews", 0, tmp_path))
     config = data_config("cifar100", 0, tmp_path)
     config.data.mean = (0.5,)

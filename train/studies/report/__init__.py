@@ -57,11 +57,11 @@ class Report(NamedTuple):
     title: str
     how: list[str]
     tables: list[Table]
-    sentences: list[str]
+    conclusions: list[str]
     plots: dict[str, bytes]
 
 
-def make(summary: Summary) -> Report:
+def build(summary: Summary) -> Report:
     """Everything but the writing."""
     base = summary.study.base
     compared = [tables.comparisons(summary)] if summary.comparisons else []
@@ -71,7 +71,7 @@ def make(summary: Summary) -> Report:
         title=f"Does gradient centralization help? {_nets(summary)} on {base.data.name}",
         how=_how(summary),
         tables=[*compared, tables.arms(summary)],
-        sentences=conclusions(summary),
+        conclusions=conclusions(summary),
         plots=plots.draw(summary),
     )
 
@@ -88,7 +88,7 @@ def as_markdown(report: Report) -> str:
     """Without the plots."""
     parts = [f"# {report.title}\n", " ".join(report.how) + "\n"]
     parts += [tables.markdown(table) for table in report.tables]
-    parts += ["## To quote\n", *(f"- {sentence}" for sentence in report.sentences)]
+    parts += ["## To quote\n", *(f"- {sentence}" for sentence in report.conclusions)]
     return "\n".join(parts) + "\n"
 
 
@@ -96,7 +96,7 @@ def as_html(report: Report) -> str:
     """One page that needs nothing else: the plots are in it."""
     title = html.escape(report.title)
     figures = "".join(map(_figure, report.plots.items()))
-    sentences = "".join(f"<li>{html.escape(each)}</li>" for each in report.sentences)
+    sentences = "".join(f"<li>{html.escape(each)}</li>" for each in report.conclusions)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -51,7 +51,7 @@ def _of(
 
 def _with(row: Comparison, summary: Summary) -> str:
     setting, study = row.with_gc.arm.setting, summary.study
-    settings = [setting.named]
+    settings = [setting.label]
     if len(study.weight_decays) > 1:
         settings.append(f"weight decay {setting.weight_decay:g}")
     if len(study.batch_sizes) > 1:
@@ -63,7 +63,7 @@ def _with(row: Comparison, summary: Summary) -> str:
 
 def _edges(summary: Summary) -> list[str]:
     at_edge = [
-        f"{row.arm.setting.named} GC {row.arm.gc} ({row.rate.value:g})"
+        f"{row.arm.setting.label} GC {row.arm.gc} ({row.rate.value:g})"
         for row in summary.arms
         if row.rate.at_edge
     ]

@@ -134,7 +134,7 @@ def _label(arm: ArmResult, summary: Summary) -> str:
 
 
 def _setting_label(setting, summary: Summary) -> str:
-    parts = [setting.named]
+    parts = [setting.label]
     if len(summary.study.weight_decays) > 1:
         parts.append(f"L2 {setting.weight_decay:g}")
     if len(summary.study.batch_sizes) > 1:
