@@ -1,10 +1,11 @@
-"""What studies say together that differ in the labels that were drawn: the draw is what is sampled.
+"""Combine the results of studies that differ only in the draw of the training labels.
 
     python -m benchmarks.across_draws [FILE ...]
 
-Reads the results of one study for each draw (by default those of docs/transfer.md). The seeds of a
-draw share its labels, so their mean difference is one observation; Student's t over the draws, p by
-Holm among the bodies and among the comparisons of GC.
+Reads one results file per draw, by default those of docs/studies/transfer.md. The runs of a draw
+share its labels, so the mean over their seeds is one observation. Intervals and p-values are those
+of Student's t over the draws. The p-values are corrected by Holm's method, separately for the
+comparisons of pretrained bodies and for the comparisons of GC.
 """
 
 import itertools
@@ -22,26 +23,26 @@ _DRAWS = "results/study_digits_transfer/draws"
 _BASELINE, _BODIES = "scratch", ("slow", "whole")
 _VARIANTS = ("scratch", "frozen", "slow", "whole")
 
-Arm = tuple[str, str]  # variant and GC
+Arm = tuple[str, str]
+"""The variant and the GC mode."""
 
 
-def of_draw(file: pathlib.Path) -> dict[Arm, float]:
-    """The mean test top-1 of each arm over its seeds, in %."""
-    final = [line for line in results.read(file) if line["kind"] == "final"]
-    arms = sorted({(line["variant"], line["gc"]) for line in final})
-    return {
-        arm: 100 * float(np.mean([x["top1"] for x in final if (x["variant"], x["gc"]) == arm]))
-        for arm in arms
-    }
+def mean_top1(file: pathlib.Path) -> dict[Arm, float]:
+    """Return the mean test top-1 accuracy of each arm over its seeds, in %."""
+    runs = [line for line in results.read(file) if line["kind"] == "final"]
+    top1: dict[Arm, list[float]] = {}
+    for run in runs:
+        top1.setdefault((run["variant"], run["gc"]), []).append(run["top1"])
+    return {arm: 100 * float(np.mean(values)) for arm, values in top1.items()}
 
 
-def rows(draws: list[dict[Arm, float]], pairs: list[tuple[Arm, Arm]]) -> list[list[str]]:
-    """What the second arm of each pair changes, over the draws."""
-    found = [
+def compare(draws: list[dict[Arm, float]], pairs: list[tuple[Arm, Arm]]) -> list[list[str]]:
+    """Return a table row for each pair: the second arm compared with the first one."""
+    differences = [
         statistics.paired_difference([draw[a] for draw in draws], [draw[b] for draw in draws])
         for a, b in pairs
     ]
-    corrected = statistics.holm([difference.p for difference in found])
+    p_values = statistics.holm([difference.p for difference in differences])
     return [
         [
             f"{b[0]}, GC {b[1]}",
@@ -49,7 +50,7 @@ def rows(draws: list[dict[Arm, float]], pairs: list[tuple[Arm, Arm]]) -> list[li
             f"{difference.mean.value:+.2f} ± {difference.mean.half_width:.2f}",
             f"{p:.3f}",
         ]
-        for (a, b), difference, p in zip(pairs, found, corrected, strict=True)
+        for (a, b), difference, p in zip(pairs, differences, p_values, strict=True)
     ]
 
 
@@ -57,13 +58,14 @@ def main(argv: list[str]) -> None:
     files = [pathlib.Path(name) for name in argv[1:]] or sorted(
         pathlib.Path(_DRAWS).glob("*.jsonl")
     )
-    draws = [of_draw(file) for file in files]
-    bodies = [((_BASELINE, gc), (body, gc)) for body in _BODIES for gc in ("none", "all")]
-    of_gc = [((body, "none"), (body, "all")) for body in _VARIANTS]
-    table = rich.table.Table(title=f"top-1 over {len(draws)} draws, points", title_justify="left")
-    for head in ("arm", "instead of", "difference", "p (Holm)"):
-        table.add_column(head)
-    for row in itertools.chain(rows(draws, bodies), rows(draws, of_gc)):
+    draws = [mean_top1(file) for file in files]
+    body_pairs = [((_BASELINE, gc), (body, gc)) for body in _BODIES for gc in ("none", "all")]
+    gc_pairs = [((variant, "none"), (variant, "all")) for variant in _VARIANTS]
+    title = f"top-1 accuracy over {len(draws)} draws, percentage points"
+    table = rich.table.Table(title=title, title_justify="left")
+    for column in ("arm", "compared with", "difference", "p (Holm)"):
+        table.add_column(column)
+    for row in itertools.chain(compare(draws, body_pairs), compare(draws, gc_pairs)):
         table.add_row(*row)
     rich.console.Console(width=100).print(table)
 

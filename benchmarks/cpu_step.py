@@ -1,16 +1,15 @@
-"""What makes a convolutional step fast on a CPU: each of the trainer's measures, one by one.
+"""Measure each optimization of the trainer's convolutional step on a CPU, one after another.
 
     python -m benchmarks.cpu_step [--json FILE] [--rounds N] [--model NAME] [--batch N]
 
-The training step of `configs/cifar100_gc.py` on random images, first as Flax and XLA have it by
-default, one dispatch a step; then with each measure on top of those before it. Variants run in
-turn; a ratio is the median over the rounds of images/s over those of the first variant, with its
-quartiles. `docs/speed.md` says what the measures are.
+Times the training step of `configs/cifar100_gc.py` on random images: first with the defaults of
+Flax and XLA and one dispatch per step, then with each optimization added to those before it. The
+variants run interleaved. A ratio is the median over the rounds of the images/s relative to the
+first variant, with its quartiles. docs/development/speed.md explains the optimizations.
 """
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,11 +22,11 @@ import rich.console
 import rich.table
 from flax import nnx
 
-from benchmarks import synthetic_data
-from benchmarks.machine import machine
-from benchmarks.timing import in_turn, paired
+from benchmarks.report import describe_machine, write_report
+from benchmarks.synthetic_data import random_dataset
+from benchmarks.timing import paired_ratio, time_interleaved
 from configs import cifar100_gc
-from train import data, experiment
+from train import experiment
 from train.data.batch import Batch
 from train.data.dataset import Dataset
 from train.engine.state import TrainState
@@ -36,22 +35,30 @@ from train.models import resnet
 from train.models.layers import conv
 from train.runtime import compilation
 
-Advance = Callable[[TrainState, int], TrainState]
+TrainSteps = Callable[[TrainState, int], TrainState]
+"""Makes a number of steps."""
 
-_BARRIERS = "xla_disable_hlo_passes"
+_KEEP_BARRIERS = "xla_disable_hlo_passes"
 
 
 class Variant(NamedTuple):
-    """Which measures are taken."""
+    """The optimizations in use.
 
-    loops: bool = False  # all steps in one dispatch
+    Attributes:
+      loops: All steps run in one dispatch.
+      keeps_activations: Activations are not recomputed.
+      own_gradients: The gradients of convolutions are written as plain convolutions.
+      eigen: Convolutions are computed by Eigen and not by YNNPACK.
+    """
+
+    loops: bool = False
     keeps_activations: bool = False
-    own_gradients: bool = False  # of convolutions
-    eigen: bool = False  # convolves, and not YNNPACK
+    own_gradients: bool = False
+    eigen: bool = False
 
 
 VARIANTS = {
-    "as it comes": Variant(),
+    "default of Flax and XLA": Variant(),
     "activations kept": Variant(keeps_activations=True),
     "Eigen's convolutions": Variant(keeps_activations=True, eigen=True),
     "gradients as plain convolutions": Variant(False, True, True, True),
@@ -60,13 +67,13 @@ VARIANTS = {
 
 
 @contextlib.contextmanager
-def measures(variant: Variant) -> Iterator[None]:
-    """The trainer with these measures and without the others."""
+def only_optimizations_of(variant: Variant) -> Iterator[None]:
+    """Disable the trainer's optimizations that the variant does not use."""
     options = dict(compilation.options())
     if not variant.keeps_activations:
-        options.pop(_BARRIERS, None)
+        options.pop(_KEEP_BARRIERS, None)
     if not variant.eigen:
-        options = {name: value for name, value in options.items() if name == _BARRIERS}
+        options = {name: value for name, value in options.items() if name == _KEEP_BARRIERS}
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(compilation, "options", return_value=options))
         if not variant.keeps_activations:
@@ -76,91 +83,96 @@ def measures(variant: Variant) -> Iterator[None]:
         yield
 
 
-def training(variant: Variant, model: str, batch: int, steps: int) -> Callable[[], None]:
-    """So many steps, in the way of a variant."""
+def make_training(
+    variant: Variant, model: str, batch_size: int, num_steps: int
+) -> Callable[[], None]:
+    """Return a function that makes `num_steps` steps of a variant."""
     config = cifar100_gc.get_config()
-    config.model.name, config.data.batch_size = model, batch
-    dataset = synthetic_data.dataset(steps * batch)
-    with measures(variant), mock.patch.object(data, "load", return_value=dataset):
-        run = experiment.prepare(config)
+    config.model.name, config.data.batch_size = model, batch_size
+    with only_optimizations_of(variant):
+        run = experiment.prepare(config, random_dataset(num_steps * batch_size))
         state = run.init_state()
-        advance = in_a_loop(run, state) if variant.loops else one_by_one(run, state)
+        train_steps = loop_of_steps(run, state) if variant.loops else single_steps(run, state)
 
     def train() -> None:
         nonlocal state
-        state = advance(state, steps)
+        state = train_steps(state, num_steps)
         jax.block_until_ready(state)
 
     return train
 
 
-def in_a_loop(run: experiment.Experiment, like: TrainState) -> Advance:
-    """The trainer's program."""
-    programs = run.compile(like)
-    return lambda state, steps: programs.train(state, 0, steps)[0]
+def loop_of_steps(run: experiment.Experiment, state: TrainState) -> TrainSteps:
+    """Return the trainer's program, compiled for states like `state`."""
+    executor = run.compile(state)
+    return lambda state, num_steps: executor.train(state, 0, num_steps)[0]
 
 
-def one_by_one(run: experiment.Experiment, like: TrainState) -> Advance:
-    """A dispatch a step, on one batch."""
-    count = run.config.data.batch_size
+def single_steps(run: experiment.Experiment, state: TrainState) -> TrainSteps:
+    """Return a program with one dispatch per step, always on the same batch."""
+    batch_size = run.config.data.batch_size
     assert isinstance(run.dataset, Dataset)
-    images, labels = (array[:count] for array in run.dataset.train)
-    batch = Batch(*jax.device_put((images, labels, np.ones(count, bool))))
-    step = jax.jit(
-        make_train_step(run.config, run.model, run.tx, run.config.seed), donate_argnums=0
-    )
-    program, _ = compilation.compile_program(step, like, batch)
+    images, labels = (array[:batch_size] for array in run.dataset.train)
+    batch = Batch(*jax.device_put((images, labels, np.ones(batch_size, bool))))
+    train_step = make_train_step(run.config, run.model, run.tx, run.config.seed)
+    jitted = jax.jit(train_step, donate_argnums=0)
+    compiled, _ = compilation.compile_program(jitted, state, batch)
 
-    def advance(state: TrainState, steps: int) -> TrainState:
-        for _ in range(steps):
-            state = program(state, batch)
+    def train_steps(state: TrainState, num_steps: int) -> TrainState:
+        for _ in range(num_steps):
+            state = compiled(state, batch)
         return state
 
-    return advance
+    return train_steps
 
 
-def costs(variants: dict[str, Variant], model: str, batch: int, steps: int, rounds: int):
-    """A row for each variant."""
-    names = list(variants)
-    seconds = in_turn(
-        {name: training(variant, model, batch, steps) for name, variant in variants.items()}, rounds
-    )
+def measure(
+    variants: dict[str, Variant], model: str, batch_size: int, num_steps: int, rounds: int
+) -> list[dict[str, Any]]:
+    """Return the speed of each variant, and its ratio to the first one."""
+    runs = {
+        name: make_training(variant, model, batch_size, num_steps)
+        for name, variant in variants.items()
+    }
+    seconds = time_interleaved(runs, rounds)
+    baseline = seconds[next(iter(variants))]
     rows: list[dict[str, Any]] = []
-    for name in names:
-        speed = steps * batch / float(np.median(seconds[name]))
-        ratios = paired(seconds[names[0]], seconds[name])
-        rows.append({"variant": name, "images_per_second": speed} | ratios)
+    for name, times in seconds.items():
+        speed = num_steps * batch_size / float(np.median(times))
+        row = {"variant": name, "images_per_second": speed}
+        rows.append(row | paired_ratio(baseline, times))
     return rows
 
 
-def table(title: str, rows: list[dict[str, Any]]) -> rich.table.Table:
-    out = rich.table.Table("variant", title=title)
-    for column in ("images/s", "ratio", "quartiles"):
-        out.add_column(column, justify="right")
+def make_table(title: str, rows: list[dict[str, Any]]) -> rich.table.Table:
+    """Return a table of the rows of `measure`."""
+    table = rich.table.Table("variant", title=title)
+    for column in ("images/s", "ratio to the first", "quartiles"):
+        table.add_column(column, justify="right")
     for row in rows:
         low, high = row["ratio_quartiles"]
         speed = f"{row['images_per_second']:,.0f}"
-        out.add_row(row["variant"], speed, f"{row['ratio']:.2f}", f"{low:.2f} .. {high:.2f}")
-    return out
+        table.add_row(row["variant"], speed, f"{row['ratio']:.2f}", f"{low:.2f} .. {high:.2f}")
+    return table
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", default="resnet20", help="a ResNet of the trainer's")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=8, help="timed together")
+    parser.add_argument("--model", default="resnet20", help="one of the trainer's ResNets")
+    parser.add_argument("--batch", type=int, default=128, help="batch size")
+    parser.add_argument("--steps", type=int, default=8, help="steps in one measurement")
     flags = parser.parse_args()
     console = rich.console.Console(width=None if sys.stdout.isatty() else 120)
-    setting = {"model": flags.model, "batch": flags.batch, "rounds": flags.rounds}
-    report: dict[str, Any] = machine() | setting
+    settings = {"model": flags.model, "batch": flags.batch, "rounds": flags.rounds}
+    report: dict[str, Any] = describe_machine() | settings
     console.print(report)
-    report["steps"] = costs(VARIANTS, flags.model, flags.batch, flags.steps, flags.rounds)
-    title = f"{flags.model}, batch {flags.batch}"
-    console.print(table(f"{title}, {flags.steps} steps", report["steps"]))
+    report["steps"] = measure(VARIANTS, flags.model, flags.batch, flags.steps, flags.rounds)
+    title = f"{flags.model}, batch size {flags.batch}, {flags.steps} steps"
+    console.print(make_table(title, report["steps"]))
     if flags.json:
-        flags.json.write_text(json.dumps(report, indent=2) + "\n")
+        write_report(flags.json, report)
     return 0
 
 

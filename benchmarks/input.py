@@ -1,49 +1,66 @@
-"""`python -m benchmarks.input [--rounds=5]`: does the streaming pipeline keep up with its decoders?
+"""Compare the streaming input pipeline with processes that only decode and crop images.
 
-Writes photo-like JPEGs of ImageNet's sizes as an `imagenet2012` and compares, in turn, processes
-that do nothing but decode and crop images that they hold in memory with the pipeline: random
-records from the disk, decoded and cropped by as many threads or worker processes, as batches in
-the training process. A ratio compares neighbours of one round; the median of the rounds counts.
-Beside the wall clock stands the processor time of all processes, which others on the same machine
-disturb less.
+    python -m benchmarks.input [--rounds 5] [--json FILE]
+
+Writes photo-like JPEGs with the sizes of ImageNet as an `imagenet2012`. Then measures in turn:
+
+- the baseline: processes that decode and crop images which they hold in memory;
+- the pipeline: random records are read from disk, decoded and cropped by the same number of threads
+  or worker processes, and arrive as batches in the training process.
+
+A ratio compares two rates of the same round; the median over the rounds is reported. Processor time
+of all processes is reported too, because other load on the machine affects it less than wall time.
 """
 
 import argparse
 import importlib.metadata
 import io
-import json
 import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
-from benchmarks.machine import machine
+from benchmarks.report import describe_machine, write_report
 from tests.support import imagenet
 from train.config import default_config
 from train.data.streaming import crops, pipeline, tfds_records
 
-IMAGE_SIZE, SCALE, BATCH = 224, (0.08, 1.0), 64
-SIZES = ((500, 375), (375, 500), (500, 333), (500, 400), (640, 480))
-DISTINCT = 60  # the records repeat them
+IMAGE_SIZE, CROP_SCALE, BATCH_SIZE = 224, (0.08, 1.0), 64
+PHOTO_SIZES = ((500, 375), (375, 500), (500, 333), (500, 400), (640, 480))
+NUM_PHOTOS = 60  # the records repeat them
 CORES = os.cpu_count() or 1
 
-BARE = {"bare, 1 process": 1, f"bare, {CORES} at once": CORES}
-STREAM = {  # workers, and what they are compared with
-    f"{CORES} threads": (0, f"bare, {CORES} at once"),
+BASELINES = {"bare, 1 process": 1, f"bare, {CORES} processes": CORES}
+PIPELINES = {  # number of workers, and the baseline
+    f"{CORES} threads": (0, f"bare, {CORES} processes"),
     "1 worker": (1, "bare, 1 process"),
-    f"{CORES} workers": (CORES, f"bare, {CORES} at once"),
+    f"{CORES} workers": (CORES, f"bare, {CORES} processes"),
 }
 
 
-def photo(rng, width, height):
-    """A JPEG with detail at every scale, of about ImageNet's bytes per pixel."""
+class Rate(NamedTuple):
+    """Images per second.
+
+    Attributes:
+      per_second: Per second of wall time.
+      per_cpu_second: Per second of processor time of all processes that produce them.
+    """
+
+    per_second: float
+    per_cpu_second: float
+
+
+def random_photo(rng: np.random.Generator, width: int, height: int) -> bytes:
+    """Return a JPEG with details at every scale and about the bytes per pixel of ImageNet."""
     pixels = np.full((height, width, 3), 128, np.float32)
     for cells in (4, 8, 16, 32, 64, 128, 256):
         noise = rng.normal(size=(cells * height // width, cells, 3)).astype(np.float32)
@@ -57,37 +74,32 @@ def photo(rng, width, height):
     return content.getvalue()
 
 
-class Rate(NamedTuple):
-    per_second: float  # images
-    per_cpu_second: float  # of all the processes that make them
-
-
-def bare_rate(contents, seconds):
-    """Of one process that decodes and crops."""
+def bare_rate(photos: list[bytes], seconds: float) -> Rate:
+    """Return the rate of one process that only decodes and crops."""
     rng = np.random.default_rng(0)
-    done, began, cpu_began = 0, time.monotonic(), time.process_time()
-    while time.monotonic() - began < seconds:
-        for content in contents:
-            crops.train_image(content, rng, IMAGE_SIZE, SCALE)
-        done += len(contents)
-    return Rate(done / (time.monotonic() - began), done / (time.process_time() - cpu_began))
+    count, start, cpu_start = 0, time.monotonic(), time.process_time()
+    while time.monotonic() - start < seconds:
+        for photo in photos:
+            crops.train_image(photo, rng, IMAGE_SIZE, CROP_SCALE)
+        count += len(photos)
+    return Rate(count / (time.monotonic() - start), count / (time.process_time() - cpu_start))
 
 
-def stream_rate(config, workers, seconds):
-    """Of the whole batches that reach the training process."""
+def pipeline_rate(config: ConfigDict, workers: int, seconds: float) -> Rate:
+    """Return the rate of the batches that arrive in the training process."""
     config.data.workers = workers
     with pipeline.open(config, 0, 1).train_batches(0) as batches:
-        for _ in range(4 * max(workers, CORES)):  # what was made ahead is not for the clock
+        for _ in range(4 * max(workers, CORES)):  # batches that were made ahead are not timed
             next(batches)
-        done, began, cpu_began = 0, time.monotonic(), cpu_seconds()
-        while time.monotonic() - began < seconds:
+        count, start, cpu_start = 0, time.monotonic(), cpu_seconds()
+        while time.monotonic() - start < seconds:
             for _ in range(max(workers, CORES)):
-                done += len(next(batches).labels)
-        return Rate(done / (time.monotonic() - began), done / (cpu_seconds() - cpu_began))
+                count += len(next(batches).labels)
+        return Rate(count / (time.monotonic() - start), count / (cpu_seconds() - cpu_start))
 
 
-def cpu_seconds():
-    """Processor time of this process and of the children that live."""
+def cpu_seconds() -> float:
+    """Return the processor time of this process and of its living children."""
     ticks = 0
     for process in ("self", *(child.pid for child in multiprocessing.active_children())):
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
@@ -95,101 +107,121 @@ def cpu_seconds():
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def parts(config, contents):
-    """Milliseconds an image of each thing that is done, each measured alone."""
+def milliseconds_per_image(config: ConfigDict, photos: list[bytes]) -> dict[str, float]:
+    """Return the time of each part of the work, measured alone."""
     records = tfds_records.open_splits(config.data.name, config.data.dir)[0]
     ids = np.random.default_rng(0).integers(len(records), size=200)
-    images = [Image.open(io.BytesIO(content)) for content in contents]
+    images = [Image.open(io.BytesIO(photo)) for photo in photos]
 
-    def decode():
+    def read() -> None:
+        for index in ids:
+            records[int(index)]
+
+    def decode() -> None:
         for image in images:
             image.load()
 
-    def resize():
+    def crop_and_resize() -> None:
         rng = np.random.default_rng(0)
         for image in images:
-            box = crops.random_box(rng, *image.size, SCALE)
+            box = crops.random_box(rng, *image.size, CROP_SCALE)
             image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR, box)
 
-    def milliseconds(work, images):
-        began = time.perf_counter()
+    def measure_one(work: Callable[[], None], num_images: int) -> float:
+        start = time.perf_counter()
         work()
-        return 1000 * (time.perf_counter() - began) / images
+        return 1000 * (time.perf_counter() - start) / num_images
 
     return {
-        "read": milliseconds(lambda: [records[int(index)] for index in ids], len(ids)),
-        "decode": milliseconds(decode, len(images)),
-        "crop_and_resize": milliseconds(resize, len(images)),
+        "read": measure_one(read, len(ids)),
+        "decode": measure_one(decode, len(images)),
+        "crop_and_resize": measure_one(crop_and_resize, len(images)),
     }
 
 
-def measure(config, contents, rounds, seconds):
-    """The rates of every round, by what was measured."""
-    rates: dict[str, list[Rate]] = {name: [] for name in (*BARE, *STREAM)}
-    for number in range(rounds):
-        for name, count in BARE.items():
+def measure(
+    config: ConfigDict, photos: list[bytes], rounds: int, seconds: float
+) -> dict[str, list[Rate]]:
+    """Return the rates of each baseline and pipeline, one per round."""
+    rates: dict[str, list[Rate]] = {name: [] for name in (*BASELINES, *PIPELINES)}
+    for round_index in range(rounds):
+        for name, count in BASELINES.items():
             with multiprocessing.get_context("spawn").Pool(count) as pool:
-                each = pool.starmap(bare_rate, [(contents, seconds)] * count, chunksize=1)
+                each = pool.starmap(bare_rate, [(photos, seconds)] * count, chunksize=1)
             wall, cpu = zip(*each, strict=True)
             rates[name].append(Rate(sum(wall), statistics.mean(cpu)))
-        for name, (workers, _) in STREAM.items():
-            rates[name].append(stream_rate(config, workers, seconds))
+        for name, (workers, _) in PIPELINES.items():
+            rates[name].append(pipeline_rate(config, workers, seconds))
         line = ", ".join(f"{name} {values[-1].per_second:.0f}" for name, values in rates.items())
-        print(f"round {number + 1}: {line}", flush=True)
+        print(f"round {round_index + 1}: {line}", flush=True)
     return rates
 
 
-def median_ratios(rates, timer):
-    """Of each stream to the bare decoding with which it is compared."""
+def median_ratios(rates: dict[str, list[Rate]], timer: str) -> dict[str, float]:
+    """Return the ratio of each pipeline to its baseline, by a field of `Rate`."""
     return {
         name: statistics.median(
-            getattr(one, timer) / getattr(other, timer)
-            for one, other in zip(rates[name], rates[bare], strict=True)
+            getattr(rate, timer) / getattr(bare, timer)
+            for rate, bare in zip(rates[name], rates[baseline], strict=True)
         )
-        for name, (_, bare) in STREAM.items()
+        for name, (_, baseline) in PIPELINES.items()
     }
+
+
+def print_table(
+    rates: dict[str, list[Rate]], ratios: dict[str, float], cpu_ratios: dict[str, float]
+) -> None:
+    """Print the median rates, and the ratios of the pipelines."""
+    print(f"{'':<18} images/s  images/CPU s  ratio  by CPU time  baseline")
+    for name, values in rates.items():
+        per_second, per_cpu_second = (
+            statistics.median(column) for column in zip(*values, strict=True)
+        )
+        comparison = ""
+        if name in PIPELINES:
+            comparison = f"{ratios[name]:>5.3f}  {cpu_ratios[name]:>11.3f}  {PIPELINES[name][1]}"
+        print(f"{name:<18} {per_second:>8.0f}  {per_cpu_second:>12.0f}  {comparison}")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=8.0, help="seconds of each measurement")
     parser.add_argument("--json", type=Path, default=Path("results/input_cpu.json"))
-    arguments = parser.parse_args()
+    flags = parser.parse_args()
     rng = np.random.default_rng(0)
-    contents = [photo(rng, *SIZES[index % len(SIZES)]) for index in range(DISTINCT)]
+    photos = [
+        random_photo(rng, *PHOTO_SIZES[index % len(PHOTO_SIZES)]) for index in range(NUM_PHOTOS)
+    ]
     config = default_config()
     config.data.update(
-        name="imagenet2012", mean=(0.5,) * 3, std=(0.25,) * 3, flip=True, batch_size=BATCH
+        name="imagenet2012", mean=(0.5,) * 3, std=(0.25,) * 3, flip=True, batch_size=BATCH_SIZE
     )
-    config.data.update(image_size=IMAGE_SIZE, crop_scale=SCALE)
+    config.data.update(image_size=IMAGE_SIZE, crop_scale=CROP_SCALE)
     with tempfile.TemporaryDirectory() as folder:
         config.data.dir = folder
-        train = [(contents[index % DISTINCT], index) for index in range(imagenet.NUM_CLASSES)]
+        train = [(photos[index % NUM_PHOTOS], index) for index in range(imagenet.NUM_CLASSES)]
         imagenet.write(folder, train=train, validation=train[:1])
-        milliseconds = parts(config, contents)
-        rates = measure(config, contents, arguments.rounds, arguments.seconds)
-    wall, cpu = median_ratios(rates, "per_second"), median_ratios(rates, "per_cpu_second")
-    print(f"{'':<16} images/s  images/cpu-s  ratio, by processor time, to")
-    for name, values in rates.items():
-        medians = [statistics.median(column) for column in zip(*values, strict=True)]
-        to = f"{wall[name]:.3f}  {cpu[name]:.3f}  {STREAM[name][1]}" if name in STREAM else ""
-        print(f"{name:<16} {medians[0]:>8.0f}  {medians[1]:>12.0f}  {to}")
-    print("milliseconds an image: " + ", ".join(f"{k} {v:.3f}" for k, v in milliseconds.items()))
-    figures = machine()
+        milliseconds = milliseconds_per_image(config, photos)
+        rates = measure(config, photos, flags.rounds, flags.seconds)
+    ratios = median_ratios(rates, "per_second")
+    cpu_ratios = median_ratios(rates, "per_cpu_second")
+    print_table(rates, ratios, cpu_ratios)
+    parts = ", ".join(f"{name} {value:.3f}" for name, value in milliseconds.items())
+    print(f"milliseconds per image: {parts}")
+    report = describe_machine()
     for package in ("grain", "pillow", "tensorflow-datasets"):
-        figures["versions"][package] = importlib.metadata.version(package)
-    figures |= {
-        "kilobytes_per_image": statistics.mean(map(len, contents)) / 1000,
+        report["versions"][package] = importlib.metadata.version(package)
+    report |= {
+        "kilobytes_per_image": statistics.mean(map(len, photos)) / 1000,
         "image_size": IMAGE_SIZE,
-        "batch_size": BATCH,
+        "batch_size": BATCH_SIZE,
         "milliseconds_per_image": milliseconds,
         "rates": {name: [rate._asdict() for rate in values] for name, values in rates.items()},
-        "median_ratios": wall,
-        "median_cpu_ratios": cpu,
+        "median_ratios": ratios,
+        "median_cpu_ratios": cpu_ratios,
     }
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_report(flags.json, report)
     return 0
 
 

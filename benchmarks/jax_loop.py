@@ -1,4 +1,4 @@
-"""The trainer's loop and its parts; each is called with a number of steps, makes them and waits."""
+"""The trainer's loop and parts of it, as functions that make a number of steps and wait."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -23,19 +23,20 @@ from train.runtime import compilation
 from train.runtime.preemption import Preemption
 
 Loop = Callable[[int], None]
+"""Makes a number of steps and waits for the last one."""
 
 
-def dispatched(run: Experiment, programs: Executor) -> Loop:
-    """The compiled steps over the data set, with nothing of the host's between them."""
-    state, done = run.init_state(), 0
+def dispatched_steps(run: Experiment, executor: Executor) -> Loop:
+    """Return the compiled steps over the data set, without other work on the host."""
+    state, step = run.init_state(), 0
 
-    def train(steps: int) -> None:
-        nonlocal state, done
-        end = done + steps
-        while done < end:
-            last = min(end, programs.max_dispatch_step(done))
-            state, _ = programs.train(state, done, last)
-            done = last
+    def train(num_steps: int) -> None:
+        nonlocal state, step
+        last_step = step + num_steps
+        while step < last_step:
+            stop = min(last_step, executor.max_dispatch_step(step))
+            state, _ = executor.train(state, step, stop)
+            step = stop
         jax.block_until_ready(state)
 
     return train
@@ -43,24 +44,25 @@ def dispatched(run: Experiment, programs: Executor) -> Loop:
 
 @contextlib.contextmanager
 def whole_loop(
-    run: Experiment, programs: Executor, steps: int, folder: Path
+    run: Experiment, executor: Executor, num_steps: int, folder: Path
 ) -> Iterator[Callable[[], None]]:
-    """What `train.loop` does between two pauses that are `steps` apart, with no test and no save.
+    """Yield the part of `train.loop` between two pauses that are `num_steps` apart.
 
-    Dispatches as long as in a run, figures read and checked, lines in `metrics.jsonl`, progress.
+    It has dispatches as long as in a run, reads and checks metrics, writes lines in
+    `metrics.jsonl` and shows progress. It does not evaluate or save.
     """
-    plan = run.plan._replace(total_steps=MAX_INT, eval_every=MAX_INT, save_every=steps)
-    state, done, timer = run.init_state(), 0, Timer()
+    plan = run.plan._replace(total_steps=MAX_INT, eval_every=MAX_INT, save_every=num_steps)
+    state, step, timer = run.init_state(), 0, Timer()
     run, preemption = run._replace(plan=plan), Preemption()
     dispatch_size = DispatchSize(run.config.steps_per_dispatch)
     with Reporter(WorkDir(folder, run.config), run.config, plan, timer, 0) as reporter:
         on_metrics = metrics_handler(run, state, timer, reporter, lambda: None)
 
         def train() -> None:
-            nonlocal state, done
+            nonlocal state, step
             with timer.training():
-                state, done, _ = train_to_pause(
-                    run, programs, state, done, dispatch_size, preemption, on_metrics
+                state, step, _ = train_to_pause(
+                    run, executor, state, step, dispatch_size, preemption, on_metrics
                 )
             jax.block_until_ready(state)
 
@@ -68,49 +70,51 @@ def whole_loop(
 
 
 def bare_steps(run: Experiment, dataset: Dataset) -> dict[str, Loop]:
-    """The jitted step on one batch that never changes: called in a loop, and in a compiled loop."""
+    """Return the jitted step, always on the same batch: in a Python loop, and in a compiled one."""
     train_step = make_train_step(run.config, run.model, run.tx, run.config.seed)
     size = run.config.data.batch_size
     rows = dataset.train.inputs[:size], dataset.train.labels[:size], np.ones(size, bool)
     batch = Batch(*jax.device_put(rows, run.sharding.batch))
 
-    def several(state: TrainState, batch: Batch, count: jax.Array) -> TrainState:
+    def train_steps(state: TrainState, batch: Batch, count: jax.Array) -> TrainState:
         return jax.lax.fori_loop(0, count, lambda _, state: train_step(state, batch), state)
 
-    def count(steps: int) -> jax.Array:
-        return jax.device_put(np.int32(steps), run.sharding.replicated)
+    def replicate(num_steps: int) -> jax.Array:
+        return jax.device_put(np.int32(num_steps), run.sharding.replicated)
 
     states = [run.init_state(), run.init_state()]
-    one, _ = compilation.compile_program(_jitted(train_step, run), states[0], batch)
-    many, _ = compilation.compile_program(_jitted(several, run), states[1], batch, count(1))
+    one_step, _ = compilation.compile_program(_jit(train_step, run), states[0], batch)
+    many_steps, _ = compilation.compile_program(
+        _jit(train_steps, run), states[1], batch, replicate(1)
+    )
 
-    def called(steps: int) -> None:
-        for _ in range(steps):
-            states[0] = one(states[0], batch)
+    def called(num_steps: int) -> None:
+        for _ in range(num_steps):
+            states[0] = one_step(states[0], batch)
         jax.block_until_ready(states[0])
 
-    def compiled(steps: int) -> None:
-        states[1] = jax.block_until_ready(many(states[1], batch, count(steps)))
+    def compiled_loop(num_steps: int) -> None:
+        states[1] = jax.block_until_ready(many_steps(states[1], batch, replicate(num_steps)))
 
-    return {"bare step, called": called, "bare step, compiled loop": compiled}
+    return {"bare step, called": called, "bare step, compiled loop": compiled_loop}
 
 
-def _jitted(function: Callable[..., TrainState], run: Experiment):
+def _jit(function: Callable[..., TrainState], run: Experiment):
     return jax.jit(function, donate_argnums=0, out_shardings=run.sharding.replicated)
 
 
-def products(precision: str) -> tuple[Loop, float]:
-    """Large matrix products one after the other, and the flops of one."""
+def matrix_products(precision: str) -> tuple[Loop, float]:
+    """Return a function that computes large matrix products, and the FLOPs of one product."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
     normal = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
-    left, right = jnp.asarray(normal / np.sqrt(size), precision)  # so that no product overflows
+    left, right = jnp.asarray(normal / np.sqrt(size), precision)  # scaled against overflow
 
     def chain(left: jax.Array, right: jax.Array, count: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, count, lambda _, product: product @ right, left)
 
-    chained = jax.jit(chain, compiler_options=compilation.options())
+    compiled_chain = jax.jit(chain, compiler_options=compilation.options())
 
     def multiply(count: int) -> None:
-        jax.block_until_ready(chained(left, right, jnp.int32(count)))
+        jax.block_until_ready(compiled_chain(left, right, jnp.int32(count)))
 
     return multiply, 2.0 * size**3

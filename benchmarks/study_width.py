@@ -1,8 +1,9 @@
-"""How a study should run its arms on this machine: alone, one on each device, or under one vmap.
+"""Measure how a study should run on this machine: one run, one per device, or several in a vmap.
 
     python -m benchmarks.study_width --json results/study_width_cpu.json
 
-Prints milliseconds per step of each run, the median of some rounds in which all ways take turns.
+Prints the milliseconds per step of each run: the median over rounds in which the layouts run
+interleaved.
 """
 
 import argparse
@@ -11,45 +12,44 @@ from pathlib import Path
 
 import jax
 
+from benchmarks.report import describe_machine, write_report
 from configs import digits_gc
 from train.data.in_memory import digits
-from train.output.files import write_json
+from train.studies.parallel_runs import ParallelRuns
 from train.study import use_cores
 
 STEPS = 20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--per-device", type=int, default=5, help="runs under one vmap")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    parser.add_argument("--per-device", type=int, default=5, help="runs in one vmap")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    flags = parser.parse_args()
     use_cores(0)
-    from benchmarks.machine import machine
-    from train.studies.parallel_runs import ParallelRuns
-
     config = digits_gc.get_config()
     dataset = digits.load()
-    ways = [(1, 1), (1, arguments.per_device), (jax.device_count(), 1)]
-    ways = [*ways, (jax.device_count(), arguments.per_device)]
-    watches = {}
-    for devices, per_device in ways:
+    num_devices = jax.device_count()
+    layouts = [(1, 1), (1, flags.per_device), (num_devices, 1), (num_devices, flags.per_device)]
+    timers = {}
+    for devices, per_device in layouts:
         program = ParallelRuns(config, dataset, jax.devices()[:devices], per_device)
-        watches[devices, per_device] = program.step_timer(0, 0.1, STEPS)
-        watches[devices, per_device]()  # warms up
-    seconds: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
-    for _ in range(arguments.rounds):
-        for way in ways:
-            seconds[way].append(watches[way]())
+        timers[devices, per_device] = program.step_timer(0, 0.1, STEPS)
+        timers[devices, per_device]()  # warms up
+    seconds: dict[tuple[int, int], list[float]] = {layout: [] for layout in layouts}
+    for _ in range(flags.rounds):
+        for layout in layouts:
+            seconds[layout].append(timers[layout]())
     rows = []
-    for devices, per_device in ways:
+    for devices, per_device in layouts:
         median = statistics.median(seconds[devices, per_device])
         per_run = 1000 * median / STEPS / (devices * per_device)
-        print(f"{devices} device(s), {per_device} run(s) on each: {per_run:.2f} ms a step of a run")
+        print(f"{devices} device(s), {per_device} run(s) per device: {per_run:.2f} ms per run step")
         rows.append({"devices": devices, "per_device": per_device, "ms_per_step_of_a_run": per_run})
-    if arguments.json:
-        write_json(arguments.json, {"machine": machine(), "model": "convnet", "rows": rows})
+    if flags.json:
+        report = {"machine": describe_machine(), "model": "convnet", "rows": rows}
+        write_report(flags.json, report)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A data set of random pixels, so that no benchmark has to download one."""
+"""A data set of random pixels and labels, so that a benchmark needs no download."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ from train.data.dataset import Dataset, Split
 CLASSES = 100
 
 
-def dataset(num_train: int, num_test: int = 500) -> Dataset:
-    """Images of CIFAR-100's shape, with labels that say nothing of them."""
+def random_dataset(num_train: int, num_test: int = 500) -> Dataset:
+    """Return random images of CIFAR-100's shape with random labels."""
     rng = np.random.default_rng(0)
 
-    def split(count: int) -> Split:
+    def random_split(count: int) -> Split:
         pixels = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
         return Split(pixels, rng.integers(0, CLASSES, count, np.int32))
 
-    return Dataset(split(num_train), split(num_test), CLASSES)
+    return Dataset(random_split(num_train), random_split(num_test), CLASSES)

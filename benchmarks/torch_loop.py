@@ -1,4 +1,4 @@
-"""The same training in PyTorch: in the authors' way, and as fast as PyTorch goes."""
+"""The trainer's training loop in PyTorch: as in the authors' code, and as fast as possible."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,81 +11,103 @@ from torch.nn import functional
 from train.data.dataset import Dataset
 
 
-class Way(NamedTuple):
-    """How a loop is written."""
+class Settings(NamedTuple):
+    """How a loop is written.
 
-    mode: str | None  # torch.compile's; None: eager
+    Attributes:
+      compile_mode: The mode of `torch.compile`; None for eager execution.
+      channels_last: Whether images and weights have the memory format channels_last.
+      data_on_device: Whether batches are gathered and augmented on the device and not on the CPU.
+    """
+
+    compile_mode: str | None
     channels_last: bool
-    data_on_device: bool  # where batches are taken and augmented; else the CPU
+    data_on_device: bool
 
 
-def ways(device: str) -> dict[str, Way]:
-    """Those to measure."""
-    found = {
-        "PyTorch eager, batches made on the CPU": Way(None, False, False),
-        "PyTorch compiled": Way("default", True, True),
+def variants(device: str) -> dict[str, Settings]:
+    """Return the loops to measure on "cpu" or "cuda", by name."""
+    loops = {
+        "PyTorch eager, batches made on the CPU": Settings(None, False, False),
+        "PyTorch compiled": Settings("default", True, True),
     }
     if device == "cuda":
-        found["PyTorch compiled, CUDA graphs"] = Way("reduce-overhead", True, True)
-    return found
+        loops["PyTorch compiled, CUDA graphs"] = Settings("reduce-overhead", True, True)
+    return loops
 
 
 class Loop:
-    """Called with a number of steps, makes them and waits."""
+    """Training in PyTorch; a call makes a number of steps and waits.
+
+    Attributes:
+      log_line: The mean loss and accuracy at the last log step.
+    """
 
     def __init__(
-        self, config: ConfigDict, dataset: Dataset, device: str, way: Way, num_params: int
+        self,
+        config: ConfigDict,
+        dataset: Dataset,
+        device: str,
+        settings: Settings,
+        num_params: int,
     ):
-        """Args: num_params: what the network must have, or it is not the same."""
+        """Args: num_params: The number of parameters that the network must have."""
         torch.backends.cudnn.benchmark = True
-        torch.set_float32_matmul_precision("high")  # TF32, as JAX computes by default
+        torch.set_float32_matmul_precision("high")  # TF32, as JAX by default
         self._config, self._device = config, device
-        self._data_device = device if way.data_on_device else "cpu"
-        self._layout = torch.channels_last if way.channels_last else torch.contiguous_format
+        self._data_device = device if settings.data_on_device else "cpu"
+        self._memory_format = (
+            torch.channels_last if settings.channels_last else torch.contiguous_format
+        )
         self._images = torch.from_numpy(dataset.train.inputs).to(self._data_device)
         self._labels = torch.from_numpy(dataset.train.labels).long().to(self._data_device)
-        self._order, self._place = torch.empty(0, dtype=torch.long), 0
+        self._order, self._offset = torch.empty(0, dtype=torch.long), 0
         self._mean = torch.tensor(config.data.mean, device=self._data_device)
         self._std = torch.tensor(config.data.std, device=self._data_device)
         self._net = resnet(config.model.name, dataset.num_classes)
         assert sum(weight.numel() for weight in self._net.parameters()) == num_params
-        self._net.to(device=device, memory_format=self._layout)
-        compiled = _compiled(way.mode)
-        self._score = compiled(self._augment_and_score)
-        # Inductor's C++ (torch 2.13) fails on the update, which is a small part of a step there.
-        update = compiled(_update) if device == "cuda" else _update
+        self._net.to(device=device, memory_format=self._memory_format)
+        compile_ = _compiler(settings.compile_mode)
+        self._loss_and_correct = compile_(self._augment_and_score)
+        # On a CPU, Inductor (torch 2.13) fails on the update, which is a small part of a step.
+        update = compile_(_update) if device == "cuda" else _update
         self._optimizer = CentralizedSGD(list(self._net.parameters()), config, update)
-        self._steps, self._sums = 0, torch.zeros(2, device=device)
-        self.figures: list[float] = []
+        self._step, self._sums = 0, torch.zeros(2, device=device)
+        self.log_line: list[float] = []
 
-    def __call__(self, steps: int) -> None:
-        for _ in range(steps):
+    def __call__(self, num_steps: int) -> None:
+        for _ in range(num_steps):
             torch.compiler.cudagraph_mark_step_begin()
-            loss, correct = self._score(*self._next_batch())
+            loss, correct = self._loss_and_correct(*self._next_batch())
             loss.backward()
             self._optimizer.step()
             self._sums += torch.stack([loss.detach(), correct])
-            self._steps += 1
-            if self._steps % self._config.log_every_steps == 0:
-                self.figures = (self._sums / self._config.log_every_steps).tolist()
+            self._step += 1
+            if self._step % self._config.log_every_steps == 0:
+                self.log_line = (self._sums / self._config.log_every_steps).tolist()
                 self._sums.zero_()
         if self._device == "cuda":
             torch.cuda.synchronize()
 
     def _next_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """DeviceSplit in a new order in each epoch; what is left over is dropped."""
+        """Return the next images and labels; each epoch has a new order and drops the remainder."""
         size = self._config.data.batch_size
-        if self._place + size > len(self._order):
+        if self._offset + size > len(self._order):
             self._order = torch.randperm(len(self._labels), device=self._data_device)
-            self._place = 0
-        ids = self._order[self._place : self._place + size]
-        self._place += size
+            self._offset = 0
+        ids = self._order[self._offset : self._offset + size]
+        self._offset += size
         return self._images[ids], self._labels[ids]
 
     def _augment_and_score(self, images: torch.Tensor, labels: torch.Tensor):
-        """Loss and number of right answers, of uint8 images (batch, height, width, channels)."""
+        """Return the loss and the number of correct predictions.
+
+        Args:
+          images: uint8, (batch, height, width, channels).
+          labels: int64, (batch,).
+        """
         augmented = augment(images, self._config.data.pad, self._mean, self._std)
-        inputs = augmented.permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
+        inputs = augmented.permute(0, 3, 1, 2).contiguous(memory_format=self._memory_format)
         inputs, labels = inputs.to(self._device), labels.to(self._device)
         half = self._config.precision == "bfloat16"
         with torch.autocast(self._device, torch.bfloat16, enabled=half):
@@ -95,7 +117,14 @@ class Loop:
 
 
 def augment(images: torch.Tensor, pad: int, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Random crops from `pad` pixels of black, flips, normalized: uint8 in, float32 out."""
+    """Return random crops and flips of uint8 images, as standardized float32 images.
+
+    Args:
+      images: uint8, (batch, height, width, channels).
+      pad: Black pixels around an image before the crop.
+      mean: float32, (channels,); of pixels in 0..1.
+      std: float32, (channels,).
+    """
     count, height, width, _ = images.shape
     device = images.device
     padded = functional.pad(images, (0, 0, pad, pad, pad, pad))
@@ -104,12 +133,12 @@ def augment(images: torch.Tensor, pad: int, mean: torch.Tensor, std: torch.Tenso
     flip = torch.rand(count, 1, device=device) < 0.5
     columns = left + torch.where(flip, width - 1 - columns, columns)
     rows = top + torch.arange(height, device=device)
-    each = torch.arange(count, device=device)[:, None, None]
-    return (padded[each, rows[:, :, None], columns[:, None, :]].float() / 255 - mean) / std
+    index = torch.arange(count, device=device)[:, None, None]
+    return (padded[index, rows[:, :, None], columns[:, None, :]].float() / 255 - mean) / std
 
 
 class CentralizedSGD:
-    """SGD with momentum, L2 and GC, weight by weight as the authors' SGD_GC has it."""
+    """SGD with momentum, L2 decay and GC, weight by weight, like SGD_GC of the authors."""
 
     def __init__(
         self, weights: list[torch.Tensor], config: ConfigDict, update: Callable[..., None]
@@ -117,41 +146,38 @@ class CentralizedSGD:
         settings = config.optimizer
         self._weights = weights
         self._buffers = [torch.zeros_like(weight) for weight in weights]
-        self._numbers = settings.learning_rate, settings.momentum, settings.weight_decay
+        self._settings = settings.learning_rate, settings.momentum, settings.weight_decay
         self._update = update
         for tensor in (*self._weights, *self._buffers):
-            torch._dynamo.mark_static_address(tensor)  # CUDA graphs then change it where it lies
+            torch._dynamo.mark_static_address(tensor)  # lets CUDA graphs update it in place
 
     @torch.no_grad()
     def step(self) -> None:
-        """Moves the weights, and forgets the gradients."""
-        gradients = [weight.grad for weight in self._weights]
-        self._update(self._weights, gradients, self._buffers, *self._numbers)
+        """Update the weights and clear their gradients."""
+        grads = [weight.grad for weight in self._weights]
+        self._update(self._weights, grads, self._buffers, *self._settings)
         for weight in self._weights:
             weight.grad = None
 
 
-def _update(weights, gradients, buffers, rate: float, momentum: float, decay: float) -> None:
-    for weight, gradient, buffer in zip(weights, gradients, buffers, strict=True):
-        g = gradient.add(weight, alpha=decay)
+def _update(weights, grads, buffers, rate: float, momentum: float, decay: float) -> None:
+    for weight, grad, buffer in zip(weights, grads, buffers, strict=True):
+        g = grad.add(weight, alpha=decay)
         if g.ndim > 1:
             g.add_(-g.mean(tuple(range(1, g.ndim)), keepdim=True))
         buffer.mul_(momentum).add_(g)
         weight.add_(buffer, alpha=-rate)
 
 
-def _compiled(mode: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def as_asked(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compiler(mode: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
         return torch.compile(function, mode=mode, dynamic=False) if mode else function
 
-    return as_asked
-
-
-# The network: that of `train.models.resnet`
+    return compile_
 
 
 def resnet(name: str, num_classes: int) -> nn.Module:
-    """The ResNet of that name, with a 3x3 stem and no max pool."""
+    """Return the same network as `train.models.resnet`, with a 3x3 stem and no max pooling."""
     sizes, widths = {
         "resnet20": ((3, 3, 3), (16, 32, 64)),
         "resnet18": ((2, 2, 2, 2), (64, 128, 256, 512)),
@@ -167,7 +193,7 @@ def resnet(name: str, num_classes: int) -> nn.Module:
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
+    """A residual block of two 3x3 convolutions."""
 
     def __init__(self, features: int, width: int, stride: int):
         super().__init__()

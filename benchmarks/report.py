@@ -1,10 +1,12 @@
-"""What a measurement was made on."""
+"""The JSON report of a benchmark, with the machine and the versions that it ran on."""
 
 import datetime
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,8 +16,8 @@ import optax_gc
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "numpy", "torch")
 
 
-def machine() -> dict[str, Any]:
-    """Date, chip, cores and versions, for the JSON of a benchmark."""
+def describe_machine() -> dict[str, Any]:
+    """Return the date, the devices, the cores and the versions of packages."""
     device = jax.devices()[0]
     cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
     versions = {"python": platform.python_version(), "optax_gc": optax_gc.__version__}
@@ -30,6 +32,12 @@ def machine() -> dict[str, Any]:
         "cores": cores,
         "versions": versions,
     }
+
+
+def write_report(file: Path, report: dict[str, Any]) -> None:
+    """Write a report as JSON; create the folder if it does not exist."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def _cpu_model() -> str:
