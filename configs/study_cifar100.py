@@ -1,8 +1,10 @@
-"""Does GC help on CIFAR-100, with the recipe of its authors? For GPUs, one run on each.
+"""GC on CIFAR-100 with the authors' recipe and five optimizers: for GPUs, one run on each.
 
-`study_cifar100.py` is ResNet-18, `study_cifar100.py:resnet50` ResNet-50, or any other model. Each
-of the 60 runs has 200 epochs, half of them to choose among three rates with the authors' in the
-middle; `--shard I/5` gives each of five machines an optimizer.
+    python -m train.study --config configs/study_cifar100.py
+
+The network is ResNet-18; `study_cifar100.py:resnet50` uses ResNet-50, or any other model. There are
+60 runs of 200 epochs. Half of them choose among three learning rates; the middle one is the
+authors'. With `--shard I/5`, each of five machines trains one optimizer.
 """
 
 from configs import cifar100_gc
@@ -12,7 +14,7 @@ from train.studies.config import default_study
 def get_config(model="resnet18"):
     base = cifar100_gc.get_config()
     base.model.name = model
-    base.log_every_steps = 391  # an epoch
+    base.log_every_steps = 391  # one epoch
     config = default_study(base)
     config.seeds = (0, 1, 2)
     config.learning_rates.sgd = (0.03, 0.1, 0.3)

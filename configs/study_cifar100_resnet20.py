@@ -1,6 +1,9 @@
-"""Does GC help ResNet-20 on CIFAR-100? Momentum and Adam, three seeds: a laptop's night.
+"""GC for ResNet-20 on CIFAR-100, with momentum and Adam: for a laptop.
 
-24 runs of 10 epochs, half of them to choose rates. At 500 images per second that is 7 hours.
+    python -m train.study --config configs/study_cifar100_resnet20.py
+
+There are 24 runs of 10 epochs; half of them choose learning rates. At 500 images per second they
+take 7 hours.
 """
 
 from configs import cifar100_resnet20_gc
@@ -19,6 +22,6 @@ def get_config():
     config.tuning.validation_examples = 5000
     config.target_loss = 2.0
     config.timing.steps = 5
-    # One run after the other: a ResNet's convolutions use all cores by themselves.
+    # One run at a time, because the convolutions of one ResNet use all cores.
     config.runs_at_once = 1
     return config

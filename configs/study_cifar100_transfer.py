@@ -1,15 +1,16 @@
-"""Does a pretrained body help on 20 classes of CIFAR-100 with ten labels each, and GC beside it?
+"""Pretrained weights and GC on 20 classes of CIFAR-100 with ten labels each.
 
-ResNet-20 on the last 20 classes, from scratch and from a body that has seen the other 80: frozen,
-and slow (a tenth of the last layer's rate), each with GC and without. Twelve minutes on two cores.
-Expect a pretrained body to win by 14 to 16 points, and no difference by GC. It needs the run that
-it begins from:
+ResNet-20 is trained on the last 20 classes: from scratch, and from a body pretrained on the other
+80 classes, which is frozen or slow (a tenth of the last layer's learning rate). Each is trained
+with and without GC. The study needs the pretrained run and takes twelve minutes on two cores:
 
     python -m train --config configs/cifar100_pretrain.py
     python -m train.study --config configs/study_cifar100_transfer.py
 
-Rates are chosen on 60 of the 200 labels; the test is the 2,000 images of these classes.
---config.base.data.train_draw=1, with a --workdir of its own, draws other labels (docs/transfer.md).
+Rates are chosen on 60 of the 200 labels. The test set is the 2,000 test images of these classes.
+Measured: a pretrained body gains 14 to 16 points; GC makes no difference
+(docs/studies/transfer.md). --config.base.data.train_draw=1, with another --workdir, draws other
+labels.
 """
 
 from configs import cifar100_resnet20_gc

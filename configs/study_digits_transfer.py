@@ -1,15 +1,15 @@
-"""Does a pretrained body help with ten labels a class, and does GC beside it? Minutes on two cores.
+"""Pretrained weights and GC on three digits with ten labels each: minutes on two cores.
 
-The digits 7 to 9, ten labelled examples of each, from scratch and from a body that has seen 0 to 6:
-frozen, slow (a tenth of the last layer's rate) and whole (at the same rate), each with GC and
-without. It needs the run that it begins from:
+The digits 7 to 9 are learned from ten labeled examples of each: from scratch, and from a body
+pretrained on 0 to 6, which is frozen, slow (a tenth of the last layer's learning rate) or whole
+(the same rate). Each is trained with and without GC. The study needs the pretrained run:
 
     python -m train --config configs/digits_pretrain.py
     python -m train.study --config configs/study_digits_transfer.py
 
-Rates are chosen on 12 of the 30 labels, which is little. Expect a slow or whole body to beat
-scratch on this draw of labels, and none to do so over several (docs/transfer.md;
---config.base.data.train_draw=1, with a --workdir of its own, draws others).
+Rates are chosen on only 12 of the 30 labels. Measured: on this draw of labels a slow or whole body
+is better than scratch, but not over several draws (docs/studies/transfer.md).
+--config.base.data.train_draw=1, with another --workdir, draws other labels.
 """
 
 from configs import digits_transfer_gc

@@ -1,1 +1,1 @@
-"""Does it help? The same training with and without GC, compared with statistics."""
+"""Studies: the same training with and without GC, compared with statistics."""
