@@ -1,6 +1,7 @@
-"""`python -m tests.support.example_ids STEPS [FLAGS]`: the examples that this process trains on.
+"""Print the numbers of the examples that this process trains on, one line per step.
 
-Prints a line for each step: the numbers of the examples that lie on this process's devices.
+Usage: `python -m tests.support.example_ids STEPS --config FILE [FLAGS]`. A line has the examples
+on this process's devices.
 """
 
 import jax
@@ -8,31 +9,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from train import cli, experiment
-from train.data.batch import put_split, take
+from train.data.batch import gather_batch, put_split
 from train.data.dataset import Split
 from train.data.order import two_epochs
 from train.runtime import distributed
 
 
 def main(argv):
-    command = cli.parse(argv[:1] + argv[2:], "")
+    command = cli.parse(argv[:1] + argv[2:], str)
     if command.cluster:
         distributed.initialize(*command.cluster)
     run = experiment.prepare(command.config)
-    count, batch_size = run.dataset.num_train, command.config.data.batch_size
-    numbers = np.arange(count, dtype=np.int32)
-    examples = put_split(
-        Split(numbers.astype(np.uint8)[:, None, None, None], numbers), run.sharding.replicated
-    )
+    num_examples, batch_size = run.dataset.num_train, command.config.data.batch_size
+    numbers = np.arange(num_examples, dtype=np.int32)
+    images = np.zeros((num_examples, 1, 1, 1), np.uint8)
+    split = put_split(Split(images, numbers), run.sharding.replicated)
 
     @jax.jit
-    def batch(examples, step):
-        order = two_epochs(command.config.seed, jnp.int32(0), count)
+    def example_ids(split, step):
+        order = two_epochs(command.config.seed, jnp.int32(0), num_examples)
         ids = jax.lax.dynamic_slice_in_dim(order, step * batch_size, batch_size)
-        return take(examples, ids, jnp.ones(batch_size, bool), run.sharding.batch).labels
+        return gather_batch(split, ids, jnp.ones(batch_size, bool), run.sharding.batch).labels
 
     for step in range(int(argv[1])):
-        shards = batch(examples, step).addressable_shards
+        shards = example_ids(split, step).addressable_shards
         print(*np.concatenate([np.asarray(shard.data) for shard in shards]))
     return 0
 
