@@ -36,7 +36,7 @@ def _draw(lines: list[Line], title: str) -> Figure:
     for axes in (loss_axes, top1_axes):
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title.replace("$", r"\$"), fontsize=10)  # not a formula
     return figure
 
 
