@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from train import experiment
 from train.checkpoints.manager import Checkpoints, latest_step
-from train.config import validate
+from train.config import flatten, validate
+from train.config.schema import may_change_on_resume
 from train.engine.dispatch import DispatchSize, Executor
 from train.engine.nonfinite import raise_if_nonfinite
 from train.engine.predictions import per_class_metrics
@@ -46,6 +47,9 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     """
     timer = Timer()
     validate(config)
+    distributed.check_equal("--workdir", str(folder.absolute()))
+    fields = {k: v for k, v in flatten(config).items() if not may_change_on_resume(k)}
+    distributed.check_equal("the config", str(fields))
     work = WorkDir(folder, config)
     if summary := work.read_summary():
         print(f"already finished: test top-1 {summary['test_top1']:.4f}; see {work.summary}")

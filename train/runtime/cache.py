@@ -1,14 +1,23 @@
 """The user's cache folder, and JAX's cache of compiled programs in it."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import jax
 
 
 def cache_dir() -> Path:
-    """Return the folder `optax_gc` in `XDG_CACHE_HOME`, which is `~/.cache` by default."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optax_gc"
+    """Return the folder `optax_gc` in `XDG_CACHE_HOME`, which is `~/.cache` by default.
+
+    A user without a home folder, as in some containers, gets one in the folder for temporary files.
+    """
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder) / "optax_gc"
+    try:
+        return Path.home() / ".cache" / "optax_gc"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"optax_gc-{os.getuid()}"
 
 
 def enable_compilation_cache() -> None:

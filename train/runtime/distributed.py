@@ -1,12 +1,13 @@
 """Runs of several processes, such as on GPUs of several machines or on a TPU pod."""
 
+import hashlib
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from train.errors import UserError
+from train.errors import UserError, describe_error, short_repr
 
 
 def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -23,16 +24,35 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # a part of a cluster's variables raises many types
         raise UserError(
-            f"--distributed found no cluster ({error}); specify it with --coordinator=HOST:PORT "
-            "--num_processes=N --process_id=I"
+            f"--distributed found no cluster ({describe_error(error)}); specify it with "
+            "--coordinator=HOST:PORT --num_processes=N --process_id=I"
         ) from error
 
 
 def is_first_process() -> bool:
     """Return whether this is process 0, which writes the output."""
     return jax.process_index() == 0
+
+
+def check_equal(name: str, value: str) -> None:
+    """Check that a value is the same in all processes.
+
+    Raises:
+      UserError: In every process, if it is not.
+    """
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
+    digests = multihost_utils.process_allgather(digest)
+    differing = [index for index, other in enumerate(digests) if (other != digests[0]).any()]
+    if differing:
+        raise UserError(
+            f"{name} differs between the processes of the run: process {differing[0]} and process "
+            f"0 do not agree, and it is {short_repr(value)} in process {jax.process_index()}; "
+            "start all processes with the same"
+        )
 
 
 def on_first_process(action: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from tests.support import imagenet
 from tests.support.processes import ROOT, cluster, end_of, metrics, run, start
@@ -55,6 +56,26 @@ def test_the_losses_of_a_streamed_set_are_the_same(tmp_path):
         "--config.optimizer.learning_rate=0.01",
     )
     assert_close(one, two)
+
+
+@pytest.mark.parametrize(
+    ("differing", "name"),
+    [
+        (("--workdir=other",), "--workdir differs"),
+        (("--config.seed=1",), "the config differs"),
+        (("--config.gc.mode=none", "--config.data.flip=true"), "the config differs"),
+    ],
+)
+def test_differing_processes_are_rejected(differing, name, tmp_path):
+    """In one line from each process, before anything is written."""
+    first, second = cluster(2)
+    workdir = str(tmp_path / "run")
+    pair = [start(workdir, *STEPS, *first), start(workdir, *STEPS, *second, *differing)]
+    for process in pair:
+        _, error = end_of(process, status=2)
+        assert error.startswith(f"error: {name} between the processes of the run: process 1 and")
+        assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def example_ids(steps, *flags, devices):
