@@ -1,4 +1,4 @@
-"""Where examples come from, in which order, and how they reach the device."""
+"""Data sets: reading them, the order of the examples, and the batch of a step."""
 
 from typing import TYPE_CHECKING
 
@@ -11,25 +11,26 @@ from train.data.inputs import check_channels, is_text
 from train.errors import UserError
 
 if TYPE_CHECKING:
-    from train.data.streaming.pipeline import Stream
+    from train.data.streaming.pipeline import StreamingDataset
 
 
-def load(config: ConfigDict) -> "Dataset | Stream":
-    """Reads the data set that `config.data` names, or opens it if it is to be streamed.
+def load(config: ConfigDict) -> "Dataset | StreamingDataset":
+    """Load the data set that `config.data` describes, or open it if it is streamed.
 
     Raises:
-      UserError: there is no such data set, or it does not fit the config.
+      UserError: If there is no such data set, or if it does not fit the config.
     """
-    # Each source imports libraries that take a second, and a decoding process needs none of them.
+    # Imported here because the sources import libraries that take a second to load, and the data
+    # workers, which import this package, need none of them.
     if config.data.image_size:
         from train.data.streaming import pipeline
 
-        return pipeline.open(config, jax.process_index(), jax.process_count())
+        return pipeline.open_dataset(config, jax.process_index(), jax.process_count())
     if is_text(config):
         from train.data.in_memory import tfds_text
 
-        return subset.take(config, tfds_text.load(config))
-    if config.data.name == "digits":
+        dataset = tfds_text.load(config)
+    elif config.data.name == "digits":
         from train.data.in_memory import digits
 
         dataset = digits.load()
@@ -37,35 +38,38 @@ def load(config: ConfigDict) -> "Dataset | Stream":
         from train.data.in_memory import tfds_images
 
         dataset = tfds_images.load(config.data.name, config.data.dir, config.data.test_share)
-    _check_fit(config, dataset.input_shape)
-    return subset.take(config, dataset)
+    if not is_text(config):
+        _check_images(config, dataset.input_shape)
+    return subset.select(config, dataset) if subset.is_requested(config) else dataset
 
 
 def describe(config: ConfigDict) -> Description:
-    """What a program must know of the data set that `config.data` names, which need not be here.
+    """Return what is needed to compile for the data set, even if it is not prepared.
 
     Raises:
-      UserError: there is no such data set, or it does not fit the config.
+      UserError: If there is no such data set, or if it does not fit the config.
     """
     data = config.data
-    # Which are always here, or of which nothing is known, or of which a part must be counted.
-    if data.name in ("digits", "folder") or subset.names_one(config):
+    # Digits are always available, a folder has no description, and a subset must be counted.
+    if data.name in ("digits", "folder") or subset.is_requested(config):
         dataset = load(config)
         return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
     from train.data import tfds_builder
 
     if is_text(config):
         return tfds_builder.describe_texts(data.name, data.dir, data.length, data.test_share)
-    known = tfds_builder.describe_images(data.name, data.dir, data.image_size, data.test_share)
-    _check_fit(config, known.input_shape)
-    return known
+    description = tfds_builder.describe_images(
+        data.name, data.dir, data.image_size, data.test_share
+    )
+    _check_images(config, description.input_shape)
+    return description
 
 
-def _check_fit(config: ConfigDict, input_shape: tuple[int, ...]) -> None:
+def _check_images(config: ConfigDict, input_shape: tuple[int, ...]) -> None:
     height, width, channels = input_shape
     check_channels(config, channels)
     if config.data.pad > min(height, width):
         raise UserError(
-            f"config.data.pad={config.data.pad} is more than an image of {config.data.name}, which "
-            f"is {height}x{width}; a crop could miss it; use at most {min(height, width)}"
+            f"config.data.pad={config.data.pad} is larger than the {height}x{width} images of "
+            f"{config.data.name}; use at most {min(height, width)}"
         )

@@ -1,4 +1,4 @@
-"""A data set in memory, as every source yields it."""
+"""A data set in memory: the arrays that every source returns."""
 
 from typing import NamedTuple
 
@@ -6,19 +6,32 @@ import numpy as np
 
 
 class Split(NamedTuple):
-    """DeviceSplit in the source's order; texts are numbers of words, 0 where there is none."""
+    """The examples of a split, in the order of their source.
 
-    inputs: np.ndarray  # uint8, (examples, height, width, channels); uint16, (examples, words)
-    labels: np.ndarray  # int32, (examples,)
+    Attributes:
+      inputs: uint8 images (examples, height, width, channels), or uint16 token ids
+        (examples, length).
+      labels: int32, (examples,).
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
 
 
 class Dataset(NamedTuple):
-    """What a run trains on and is measured on."""
+    """A training and a test split with the same classes.
+
+    Attributes:
+      train: The training split.
+      test: The test split.
+      num_classes: The number of classes.
+      class_names: The names of the classes; empty if they have none.
+    """
 
     train: Split
     test: Split
     num_classes: int
-    class_names: tuple[str, ...] = ()  # empty if they have none
+    class_names: tuple[str, ...] = ()
 
     @property
     def num_train(self) -> int:
@@ -30,13 +43,19 @@ class Dataset(NamedTuple):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one example: height, width, channels of an image, words of a text."""
+        """The shape of one example: (height, width, channels), or (length,)."""
         return self.train.inputs.shape[1:]
 
 
 class Description(NamedTuple):
-    """What is known of a data set without its examples."""
+    """What is known about a data set without reading its examples.
+
+    Attributes:
+      num_classes: The number of classes.
+      input_shape: The shape of one example on the device.
+      num_train: The number of training examples; None if the data set is not prepared.
+    """
 
     num_classes: int
-    input_shape: tuple[int, ...]  # as the device gets them
-    num_train: int | None  # examples to train on; None where the set is not prepared
+    input_shape: tuple[int, ...]
+    num_train: int | None

@@ -1,10 +1,10 @@
-"""Decoded images in the user's cache folder, so that a data set is decoded once."""
+"""Decoded data sets in the user's cache folder, so that each one is decoded once."""
 
 import hashlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,55 +12,60 @@ import numpy as np
 from train.data.dataset import Split
 from train.runtime import cache
 
-_SEAL = "sha256"
+_DIGEST = "sha256"
 
 
-def remembered(name: str, files: Iterable[Path], decode: Callable[[], Split]) -> Split:
-    """A split as it was decoded from the same files before, else as it is decoded now.
+def cached(name: str, files: Sequence[Path], decode: Callable[[], Split]) -> Split:
+    """Return the split that was decoded from the same files before, or decode it.
 
     Args:
-      name: of the split, its data set and that one's version.
-      files: what it is decoded from; other names, sizes or times of change, and it is another one.
-      decode: is called if nothing sound is remembered.
+      name: The name of the split, with the name and the version of its data set.
+      files: The files that `decode` reads. If a name, a size or a modification time changes, the
+        split is decoded again. If a file is missing, nothing is cached, and `decode` reports it.
+      decode: Reads the split; called if there is no valid copy in the cache.
     """
-    digest = hashlib.sha256(name.encode())
+    if not all(file.is_file() for file in files):
+        return decode()
+    key = hashlib.sha256(name.encode())
     for file in sorted(files):
         status = file.stat()
-        digest.update(f"\n{file.name} {status.st_size} {status.st_mtime_ns}".encode())
-    folder = cache.cache_dir() / "decoded" / digest.hexdigest()[:32]
-    split = _read(folder)
+        key.update(f"\n{file.name} {status.st_size} {status.st_mtime_ns}".encode())
+    folder = cache.cache_dir() / "decoded" / key.hexdigest()[:32]
+    split = _load(folder)
     if split is None:
         split = decode()
-        _write(folder, split)
+        _save(folder, split)
     return split
 
 
-def _read(folder: Path) -> Split | None:
-    """What is in the folder, mapped into memory; None if that is nothing, or is damaged."""
+def _load(folder: Path) -> Split | None:
+    """Map the split in a folder into memory; return None if it is missing or damaged."""
     try:
         files = [folder / f"{field}.npy" for field in Split._fields]
-        if (folder / _SEAL).read_text() != _sha256(files):
+        if (folder / _DIGEST).read_text() != _sha256(files):
             return None
         return Split(*(np.load(file, mmap_mode="r") for file in files))
     except (OSError, ValueError):
         return None
 
 
-def _write(folder: Path, split: Split) -> None:
-    """Writes it beside its place and moves it there; to have failed costs time, and is said."""
+def _save(folder: Path, split: Split) -> None:
+    """Save the split atomically; only print a warning if that fails."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as scratch:
-            partial = Path(scratch) / "split"
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as temporary:
+            partial = Path(temporary) / "split"
             partial.mkdir()
             files = [partial / f"{field}.npy" for field in split._fields]
             for file, array in zip(files, split, strict=True):
                 np.save(file, array)
-            (partial / _SEAL).write_text(_sha256(files))
+            (partial / _DIGEST).write_text(_sha256(files))
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     except OSError as error:
-        print(f"cannot keep the decoded data in {folder.parent}: {error.strerror}", file=sys.stderr)
+        print(
+            f"cannot cache the decoded data in {folder.parent}: {error.strerror}", file=sys.stderr
+        )
 
 
 def _sha256(files: list[Path]) -> str:

@@ -1,7 +1,7 @@
-"""The order of examples: a pure function of seed and epoch, with no state to save.
+"""The order of the examples: a pure function of the seed and the epoch, with no state to save.
 
-Epochs follow one another without a gap, so a batch may end one and begin the next: every example
-is seen exactly once per epoch and none is dropped.
+Epochs follow each other without a gap, so one batch can contain the end of an epoch and the start
+of the next one. Each example is used exactly once per epoch, and none is dropped.
 """
 
 import functools
@@ -10,24 +10,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_ORDER = 2**32 - 1  # no step has this number, so the order's keys are not those of a step
+_KEY = 2**32 - 1  # not a step number, so the keys of the order differ from those of the steps
 
 
 def epoch_order(seed: jax.typing.ArrayLike, epoch: jax.Array, num_examples: int) -> jax.Array:
-    """The examples of one epoch, each once: int32, (num_examples,)."""
-    key = jax.random.fold_in(jax.random.key(seed), _ORDER)
+    """Return the ids of the examples of an epoch: int32, (num_examples,)."""
+    key = jax.random.fold_in(jax.random.key(seed), _KEY)
     return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
 
 
 def two_epochs(seed: jax.typing.ArrayLike, epoch: jax.Array, num_examples: int) -> jax.Array:
-    """The examples of an epoch and of the next one: int32, (2 * num_examples,)."""
-    return jnp.concatenate([epoch_order(seed, epoch + more, num_examples) for more in (0, 1)])
+    """Return the order of an epoch and of the next one: int32, (2 * num_examples,)."""
+    return jnp.concatenate([epoch_order(seed, epoch + i, num_examples) for i in (0, 1)])
 
 
-def example_at(seed: int, place: int, num_examples: int) -> int:
-    """The example at a place of the training sequence, where the host has to know: streaming."""
-    epoch, place = divmod(place, num_examples)
-    return int(_host_order(seed, epoch, num_examples)[place])
+def example_at(seed: int, position: int, num_examples: int) -> int:
+    """Return the id of the example at a position of the training sequence of a streamed set.
+
+    It is computed on the host, in another order than that of `epoch_order`.
+    """
+    epoch, index = divmod(position, num_examples)
+    return int(_host_order(seed, epoch, num_examples)[index])
 
 
 @functools.lru_cache(maxsize=2)
@@ -37,5 +40,5 @@ def _host_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
 
 
 def epoch_end(epoch: int, batch_size: int, num_examples: int) -> int:
-    """The number of steps after which `epoch` epochs are complete."""
+    """Return the number of steps after which `epoch` epochs are complete."""
     return -(-epoch * num_examples // batch_size)

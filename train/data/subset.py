@@ -1,4 +1,4 @@
-"""A part of a data set: some of its classes, some of the examples of each."""
+"""A subset of a data set: some of its classes, or some examples of each class."""
 
 from typing import Any
 
@@ -9,43 +9,44 @@ from train.data.dataset import Dataset, Split
 from train.errors import UserError, short_repr
 
 
-def take(config: ConfigDict, dataset: Dataset) -> Dataset:
-    """The part of the data set that `config.data` names; all of it if it names none.
+def is_requested(config: ConfigDict) -> bool:
+    """Return whether the config asks for a subset."""
+    return bool(config.data.classes or config.data.train_per_class)
 
-    With `classes`, both splits keep those alone, and the labels count them in the order in which
-    they are given. With `train_per_class`, the training split keeps so many of each, chosen by
-    `train_draw` and by nothing else, in the source's order; the test split stays whole.
+
+def select(config: ConfigDict, dataset: Dataset) -> Dataset:
+    """Return the subset that `config.data` describes.
+
+    `classes` applies to both splits; the new labels follow the order in which the classes are
+    given. `train_per_class` applies to the training split: that many examples of each class, in
+    the order of the source. `train_draw` alone determines which ones.
 
     Raises:
-      UserError: there is no such class, or there are too few examples.
+      UserError: If there is no such class, or if there are too few examples.
     """
     if config.data.classes:
-        classes = _checked(config.data.classes, dataset.num_classes)
-        train, test = (_relabelled(split, classes) for split in (dataset.train, dataset.test))
+        classes = _check_classes(config.data.classes, dataset.num_classes)
         names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
-        dataset = dataset._replace(
-            train=train,
-            test=test,
+        dataset = Dataset(
+            train=_select_classes(dataset.train, classes),
+            test=_select_classes(dataset.test, classes),
             num_classes=len(classes),
             class_names=tuple(names[label] for label in classes),
         )
     if config.data.train_per_class:
-        dataset = dataset._replace(train=_few(config, dataset.train, dataset.num_classes))
-    for name, split in (("train on", dataset.train), ("test", dataset.test)):
+        dataset = dataset._replace(
+            train=_sample_per_class(config, dataset.train, dataset.num_classes)
+        )
+    for name, split in (("training", dataset.train), ("test", dataset.test)):
         if not len(split.labels):
             raise UserError(
-                f"config.data.classes={short_repr(config.data.classes)} leaves nothing to {name}; take "
-                "more classes"
+                f"config.data.classes={short_repr(config.data.classes)} leaves no {name} examples; "
+                "use more classes"
             )
     return dataset
 
 
-def names_one(config: ConfigDict) -> bool:
-    """Whether the config asks for a part."""
-    return bool(config.data.classes or config.data.train_per_class)
-
-
-def _checked(classes: Any, num_classes: int) -> list[int]:
+def _check_classes(classes: Any, num_classes: int) -> list[int]:
     wrong = [
         label
         for label in classes
@@ -53,28 +54,30 @@ def _checked(classes: Any, num_classes: int) -> list[int]:
     ]
     if wrong or len(set(classes)) < len(classes):
         raise UserError(
-            f"config.data.classes={short_repr(classes)} is not allowed; it must be classes from 0 to "
-            f"{num_classes - 1}, each once"
+            f"config.data.classes={short_repr(classes)} is not allowed; use classes from 0 to "
+            f"{num_classes - 1}, each at most once"
         )
     return list(classes)
 
 
-def _relabelled(split: Split, classes: list[int]) -> Split:
+def _select_classes(split: Split, classes: list[int]) -> Split:
+    """Return the examples of the classes, with labels from 0 to `len(classes) - 1`."""
     ids = np.flatnonzero(np.isin(split.labels, classes))
-    place = np.zeros(max(classes) + 1, np.int32)
-    place[classes] = np.arange(len(classes))
-    return Split(split.inputs[ids], place[split.labels[ids]])
+    new_labels = np.zeros(max(classes) + 1, np.int32)
+    new_labels[classes] = np.arange(len(classes))
+    return Split(split.inputs[ids], new_labels[split.labels[ids]])
 
 
-def _few(config: ConfigDict, split: Split, num_classes: int) -> Split:
+def _sample_per_class(config: ConfigDict, split: Split, num_classes: int) -> Split:
+    """Return `config.data.train_per_class` random examples of each class."""
     count = config.data.train_per_class
     shuffled = np.random.default_rng(config.data.train_draw).permutation(len(split.labels))
-    chosen = [shuffled[split.labels[shuffled] == label][:count] for label in range(num_classes)]
-    fewest = min(chosen, key=len)
-    if len(fewest) < count:
+    by_class = [shuffled[split.labels[shuffled] == label][:count] for label in range(num_classes)]
+    smallest = min(map(len, by_class))
+    if smallest < count:
         raise UserError(
-            f"config.data.train_per_class={count} is more than a class of {config.data.name} has, "
-            f"which is {len(fewest)} examples; use at most that many"
+            f"config.data.train_per_class={count} is more than the {smallest} training examples of "
+            f"the smallest class of {config.data.name}; use at most {smallest}"
         )
-    ids = np.sort(np.concatenate(chosen))
+    ids = np.sort(np.concatenate(by_class))
     return Split(split.inputs[ids], split.labels[ids])

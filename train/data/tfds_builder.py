@@ -1,235 +1,277 @@
-"""TFDS's prepared classification sets: found, opened and checked without TensorFlow."""
+"""Prepared TFDS classification sets: find, open, check and read them, without TensorFlow."""
 
 import importlib.util
 import os
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from train.data.dataset import Description
+from train.data.records import damaged_error, label_error
 from train.errors import UserError, describe_error, short_repr
 
-FIX_HINT = "prepare the set again, or choose another --config.data.name"
+FIX_HINT = "prepare the data set again, or choose another --config.data.name"
 _NAME = re.compile(r"[a-zA-Z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
-_MAX_NAME = 200  # a folder is called so
+_MAX_NAME_LENGTH = 200  # it becomes the name of a folder
 _TEST_SPLITS = ("test", "validation")
-_KINDS = {"image": tfds.features.Image, "text": tfds.features.Text}
+_FEATURE_TYPES = {"image": tfds.features.Image, "text": tfds.features.Text}
+_DESCRIPTIONS = (".json", ".txt")  # files with the classes, the shapes and the numbers of records
 
 
-def open_prepared(name: str, data_dir: str, kind: str, test_share: float = 0.0) -> Any:
-    """The builder of a classification set that is prepared.
+def open_prepared(name: str, data_dir: str, feature: str, test_share: float = 0.0) -> Any:
+    """Return the builder of a prepared classification set; prepare it if TensorFlow is installed.
 
     Args:
-      name: a TFDS name such as `cifar100` or `imdb_reviews/plain_text`.
-      data_dir: the TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
-      kind: of what is classified, `image` or `text`; the feature is called so.
-      test_share: as for `splits`.
+      name: A TFDS name such as `cifar100` or `imdb_reviews/plain_text`.
+      data_dir: The TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
+      feature: The feature that is classified, "image" or "text".
+      test_share: See `split_names`.
 
     Raises:
-      UserError: TFDS does not know the name, the set is not prepared, its description is damaged,
-        or it is no classification of that kind with something to train on and to test.
+      UserError: If TFDS does not know the name, if the data set is not prepared or its description
+        is damaged, or if it is not a classification set with training and test examples.
     """
-    builder = _prepared_builder(name, _folder(data_dir))
-    all_splits = builder.info.splits
-    _check_splits(name, all_splits, test_share)
-    train, _ = splits(all_splits, test_share)
-    _check_features(name, builder.info.features, kind, all_splits[train].num_examples)
+    folder = _data_folder(data_dir)
+    builder = _open_builder(name, folder)
+    if not builder.info.splits:
+        if importlib.util.find_spec("tensorflow") is None:
+            raise UserError(
+                f"{name} is not prepared in {builder.data_dir}; {_how_to_prepare(name, folder)}"
+            )
+        builder.download_and_prepare(file_format="array_record")
+    splits = builder.info.splits
+    _check_splits(name, splits, test_share)
+    train, _ = split_names(splits, test_share)
+    _check_features(name, builder.info.features, feature, splits[train].num_examples)
     return builder
 
 
 def describe_images(
     name: str, data_dir: str, image_size: int, test_share: float = 0.0
 ) -> Description:
-    """What TFDS knows of a set of images, prepared or not.
+    """Return what TFDS knows about a set of images, prepared or not.
 
     Args:
-      name: as in `open_prepared`.
-      data_dir: as in `open_prepared`.
-      image_size: height and width to which images are cropped; 0 for their own.
-      test_share: as for `splits`.
+      name: See `open_prepared`.
+      data_dir: See `open_prepared`.
+      image_size: The height and width to which images are cropped; 0 to keep their own.
+      test_share: See `split_names`.
 
     Raises:
-      UserError: TFDS does not know the name, or the set is no classification of images.
+      UserError: If TFDS does not know the name, or if it is not an image classification set.
     """
-    info = _builder(name, _folder(data_dir)).info
-    image, _ = _example(name, info.features, "image")
+    info = _open_builder(name, _data_folder(data_dir)).info
+    image, _ = _classified_features(name, info.features, "image")
     if not image_size:
-        check_size(name, image)
+        check_fixed_shape(name, image)
     shape = (image_size, image_size, 3) if image_size else image.shape
     return _describe(name, info, "image", shape, test_share)
 
 
 def describe_texts(name: str, data_dir: str, length: int, test_share: float = 0.0) -> Description:
-    """What TFDS knows of a set of texts, prepared or not.
+    """Return what TFDS knows about a set of texts, prepared or not.
 
     Args:
-      name: as in `open_prepared`.
-      data_dir: as in `open_prepared`.
-      length: words of a text.
-      test_share: as for `splits`.
+      name: See `open_prepared`.
+      data_dir: See `open_prepared`.
+      length: The number of tokens of a text.
+      test_share: See `split_names`.
 
     Raises:
-      UserError: TFDS does not know the name, or the set is no classification of texts.
+      UserError: If TFDS does not know the name, or if it is not a text classification set.
     """
-    info = _builder(name, _folder(data_dir)).info
+    info = _open_builder(name, _data_folder(data_dir)).info
     return _describe(name, info, "text", (length,), test_share)
 
 
 def _describe(
-    name: str, info: Any, kind: str, shape: tuple[int, ...], test_share: float
+    name: str, info: Any, feature: str, shape: tuple[int, ...], test_share: float
 ) -> Description:
-    _, label = _example(name, info.features, kind)
+    _, label = _classified_features(name, info.features, feature)
     if not label.num_classes:
         raise UserError(
-            f"{name} has no classes that are known before it is prepared; choose another "
+            f"the classes of {name} are not known before it is prepared; choose another "
             "--config.data.name"
         )
     num_train = None
     if "train" in info.splits:
-        train, _ = splits(info.splits, test_share)
+        train, _ = split_names(info.splits, test_share)
         num_train = info.splits[train].num_examples
     return Description(label.num_classes, shape, num_train)
 
 
-def check_size(name: str, image: Any) -> None:
-    """Whether the images of a set fit into one array.
+def check_fixed_shape(name: str, image: Any) -> None:
+    """Check that all images of a set fit in one uint8 array.
 
     Raises:
-      UserError: they do not.
+      UserError: If they do not.
     """
     if all(image.shape) and image.np_dtype == np.uint8:
         return
-    of_any_size = image.np_dtype == np.uint8 and None in image.shape
-    streamed = "set --config.data.image_size to stream it, or " if of_any_size else ""
+    can_stream = image.np_dtype == np.uint8 and None in image.shape
+    stream_hint = "set --config.data.image_size to stream it, or " if can_stream else ""
     raise UserError(
         f"{name} has images of shape {image.shape} and type {np.dtype(image.np_dtype).name}; "
-        f"a data set in memory needs uint8 images of one size; {streamed}choose another "
+        f"a data set in memory needs uint8 images of one size; {stream_hint}choose another "
         "--config.data.name"
     )
 
 
-def splits(of_set: Any, test_share: float) -> tuple[str, list[str]]:
-    """What is trained on, and the splits that can be tested on, the one to prefer first.
+def split_names(splits: Any, test_share: float) -> tuple[str, list[str]]:
+    """Return the training split, and the possible test splits, the preferred one first.
 
     Args:
-      of_set: TFDS's splits of a set.
-      test_share: if 0, sets are tested on a split that they have; else they have none, and are
-        tested on so large a share of `train`, rounded to whole examples, at its end. TFDS
-        shuffles a set when it prepares it, always in the same way.
+      splits: The TFDS splits of a data set.
+      test_share: 0 for a data set with its own test split. Otherwise the test split is this share
+        of `train`, rounded to whole examples, at its end. The order of `train` is random but
+        fixed, because TFDS shuffles a data set when it prepares it.
     """
     if not test_share:
-        return "train", [split for split in _TEST_SPLITS if split in of_set]
-    count = of_set["train"].num_examples
-    rest = count - round(count * test_share)
-    return f"train[:{rest}]", [f"train[{rest}:]"]
+        return "train", [split for split in _TEST_SPLITS if split in splits]
+    count = splits["train"].num_examples
+    num_train = count - round(count * test_share)
+    return f"train[:{num_train}]", [f"train[{num_train}:]"]
 
 
-def where(builder: Any, name: str, split: str) -> str:
-    """A split, as an error calls it."""
+def describe_split(builder: Any, name: str, split: str) -> str:
+    """Return the name of a split for error messages."""
     return f"the split {split!r} of {name} in {builder.data_dir}"
 
 
-def _folder(data_dir: str) -> str | None:
+def files(builder: Any, splits: set[str]) -> list[Path]:
+    """Return the files with the records of some splits, and those that describe the data set."""
+    records = [Path(file) for split in splits for file in builder.info.splits[split].filepaths]
+    folder = Path(builder.data_dir)
+    return records + [file for file in folder.iterdir() if file.suffix in _DESCRIPTIONS]
+
+
+def open_split(builder: Any, name: str, split: str, decoders: Any = None) -> Any:
+    """Return a sequence of the examples of a split.
+
+    Raises:
+      UserError: If a file is missing or damaged.
+    """
+    try:
+        return builder.as_data_source(split=split, decoders=decoders)
+    except Exception as error:  # damaged files can raise many types
+        raise UserError(
+            f"cannot open {describe_split(builder, name, split)}: {describe_error(error)}; "
+            f"{FIX_HINT}"
+        ) from error
+
+
+def read_examples(
+    builder: Any, name: str, split: str, feature: str
+) -> Iterator[tuple[str, Any, int]]:
+    """Yield `(record name, value of the feature, label)` for each example of a split, in order.
+
+    Raises:
+      UserError: If a file or a record is damaged, or if a label is not a class.
+    """
+    num_classes = builder.info.features["label"].num_classes
+    source = open_split(builder, name, split)
+    for index in range(len(source)):
+        record = f"record {index} of {describe_split(builder, name, split)}"
+        try:
+            example = source[index]
+            value, label = example[feature], int(example["label"])
+        except Exception as error:  # damaged files can raise many types
+            raise damaged_error(record, error, FIX_HINT) from error
+        if not 0 <= label < num_classes:
+            raise label_error(record, label, num_classes, FIX_HINT)
+        yield record, value, label
+
+
+def _data_folder(data_dir: str) -> str | None:
     return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "")) or None
 
 
-def _prepared_builder(name: str, folder: str | None) -> Any:
-    builder = _builder(name, folder)
-    if builder.info.splits:
-        return builder
-    if importlib.util.find_spec("tensorflow") is None:
+def _open_builder(name: str, folder: str | None) -> Any:
+    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME_LENGTH:
         raise UserError(
-            f"{name} is not prepared in {builder.data_dir}; {_prepare_it(name, folder)}"
-        )
-    builder.download_and_prepare(file_format="array_record")
-    return builder
-
-
-def _builder(name: str, folder: str | None) -> Any:
-    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
-        raise UserError(
-            f"config.data.name={short_repr(name)} cannot be a data set; it must be 'digits', or a TFDS "
-            "name such as 'cifar100' or 'imdb_reviews/plain_text'"
+            f"config.data.name={short_repr(name)} is not the name of a data set; use 'digits', or "
+            "a TFDS name such as 'cifar100' or 'imdb_reviews/plain_text'"
         )
     if folder and os.path.exists(folder) and not os.path.isdir(folder):
         raise UserError(
-            f"the data folder {folder} is a file; point --config.data.dir or TFDS_DATA_DIR to the "
-            "folder in which TFDS's data sets lie"
+            f"the data folder {folder} is a file; set --config.data.dir or TFDS_DATA_DIR to the "
+            "folder that contains the TFDS data sets"
         )
     try:
         builder = tfds.builder(name, data_dir=folder, file_format="array_record")
-        len(builder.info.splits)  # here and not later, because it reads files
+        len(builder.info.splits)  # reads files, so damaged ones are reported here
     except tfds.core.registered.DatasetNotFoundError:
         raise UserError(
-            f"config.data.name={name!r} is neither 'digits' nor a TFDS data set, and no set of "
-            f"that name is prepared in {folder or 'the data folder'}; see "
-            "https://www.tensorflow.org/datasets/catalog for the names, or set --config.data.dir "
-            "or TFDS_DATA_DIR"
+            f"config.data.name={name!r} is not 'digits' or a TFDS data set, and no data set of "
+            f"that name is prepared in {folder or 'the data folder'}; choose a name from "
+            "https://www.tensorflow.org/datasets/catalog, or set --config.data.dir or TFDS_DATA_DIR"
         ) from None
-    except Exception as error:  # whatever damaged files make TFDS raise
+    except Exception as error:  # damaged files can raise many types
         raise UserError(
             f"TFDS cannot open {name} in {folder or 'its data folder'}: {describe_error(error)}; "
-            f"{_prepare_it(name, folder)}"
+            f"{_how_to_prepare(name, folder)}"
         ) from error
     return builder
 
 
-def _prepare_it(name: str, folder: str | None) -> str:
-    where = f" --data_dir={folder}" if folder else ""
+def _how_to_prepare(name: str, folder: str | None) -> str:
+    option = f" --data_dir={folder}" if folder else ""
     return (
         "prepare it once with: pip install tensorflow && "
-        f"tfds build {name} --file_format=array_record{where} "
-        "(or point --config.data.dir or TFDS_DATA_DIR to a folder that has it)"
+        f"tfds build {name} --file_format=array_record{option} "
+        "(or set --config.data.dir or TFDS_DATA_DIR to a folder that has it)"
     )
 
 
-def _check_splits(name: str, of_set: Any, test_share: float) -> None:
-    test_split = next((split for split in _TEST_SPLITS if split in of_set), None)
-    has = f"{name} has the splits {', '.join(of_set) or 'none'}"
-    if "train" not in of_set:
-        raise UserError(
-            f"{has}; training needs 'train' and one of {', '.join(_TEST_SPLITS)}; choose another "
-            "--config.data.name"
-        )
+def _check_splits(name: str, splits: Any, test_share: float) -> None:
+    test_split = next((split for split in _TEST_SPLITS if split in splits), None)
+    problem = (
+        f"{name} has the splits {', '.join(splits) or 'none'}; training needs 'train' and one of "
+        f"{', '.join(_TEST_SPLITS)}"
+    )
+    if "train" not in splits:
+        raise UserError(f"{problem}; choose another --config.data.name")
     if test_share and test_split:
         raise UserError(
-            f"{has}, so it is tested on {test_split!r}, and config.data.test_share={test_share} is "
-            "for sets without a split to test on; set it to 0"
+            f"config.data.test_share={test_share} is for data sets without a test split, but "
+            f"{name} has the split {test_split!r}; set it to 0"
         )
     if not test_share and not test_split:
         raise UserError(
-            f"{has}; training needs 'train' and one of {', '.join(_TEST_SPLITS)}; set "
-            "config.data.test_share to the share of 'train' to test on, such as 0.2, or choose "
-            "another --config.data.name"
+            f"{problem}; set config.data.test_share to the share of 'train' to test on, such as "
+            "0.2, or choose another --config.data.name"
         )
-    train, tests = splits(of_set, test_share)
+    train, tests = split_names(splits, test_share)
     for split in (train, tests[0]):
-        # TFDS refuses to look up a part that is empty.
-        if not of_set["train"].num_examples or not of_set[split].num_examples:
+        # TFDS raises an error when it looks up a part of an empty split.
+        if not splits["train"].num_examples or not splits[split].num_examples:
             raise UserError(
                 f"the split {split!r} of {name} is empty; choose another --config.data.name"
             )
 
 
-def _check_features(name: str, features: Any, kind: str, num_examples: int) -> None:
-    _, label = _example(name, features, kind)
-    if not 0 < (label.num_classes or 0) <= num_examples:
+def _check_features(name: str, features: Any, feature: str, num_train: int) -> None:
+    _, label = _classified_features(name, features, feature)
+    if not 0 < (label.num_classes or 0) <= num_train:
         raise UserError(
-            f"{name} has {label.num_classes or 'no'} classes and {num_examples} examples to train "
-            "on; a classification needs an example of each class; choose another --config.data.name"
+            f"{name} has {label.num_classes or 'no'} classes and {num_train} training examples; "
+            "each class needs at least one; choose another --config.data.name"
         )
 
 
-def _example(name: str, features: Any, kind: str) -> tuple[Any, Any]:
-    """The features of what is classified, and of its label."""
-    by_name = dict(features.items())
-    example, label = by_name.get(kind), by_name.get("label")
-    if not isinstance(example, _KINDS[kind]) or not isinstance(label, tfds.features.ClassLabel):
+def _classified_features(name: str, features: Any, feature: str) -> tuple[Any, Any]:
+    """Return the TFDS features of the classified examples and of their labels."""
+    example, label = dict(features.items()).get(feature), dict(features.items()).get("label")
+    if not isinstance(example, _FEATURE_TYPES[feature]) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
         raise UserError(
-            f"{name} is no {kind} classification: it needs the features {kind!r} and 'label', and "
-            f"has {', '.join(features)}; choose another --config.data.name, or set "
+            f"{name} is not for {feature} classification: it needs the features {feature!r} and "
+            f"'label', but has {', '.join(features)}; choose another --config.data.name, or set "
             "--config.data.vocabulary above 0 for texts, and to 0 for images"
         )
     return example, label

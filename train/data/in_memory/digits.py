@@ -1,4 +1,4 @@
-"""Scikit-learn's handwritten digits: 1,797 images of 8x8 that need no download."""
+"""Scikit-learn's handwritten digits: 1,797 images of 8x8 pixels that need no download."""
 
 import numpy as np
 import sklearn.datasets
@@ -7,13 +7,13 @@ from sklearn.model_selection import train_test_split
 from train.data.dataset import Dataset, Split
 
 _TEST_EXAMPLES = 360
-_WHITE = 16  # the source counts the set pixels of 4x4 blocks
+_MAX_VALUE = 16  # a pixel of the source counts the set pixels of a 4x4 block
 
 
 def load() -> Dataset:
-    """Returns a split by class, always the same: 1,437 images to train on, 360 to test."""
+    """Return 1,437 training and 360 test images, always the same, split by class."""
     source = sklearn.datasets.load_digits()
-    images = np.round(source.images * (255 / _WHITE)).astype(np.uint8)[..., None]
+    images = np.round(source.images * (255 / _MAX_VALUE)).astype(np.uint8)[..., None]
     labels = source.target.astype(np.int32)
     train_ids, test_ids = train_test_split(
         np.arange(len(labels)), test_size=_TEST_EXAMPLES, stratify=labels, random_state=0

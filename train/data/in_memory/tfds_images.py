@@ -1,4 +1,4 @@
-"""Any TFDS image-classification set that fits in memory, read without TensorFlow."""
+"""Any TFDS image-classification data set that fits in memory, read without TensorFlow."""
 
 from typing import Any
 
@@ -11,50 +11,48 @@ from train.errors import UserError
 
 
 def load(name: str, data_dir: str, test_share: float = 0.0) -> Dataset:
-    """Reads the training and the test split.
+    """Load the training and the test split as decoded images.
 
     Args:
-      name: a TFDS name such as `cifar100`.
-      data_dir: the TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
-      test_share: as for `tfds_builder.splits`.
-
-    Returns:
-      The decoded data set.
+      name: A TFDS name such as `cifar100`.
+      data_dir: The TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
+      test_share: See `tfds_builder.splits`.
 
     Raises:
-      UserError: TFDS does not know the name, the set is not prepared, is damaged, or is no
-        classification of images of one size.
+      UserError: If TFDS does not know the name, or if the data set is not prepared, is damaged, or
+        is not a classification of images of one size.
     """
     builder = tfds_builder.open_prepared(name, data_dir, "image", test_share)
     tfds_builder.check_size(name, builder.info.features["image"])
     train, tests = tfds_builder.splits(builder.info.splits, test_share)
     label = builder.info.features["label"]
 
-    def remembered(split: str) -> Split:
-        return tfds_examples.remembered(
-            builder, split, (split,), lambda: _read(builder, name, split)
-        )
+    def load_split(split: str) -> Split:
+        return tfds_examples.cached(builder, split, (split,), lambda: _decode(builder, name, split))
 
     return Dataset(
-        train=remembered(train),
-        test=remembered(tests[0]),
+        train=load_split(train),
+        test=load_split(tests[0]),
         num_classes=label.num_classes,
         class_names=tuple(label.names),
     )
 
 
-def _read(builder: Any, name: str, split: str) -> Split:
+def _decode(builder: Any, name: str, split: str) -> Split:
     shape, count = builder.info.features["image"].shape, builder.info.splits[split].num_examples
-    where = tfds_builder.where(builder, name, split)
+    split_name = tfds_builder.split_name(builder, name, split)
     try:
         images: np.ndarray = np.empty((count, *shape), np.uint8)
         labels: np.ndarray = np.empty(count, np.int32)
-    except (MemoryError, ValueError):  # the latter of shapes that no machine could hold
-        raise UserError(f"{where} does not fit in memory; choose a smaller one") from None
-    for index, (image, label) in enumerate(tfds_examples.labelled(builder, name, split, "image")):
+    except (MemoryError, ValueError):  # NumPy raises ValueError for shapes above its own limit
+        raise UserError(
+            f"{split_name} does not fit in memory; choose a smaller data set"
+        ) from None
+    examples = tfds_examples.read_examples(builder, name, split, "image")
+    for index, (image, label) in enumerate(examples):
         if image.shape != shape:
             raise UserError(
-                f"record {index} of {where} has an image of shape {image.shape}, and the set says "
+                f"record {index} of {split_name} has an image of shape {image.shape} instead of "
                 f"{shape}; {tfds_builder.FIX_HINT}"
             )
         images[index], labels[index] = image, label

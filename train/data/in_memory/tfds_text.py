@@ -1,4 +1,4 @@
-"""Any TFDS text-classification set, read without TensorFlow, as numbers of words."""
+"""Any TFDS text-classification data set as token ids, read without TensorFlow."""
 
 import functools
 from typing import Any
@@ -13,14 +13,11 @@ from train.errors import UserError
 
 
 def load(config: ConfigDict) -> Dataset:
-    """Reads the training and the test split that `config.data` names, and encodes their words.
-
-    Returns:
-      The data set; `words` says what its numbers mean.
+    """Load the training and the test split as token ids.
 
     Raises:
-      UserError: TFDS does not know the name, the set is not prepared, is damaged, has no word to
-        train on, or is no classification of texts.
+      UserError: If TFDS does not know the name, or if the data set is not prepared, is damaged,
+        has no training words, or is not a text classification.
     """
     name, size, length = config.data.name, config.data.vocabulary, config.data.length
     share = config.data.test_share
@@ -33,48 +30,50 @@ def load(config: ConfigDict) -> Dataset:
         return _read(builder, name, split)
 
     @functools.cache
-    def numbers() -> dict[str, int]:
-        known = vocabulary.vocabulary(read(train)[0], size)
-        if not known:
-            where = tfds_builder.where(builder, name, train)
-            raise UserError(f"{where} has no words; choose another --config.data.name")
-        return known
+    def token_ids() -> dict[str, int]:
+        ids = vocabulary.build_vocabulary(read(train)[0], size)
+        if not ids:
+            split_name = tfds_builder.split_name(builder, name, train)
+            raise UserError(f"{split_name} has no words; choose another --config.data.name")
+        return ids
 
     def encode(split: str) -> Split:
         texts, labels = read(split)
         try:
-            return Split(vocabulary.encode(texts, numbers(), length), labels)
+            return Split(vocabulary.encode(texts, token_ids(), length), labels)
         except MemoryError:
             raise UserError(
-                f"{tfds_builder.where(builder, name, split)} with {length} words a text does not "
-                "fit in memory; lower --config.data.length"
+                f"{tfds_builder.split_name(builder, name, split)} does not fit in memory with "
+                f"config.data.length={length} words per text; lower --config.data.length"
             ) from None
 
-    def remembered(split: str) -> Split:
-        return tfds_examples.remembered(
+    def load_split(split: str) -> Split:
+        return tfds_examples.cached(
             builder,
             f"{split}, the last {length} words, {size} numbers, {vocabulary.PATTERN}",
-            tuple({train, split}),  # the words are those of the training split
+            tuple({train, split}),  # the vocabulary is that of the training split
             lambda: encode(split),
         )
 
     return Dataset(
-        train=remembered(train),
-        test=remembered(tests[0]),
+        train=load_split(train),
+        test=load_split(tests[0]),
         num_classes=label.num_classes,
         class_names=tuple(label.names),
     )
 
 
 def _read(builder: Any, name: str, split: str) -> tuple[list[str], np.ndarray]:
+    """Return the texts and the labels of a split."""
     texts, labels = [], []
-    for index, (text, label) in enumerate(tfds_examples.labelled(builder, name, split, "text")):
+    examples = tfds_examples.read_examples(builder, name, split, "text")
+    for index, (text, label) in enumerate(examples):
         try:
             texts.append(text.decode())
         except UnicodeDecodeError as error:
             raise UserError(
-                f"record {index} of {tfds_builder.where(builder, name, split)} is no text in "
-                f"UTF-8: {error.reason}; {tfds_builder.FIX_HINT}"
+                f"record {index} of {tfds_builder.split_name(builder, name, split)} is not UTF-8 "
+                f"text: {error.reason}; {tfds_builder.FIX_HINT}"
             ) from None
         labels.append(label)
     return texts, np.array(labels, np.int32)

@@ -1,50 +1,51 @@
-"""Images in a folder for each class, read without a copy of them.
+"""Images in one folder per class, read where they are.
 
 TFDS's own `ImageFolder` needs TensorFlow.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from train.data.streaming.source import EncodedImage
+from train.data.records import EncodedImage
 from train.errors import UserError
 
 _TEST_SPLITS = ("test", "validation", "val")
-_ENDINGS = (".jpg", ".jpeg", ".png")
+_SUFFIXES = (".jpg", ".jpeg", ".png")
 _LAYOUT = "FOLDER/train/CLASS/*.jpg and FOLDER/test/CLASS/*.jpg"
 
 
 class ImageFolder:
-    """One split: the classes in the order of their names, in each the files in that of theirs.
+    """A split: the classes sorted by name, and in each class the files sorted by name.
 
     Raises:
-      UserError: there is no image, or a class has none.
+      UserError: If there are no class folders, or if one of them has no images.
     """
 
-    fix_hint = "replace the file or take it away"
+    fix_hint = "replace or remove the file"
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.class_names = _sorted_names(folder, os.DirEntry.is_dir)
         if not self.class_names:
-            raise UserError(f"{folder} has no folders of classes; what is needed is {_LAYOUT}")
+            raise UserError(f"{folder} has no class folders; the layout must be {_LAYOUT}")
         files, labels = [], []
         for label, name in enumerate(self.class_names):
             images = [
                 file
                 for file in _sorted_names(folder / name, os.DirEntry.is_file)
-                if file.lower().endswith(_ENDINGS)
+                if file.lower().endswith(_SUFFIXES)
             ]
             if not images:
                 raise UserError(
-                    f"the class folder {folder / name} has no images ({', '.join(_ENDINGS)}); add "
-                    "some, or take the folder away"
+                    f"the class folder {folder / name} has no images ({', '.join(_SUFFIXES)}); add "
+                    "some, or remove the folder"
                 )
             files += [os.fsencode(f"{name}/{file}") for file in images]
             labels += [label] * len(images)
-        # A list of a million names would be as many objects, in every process that decodes.
+        # An array, because a list of a million names is a million objects in each data worker.
         self._files = np.array(files)
         self._labels = np.array(labels, np.int32)
 
@@ -58,7 +59,8 @@ class ImageFolder:
     def __getitem__(self, index: int) -> EncodedImage:
         return EncodedImage(self._path(index).read_bytes(), int(self._labels[index]))
 
-    def where(self, index: int) -> str:
+    def record_name(self, index: int) -> str:
+        """Return the path of a file."""
         return str(self._path(index))
 
     def _path(self, index: int) -> Path:
@@ -66,11 +68,13 @@ class ImageFolder:
 
 
 def open_splits(data_dir: str) -> tuple[ImageFolder, ImageFolder]:
-    """The training split, and the test split: the first of `test`, `validation` and `val`.
+    """Open the training split and the test split.
+
+    The test split is the first of the folders `test`, `validation` and `val` that exists.
 
     Raises:
-      UserError: a folder is not there or not readable, a class is empty, or the splits have not
-        the same classes.
+      UserError: If a folder is missing or cannot be read, if a class is empty, or if the splits
+        have different classes.
     """
     if not data_dir:
         raise UserError(f"config.data.name='folder' needs --config.data.dir=FOLDER with {_LAYOUT}")
@@ -80,21 +84,21 @@ def open_splits(data_dir: str) -> tuple[ImageFolder, ImageFolder]:
     tests = [root / name for name in _TEST_SPLITS if (root / name).is_dir()]
     if not (root / "train").is_dir() or not tests:
         raise UserError(
-            f"{root} must have a folder 'train' and one of {', '.join(_TEST_SPLITS)}; what is "
-            f"needed is {_LAYOUT}"
+            f"{root} must have a folder 'train' and one of {', '.join(_TEST_SPLITS)}; the layout "
+            f"must be {_LAYOUT}"
         )
     train, test = ImageFolder(root / "train"), ImageFolder(tests[0])
     if differing := sorted(set(train.class_names) ^ set(test.class_names)):
         raise UserError(
-            f"{train.folder} and {test.folder} have not the same classes: "
-            f"{', '.join(differing[:3])}{' ...' if differing[3:] else ''} is in one alone; add the "
-            "folder to the other, or take it away"
+            f"{train.folder} and {test.folder} have different classes: "
+            f"{', '.join(differing[:3])}{' ...' if differing[3:] else ''} in only one of them; add "
+            "the class folder to the other one, or remove it"
         )
     return train, test
 
 
-def _sorted_names(folder: Path, is_kind) -> list[str]:
-    """The names in a folder of files or of folders; hidden ones are not for us."""
+def _sorted_names(folder: Path, is_kind: Callable[[os.DirEntry], bool]) -> list[str]:
+    """Return the sorted names in a folder of one kind of entry, without hidden ones."""
     try:
         with os.scandir(folder) as entries:
             return sorted(

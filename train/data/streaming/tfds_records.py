@@ -1,20 +1,20 @@
-"""Any TFDS image-classification set of images of any size, read record by record."""
+"""Any TFDS image-classification data set with images of any size, read record by record."""
 
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from train.data import tfds_builder
-from train.data.streaming.source import EncodedImage, bad_label, damaged
+from train.data import records, tfds_builder
+from train.data.records import EncodedImage
 from train.errors import UserError, describe_error
 
 
 class TfdsRecords:
-    """A split of a prepared set; its images are decoded where they are cropped, and not here.
+    """A split of a prepared data set; its images stay encoded.
 
     Raises:
-      UserError: a file of the split is missing or damaged.
+      UserError: If a file of the split is missing or damaged.
     """
 
     fix_hint = tfds_builder.FIX_HINT
@@ -22,13 +22,13 @@ class TfdsRecords:
     def __init__(self, builder: Any, name: str, split: str):
         label = builder.info.features["label"]
         self.num_classes, self.class_names = label.num_classes, tuple(label.names)
-        self.name = tfds_builder.where(builder, name, split)
-        # Of all images, for some sets have masks beside them.
+        self.name = tfds_builder.split_name(builder, name, split)
+        # Skip decoding for every image feature: some data sets also have masks.
         images = [k for k, v in builder.info.features.items() if isinstance(v, tfds.features.Image)]
         decoders = {name: tfds.decode.SkipDecoding() for name in images}
         try:
             self._source = builder.as_data_source(split=split, decoders=decoders)
-        except Exception as error:  # whatever damaged files make TFDS raise
+        except Exception as error:  # TFDS raises many types for damaged files
             raise UserError(
                 f"cannot open {self.name}: {describe_error(error)}; {self.fix_hint}"
             ) from error
@@ -40,20 +40,21 @@ class TfdsRecords:
         example = self._source[index]
         return EncodedImage(example["image"], int(example["label"]))
 
-    def where(self, index: int) -> str:
+    def record_name(self, index: int) -> str:
+        """Return the number of a record and the name of its split."""
         return f"record {index} of {self.name}"
 
 
 def open_splits(
     name: str, data_dir: str, test_share: float = 0.0
 ) -> tuple[TfdsRecords, TfdsRecords]:
-    """The training split, and the first of `test` and `validation` that has labels.
+    """Open the training split, and the first of `test` and `validation` that has labels.
 
-    The labels of a contest's test split may be secret: that of `imagenet2012` has none.
+    The labels of a competition's test split can be secret: that of `imagenet2012` has none.
 
     Raises:
-      UserError: as `tfds_builder.open_prepared`, or the images are not of 8 bits, or no split has
-        the labels to test with.
+      UserError: See `tfds_builder.open_prepared`. Also if the images do not have 8 bits, or if no
+        test split has labels.
     """
     builder = tfds_builder.open_prepared(name, data_dir, "image", test_share)
     dtype = np.dtype(builder.info.features["image"].np_dtype)
@@ -64,15 +65,17 @@ def open_splits(
         )
     train, test_splits = tfds_builder.splits(builder.info.splits, test_share)
     tests = [TfdsRecords(builder, name, split) for split in test_splits]
-    labels = [_first_label(records) for records in tests]
-    for records, label in zip(tests, labels, strict=True):
+    labels = [_first_label(test) for test in tests]
+    for test, label in zip(tests, labels, strict=True):
         if label >= 0:
-            return TfdsRecords(builder, name, train), records
-    raise bad_label(tests[0], 0, labels[0])
+            return TfdsRecords(builder, name, train), test
+    raise records.label_error(
+        tests[0].record_name(0), labels[0], tests[0].num_classes, tests[0].fix_hint
+    )
 
 
-def _first_label(records: TfdsRecords) -> int:
+def _first_label(split: TfdsRecords) -> int:
     try:
-        return records[0].label if len(records) else -1
-    except Exception as error:  # whatever damaged files make TFDS raise
-        raise damaged(records, 0, error) from error
+        return split[0].label if len(split) else -1
+    except Exception as error:  # TFDS raises many types for damaged records
+        raise records.damaged_error(split.record_name(0), error, split.fix_hint) from error

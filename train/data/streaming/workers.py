@@ -1,4 +1,4 @@
-"""The processes that decode: which signals they hear, and when they end."""
+"""Data worker processes: which signals they receive, and when they end."""
 
 import contextlib
 import multiprocessing
@@ -11,20 +11,21 @@ from multiprocessing import resource_tracker
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
-def begin(index: int, count: int) -> None:
-    """Called in each of `count` processes when it begins."""
+def init_worker(index: int, count: int) -> None:
+    """Initialize a data worker; Grain calls it in each of the `count` processes."""
     del index, count
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 @contextlib.contextmanager
 def block_signals() -> Iterator[None]:
-    """Threads started inside, and the processes that they start, get no SIGINT and no SIGTERM.
+    """Block SIGINT and SIGTERM in the threads and processes that are started inside.
 
-    A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a group. It is for the
-    training process to finish its step, which takes one more batch, and to end the others.
+    A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a group. Only the training
+    process must handle them: it finishes its step, for which it needs one more batch, and then
+    stops the others.
     """
-    # It is started with the first process otherwise, and lets its starter hear signals again.
+    # The first process would start it otherwise, and it unblocks the signals of its starter.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
@@ -33,8 +34,8 @@ def block_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
-    """A killed process cannot end its children, so that each has to watch."""
+def _exit_with_parent() -> None:
+    """Exit when the parent ends; a killed parent cannot stop its children."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
