@@ -1,4 +1,4 @@
-"""A small convolutional net for small images: 0.1 M parameters, made for the digits."""
+"""A small convolutional network of 0.1 million parameters, designed for the 8x8 digits."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ OPTIONS = {
     "norm": ("batch", "group", "none", "weight"),
     "weight_standardization": (False, True),
 }
-"""Fields of `config.model` that it knows, and their values."""
+"""The fields of `config.model` that `ConvNet` supports, and their allowed values."""
 
 
 class ConvNet(nnx.Module):
-    """Three 3x3 convolutions with normalization, mean over the pixels, classifier."""
+    """Three 3x3 convolutions with normalization, global average pooling, and a classifier."""
 
     def __init__(
         self, *, num_classes: int, channels: int, norm: Normalization, dtype: Any, rngs: nnx.Rngs

@@ -1,4 +1,4 @@
-"""DenseNet-121 (Huang et al. 2017, arXiv 1608.06993) as the authors of GC had it on CIFAR-100."""
+"""DenseNet-121 (Huang et al. 2017, arXiv 1608.06993) as the GC authors used it on CIFAR-100."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ from train.models.layers.conv import Conv
 from train.models.layers.norm import HE_NORMAL, Normalization, normalize
 from train.models.layers.relu import relu
 
-_GROWTH = 32
-_STAGES = (6, 12, 24, 16)  # layers of each
-SMALLEST_SIDE = 2 ** (len(_STAGES) - 1)
-"""Of an image, in pixels: what lies between two stages halves it."""
+_GROWTH = 32  # the features that each layer adds
+_STAGE_SIZES = (6, 12, 24, 16)  # the number of layers in each stage
+MIN_IMAGE_SIDE = 2 ** (len(_STAGE_SIZES) - 1)
+"""The smallest height and width of an image, in pixels: each transition halves them."""
 
 
 class DenseNet121(nnx.Module):
-    """3x3 stem, four dense stages with transitions between them, classifier of the mean."""
+    """3x3 stem, four dense stages with transitions between, global pooling, classifier."""
 
     def __init__(self, *, num_classes: int, channels: int, dtype: Any, rngs: nnx.Rngs):
         features = 2 * _GROWTH
         self.stem = Conv(channels, features, (3, 3), kernel_init=HE_NORMAL, dtype=dtype, rngs=rngs)
         stages: list[nnx.Module] = []
         transitions: list[nnx.Module] = []
-        for stage, count in enumerate(_STAGES):
+        for stage, count in enumerate(_STAGE_SIZES):
             if stage > 0:
                 transitions.append(NormConv(features, features // 2, (1, 1), dtype, rngs))
                 features //= 2
@@ -42,7 +42,7 @@ class DenseNet121(nnx.Module):
 
 
 class DenseStage(nnx.Module):
-    """Layers that each add what they make of everything before them to it."""
+    """Layers whose outputs are each concatenated to their inputs."""
 
     def __init__(self, features: int, count: int, dtype: Any, rngs: nnx.Rngs):
         widths = range(features, features + count * _GROWTH, _GROWTH)
@@ -55,7 +55,7 @@ class DenseStage(nnx.Module):
 
 
 class DenseLayer(nnx.Module):
-    """1x1 to four times the growth, 3x3 to the growth."""
+    """1x1 convolution to four times the growth rate, then 3x3 convolution to the growth rate."""
 
     def __init__(self, features: int, dtype: Any, rngs: nnx.Rngs):
         self.conv1 = NormConv(features, 4 * _GROWTH, (1, 1), dtype, rngs)
@@ -66,13 +66,15 @@ class DenseLayer(nnx.Module):
 
 
 class NormConv(nnx.Module):
-    """Batch normalization, rectifier, convolution without bias."""
+    """Batch normalization, ReLU, and convolution without bias."""
 
     def __init__(
-        self, features: int, width: int, window: tuple[int, int], dtype: Any, rngs: nnx.Rngs
+        self, features: int, width: int, kernel_size: tuple[int, int], dtype: Any, rngs: nnx.Rngs
     ):
         self.norm = Normalization().layer(features, dtype, rngs)
-        self.conv = Conv(features, width, window, kernel_init=HE_NORMAL, dtype=dtype, rngs=rngs)
+        self.conv = Conv(
+            features, width, kernel_size, kernel_init=HE_NORMAL, dtype=dtype, rngs=rngs
+        )
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         return self.conv(relu(normalize(self.norm, x, train)))

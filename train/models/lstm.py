@@ -1,4 +1,4 @@
-"""An LSTM (Hochreiter and Schmidhuber 1997) that reads a text and says its class."""
+"""An LSTM (Hochreiter and Schmidhuber 1997) that classifies texts."""
 
 from typing import Any
 
@@ -8,20 +8,21 @@ from flax import nnx
 
 from train.data.inputs import PADDING
 
-_WIDTH = 64  # of the embedding, and of the state
-_FORGET = 1.0  # added to what the forget gate is given, so that at first it forgets little
+_WIDTH = 64  # of the embedding and of the hidden state
+_FORGET_BIAS = 1.0  # added to the forget gate, so that it is nearly open at the start
 
 
 class TextLSTM(nnx.Module):
-    """Embedding, one layer of LSTM, mean over the words, classifier.
+    """Embedding, one LSTM layer, mean over the tokens without padding, classifier.
 
     Args:
-      num_classes: of the classifier.
-      vocabulary: how many numbers of words there are.
-      length: words of a text; any are read.
-      dropout: share of the embedding's and of the classifier's inputs that are set to 0.
-      dtype: of activations.
-      rngs: for the initial parameters.
+      num_classes: The number of logits.
+      vocabulary: The number of token ids.
+      length: Not used; texts of any length are allowed.
+      dropout: The share of the outputs of the embedding, and of the inputs of the classifier, that
+        is dropped.
+      dtype: The dtype of the activations.
+      rngs: For the initial parameters.
     """
 
     def __init__(
@@ -40,17 +41,22 @@ class TextLSTM(nnx.Module):
         self.head = nnx.Linear(_WIDTH, num_classes, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, texts: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
-        """Numbers of words (batch, words) to logits; `rngs` of dropout, None in evaluation."""
-        is_word = (texts != PADDING)[..., None]
-        x = self.dropout(self.embed(texts), deterministic=rngs is None, rngs=rngs)
-        x = self.lstm(x, is_word)
-        x = jnp.sum(x * is_word, 1) / jnp.maximum(jnp.sum(is_word, 1), 1)
+    def __call__(self, token_ids: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """Return the logits (batch, classes).
+
+        Args:
+          token_ids: Integers (batch, length).
+          rngs: For dropout; None in evaluation.
+        """
+        is_token = (token_ids != PADDING)[..., None]
+        x = self.dropout(self.embed(token_ids), deterministic=rngs is None, rngs=rngs)
+        x = self.lstm(x, is_token)
+        x = jnp.sum(x * is_token, 1) / jnp.maximum(jnp.sum(is_token, 1), 1)
         return self.head(self.dropout(x, deterministic=rngs is None, rngs=rngs))
 
 
 class LSTM(nnx.Module):
-    """One layer; its four gates are side by side in its kernels: input, forget, cell, output."""
+    """One layer; its kernels hold the gates side by side: input, forget, cell, output."""
 
     def __init__(self, features: int, width: int, dtype: Any, rngs: nnx.Rngs):
         self.width = width
@@ -64,18 +70,23 @@ class LSTM(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, x: jax.Array, is_word: jax.Array) -> jax.Array:
-        """(batch, words, features) to (batch, words, width); padding leaves the state as it is."""
-        # One product for all words, and not one for each: the scan then has the recurrent one only.
+    def __call__(self, x: jax.Array, is_token: jax.Array) -> jax.Array:
+        """Return the hidden states (batch, length, width); padding does not change the state.
+
+        Args:
+          x: (batch, length, features).
+          is_token: (batch, length, 1); False for padding.
+        """
+        # One product for all tokens, so that the scan contains the recurrent product only.
         gates = self.inputs(x.swapaxes(0, 1))
         start = jnp.zeros((len(x), self.width), gates.dtype)
-        _, hidden = jax.lax.scan(self._step, (start, start), (gates, is_word.swapaxes(0, 1)))
+        _, hidden = jax.lax.scan(self._step, (start, start), (gates, is_token.swapaxes(0, 1)))
         return hidden.swapaxes(0, 1)
 
-    def _step(self, state: tuple[jax.Array, jax.Array], word: tuple[jax.Array, jax.Array]):
-        (hidden, cell), (gates, is_word) = state, word
+    def _step(self, state: tuple[jax.Array, jax.Array], token: tuple[jax.Array, jax.Array]):
+        (hidden, cell), (gates, is_token) = state, token
         i, f, g, o = jnp.split(gates + self.recurrent(hidden), 4, axis=-1)
-        new_cell = nnx.sigmoid(f + _FORGET) * cell + nnx.sigmoid(i) * jnp.tanh(g)
+        new_cell = nnx.sigmoid(f + _FORGET_BIAS) * cell + nnx.sigmoid(i) * jnp.tanh(g)
         new_hidden = nnx.sigmoid(o) * jnp.tanh(new_cell)
-        now = jnp.where(is_word, new_hidden, hidden), jnp.where(is_word, new_cell, cell)
-        return now, now[0]
+        state = jnp.where(is_token, new_hidden, hidden), jnp.where(is_token, new_cell, cell)
+        return state, state[0]

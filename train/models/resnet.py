@@ -1,9 +1,9 @@
-"""ResNets (He et al. 2016, arXiv 1512.03385) for small images, and for those of ImageNet's size.
+"""ResNets (He et al. 2016, arXiv 1512.03385) for small images and for ImageNet.
 
-ResNet-18, 34, 50 and 101 are those that the authors of gradient centralization trained: on
-CIFAR-100 with a 3x3 stem and no max pool, on ImageNet with the stem of He et al. In a bottleneck
-the 3x3 convolution has the stride. ResNet-20 is the narrow one that He et al. made for CIFAR, with
-1x1 convolutions where a shortcut changes shape.
+ResNet-18, 34, 50 and 101 are those that the GC authors trained: on CIFAR-100 with a 3x3 stem and
+no max pooling, on ImageNet with the 7x7 stem of He et al. In a bottleneck block the 3x3 convolution
+has the stride. ResNet-20 is the narrow network of He et al. for CIFAR, but with 1x1 convolutions in
+the shortcuts that change the shape.
 """
 
 import functools
@@ -23,26 +23,26 @@ OPTIONS = {
     "norm": ("batch", "group"),
     "weight_standardization": (False, True),
 }
-"""Fields of `config.model` that they know, and their values."""
+"""The fields of `config.model` that ResNets support, and their allowed values."""
 
 _MakeConv = Callable[..., ConvNorm]
 
 
 class ResNet(nnx.Module):
-    """Stem, stages of residual blocks, mean over the pixels, classifier.
+    """Stem, stages of residual blocks, global average pooling, classifier.
 
     Args:
-      block: of what the stages are made.
-      stage_sizes: blocks of each stage.
-      widths: features of each stage, before its blocks' expansion.
-      num_classes: of the classifier.
-      channels: of the images.
-      stem: "3x3", which keeps the size of an image, or "7x7", which leaves a quarter of each side.
-      remat: whether the backward pass computes the inside of each block again, so that of the
-        stages only the blocks' inputs are kept from the forward pass.
-      norm: of every convolution.
-      dtype: of activations.
-      rngs: for the initial parameters.
+      block: The class of the residual blocks.
+      stage_sizes: The number of blocks in each stage.
+      widths: The features of each stage, without the expansion of its blocks.
+      num_classes: The number of logits.
+      channels: The channels of the images.
+      stem: "3x3", which keeps the size of an image, or "7x7", which divides each side by 4.
+      remat: Whether the backward pass recomputes the inside of each block. The forward pass then
+        stores only the inputs of the blocks.
+      norm: The normalization of every convolution.
+      dtype: The dtype of the activations.
+      rngs: For the initial parameters.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class ResNet(nnx.Module):
         dtype: Any,
         rngs: nnx.Rngs,
     ):
-        self.shrinks = stem == "7x7"
+        self.downsamples = stem == "7x7"
         self.remat = remat
-        window, stride = ((7, 7), 2) if self.shrinks else ((3, 3), 1)
+        kernel_size, stride = ((7, 7), 2) if self.downsamples else ((3, 3), 1)
         conv = functools.partial(ConvNorm, norm=norm, dtype=dtype, rngs=rngs)
-        self.stem = conv(channels, widths[0], window, stride)
+        self.stem = conv(channels, widths[0], kernel_size, stride)
         blocks: list[nnx.Module] = []
         features = widths[0]
         for stage, (size, width) in enumerate(zip(stage_sizes, widths, strict=True)):
@@ -76,20 +76,20 @@ class ResNet(nnx.Module):
 
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         x = relu(self.stem(images, train))
-        if self.shrinks:
+        if self.downsamples:
             x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
-        run = nnx.remat(_run, static_argnums=2) if self.remat else _run
+        apply = nnx.remat(_apply, static_argnums=2) if self.remat else _apply
         for block in self.blocks:
-            x = run(block, x, train)
+            x = apply(block, x, train)
         return self.head(jnp.mean(x, (1, 2)))
 
 
-def _run(block: nnx.Module, x: jax.Array, train: bool) -> jax.Array:
+def _apply(block: nnx.Module, x: jax.Array, train: bool) -> jax.Array:
     return block(x, train)
 
 
 class BasicBlock(nnx.Module):
-    """Two 3x3 convolutions."""
+    """Two 3x3 convolutions and a shortcut."""
 
     expansion = 1
 
@@ -106,17 +106,17 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1x1 down, 3x3, 1x1 up to four times the width."""
+    """1x1 down, 3x3, 1x1 up to four times the width, and a shortcut."""
 
     expansion = 4
     groups = 1  # of the 3x3 convolution
 
     def __init__(self, features: int, width: int, stride: int, conv: _MakeConv):
-        wide = width * self.expansion
+        expanded = width * self.expansion
         self.conv1 = conv(features, width, (1, 1))
         self.conv2 = conv(width, width, (3, 3), stride, groups=self.groups)
-        self.conv3 = conv(width, wide, (1, 1))
-        self.shortcut = _shortcut(features, wide, stride, conv)
+        self.conv3 = conv(width, expanded, (1, 1))
+        self.shortcut = _shortcut(features, expanded, stride, conv)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = relu(self.conv1(x, train))
@@ -128,7 +128,7 @@ class Bottleneck(nnx.Module):
 
 def _shortcut(features: int, width: int, stride: int, conv: _MakeConv) -> ConvNorm | None:
     if features == width and stride == 1:
-        return None
+        return None  # the identity
     return conv(features, width, (1, 1), stride)
 
 
@@ -142,4 +142,4 @@ RESNETS = {
     "resnet50": functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), _WIDTHS),
     "resnet101": functools.partial(ResNet, Bottleneck, (3, 4, 23, 3), _WIDTHS),
 }
-"""Called with the keyword arguments of `ResNet`, each makes one."""
+"""The models by name; called with the keyword arguments of `ResNet`."""

@@ -1,4 +1,4 @@
-"""ResNeXt-29 4x64d (Xie et al. 2017, arXiv 1611.05431) as the authors of GC had it on CIFAR-100."""
+"""ResNeXt-29 4x64d (Xie et al. 2017, arXiv 1611.05431) as the GC authors used it on CIFAR-100."""
 
 import functools
 from typing import Any
@@ -12,19 +12,19 @@ from train.models.layers.relu import relu
 from train.models.resnet import Bottleneck
 
 _STEM_WIDTH = 64
-_BLOCKS = 3  # of each stage
-_WIDTHS = (4 * 64, 4 * 128, 4 * 256)  # of each stage: groups times what each of them has
+_BLOCKS = 3  # in each stage
+_WIDTHS = (4 * 64, 4 * 128, 4 * 256)  # of each stage: groups times width of a group
 
 
 class GroupedBottleneck(Bottleneck):
-    """1x1 down, 3x3 in four groups, 1x1 up to twice the width."""
+    """1x1 down, 3x3 in four groups, 1x1 up to twice the width of the 3x3."""
 
     expansion = 2
     groups = 4
 
 
 class ResNeXt29(nnx.Module):
-    """1x1 stem, three stages of three blocks, mean over the pixels, classifier."""
+    """1x1 stem, three stages of three blocks, global average pooling, classifier."""
 
     def __init__(self, *, num_classes: int, channels: int, dtype: Any, rngs: nnx.Rngs):
         conv = functools.partial(ConvNorm, norm=Normalization(), dtype=dtype, rngs=rngs)

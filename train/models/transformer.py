@@ -1,4 +1,4 @@
-"""A small transformer encoder (Vaswani et al. 2017, arXiv 1706.03762) that says a text's class."""
+"""A small transformer encoder (Vaswani et al. 2017, arXiv 1706.03762) that classifies texts."""
 
 from typing import Any
 
@@ -9,19 +9,21 @@ from flax import nnx
 from train.data.inputs import PADDING
 
 _WIDTH, _HEADS, _DEPTH = 64, 2, 2
-_POSITIONS = nnx.initializers.normal(0.02)
+_POSITIONS_INIT = nnx.initializers.normal(0.02)
 
 
 class TextTransformer(nnx.Module):
-    """Embedding and learned positions, pre-norm blocks, mean over the words, classifier.
+    """Embedding, learned positions, pre-norm blocks, mean over the tokens, classifier.
+
+    Padding is masked in attention and left out of the mean.
 
     Args:
-      num_classes: of the classifier.
-      vocabulary: how many numbers of words there are.
-      length: words of a text.
-      dropout: share of the embedding's and of each branch's outputs that are set to 0.
-      dtype: of activations.
-      rngs: for the initial parameters.
+      num_classes: The number of logits.
+      vocabulary: The number of token ids.
+      length: The length of a text in tokens.
+      dropout: The share of the outputs of the embedding and of each branch that is dropped.
+      dtype: The dtype of the activations.
+      rngs: For the initial parameters.
     """
 
     def __init__(
@@ -35,26 +37,31 @@ class TextTransformer(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.embed = nnx.Embed(vocabulary, _WIDTH, dtype=dtype, rngs=rngs)
-        self.positions = nnx.Param(_POSITIONS(rngs.params(), (length, _WIDTH)))
+        self.positions = nnx.Param(_POSITIONS_INIT(rngs.params(), (length, _WIDTH)))
         self.blocks = nnx.List([Block(dropout, dtype, rngs) for _ in range(_DEPTH)])
         self.norm = nnx.LayerNorm(_WIDTH, dtype=dtype, rngs=rngs)
         self.head = nnx.Linear(_WIDTH, num_classes, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, texts: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
-        """Numbers of words (batch, words) to logits; `rngs` of dropout, None in evaluation."""
-        is_word = texts != PADDING
-        x = self.embed(texts)
+    def __call__(self, token_ids: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """Return the logits (batch, classes).
+
+        Args:
+          token_ids: Integers (batch, length).
+          rngs: For dropout; None in evaluation.
+        """
+        is_token = token_ids != PADDING
+        x = self.embed(token_ids)
         x = x + self.positions[...].astype(x.dtype)[None]
         x = self.dropout(x, deterministic=rngs is None, rngs=rngs)
         for block in self.blocks:
-            x = block(x, is_word[:, None, None], rngs)
-        x = self.norm(x) * is_word[..., None]
-        return self.head(jnp.sum(x, 1) / jnp.maximum(jnp.sum(is_word, 1, keepdims=True), 1))
+            x = block(x, is_token[:, None, None], rngs)
+        x = self.norm(x) * is_token[..., None]
+        return self.head(jnp.sum(x, 1) / jnp.maximum(jnp.sum(is_token, 1, keepdims=True), 1))
 
 
 class Block(nnx.Module):
-    """Self-attention, then two layers at each word; each a branch behind its own normalization."""
+    """Two residual branches, self-attention and a two-layer perceptron, each after a layer norm."""
 
     def __init__(self, dropout: float, dtype: Any, rngs: nnx.Rngs):
         self.norm1 = nnx.LayerNorm(_WIDTH, dtype=dtype, rngs=rngs)

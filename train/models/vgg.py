@@ -1,4 +1,4 @@
-"""VGG11 (Simonyan and Zisserman 2015, arXiv 1409.1556) as the authors of GC had it on CIFAR-100."""
+"""VGG11 (Simonyan and Zisserman 2015, arXiv 1409.1556) as the GC authors used it on CIFAR-100."""
 
 import functools
 from typing import Any
@@ -10,17 +10,17 @@ from flax import nnx
 from train.models.layers.norm import ConvNorm, Normalization
 from train.models.layers.relu import relu
 
-# Features of each convolution, and whether a max pool follows it.
+# The features of each convolution, and whether max pooling follows it.
 _LAYERS = (
     *((64, True), (128, True), (256, False), (256, True)),
     *((512, False), (512, True), (512, False), (512, True)),
 )
-SMALLEST_SIDE = 2 ** sum(pooled for _, pooled in _LAYERS)
-"""Of an image, in pixels: each max pool halves it."""
+MIN_IMAGE_SIDE = 2 ** sum(pooled for _, pooled in _LAYERS)
+"""The smallest height and width of an image, in pixels: each max pooling halves them."""
 
 
 class VGG11(nnx.Module):
-    """Eight 3x3 convolutions with bias and batch normalization, five max pools, classifier."""
+    """Eight 3x3 convolutions with bias and batch normalization, five max poolings, classifier."""
 
     def __init__(self, *, num_classes: int, channels: int, dtype: Any, rngs: nnx.Rngs):
         conv = functools.partial(ConvNorm, norm=Normalization(), dtype=dtype, rngs=rngs)

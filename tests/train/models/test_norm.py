@@ -103,10 +103,10 @@ def test_group_norm_has_32_groups_or_as_many_as_there_are_features():
 
 def test_standardized_weights_have_mean_0_and_variance_1_over_the_fan_in():
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 16, 8)) * 0.05 + 0.02
-    weights = norm.standardized(kernel)
+    weights = norm.standardize(kernel)
     np.testing.assert_allclose(weights.mean((0, 1, 2)), 0, atol=1e-6)
     np.testing.assert_allclose(weights.var((0, 1, 2)), 1 / (9 * 16), rtol=1e-3)
-    moved = norm.standardized(3 * kernel + jnp.arange(8.0)[None, None, None])
+    moved = norm.standardize(3 * kernel + jnp.arange(8.0)[None, None, None])
     np.testing.assert_allclose(moved, weights, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""A convolution whose gradients XLA:CPU compiles well wherever they stand."""
+"""A convolution whose gradients XLA:CPU compiles to fast code, also inside loops."""
 
 import functools
 from collections.abc import Callable
@@ -15,25 +15,29 @@ Padding = tuple[tuple[int, int], ...]
 
 
 class Conv(nnx.Module):
-    """A convolution padded by half a window: (batch, h, w, features) in, width out.
+    """A convolution padded by half the kernel size on each side.
+
+    It maps (batch, height, width, features) to (batch, new height, new width, width).
 
     Args:
-      features: of the input.
-      width: features of the output.
-      window: height and width of the kernel.
-      stride: along both.
-      groups: into which the features of input and output are divided; each sees its own alone.
-      use_bias: whether to add one number per feature of the output.
-      kernel_init: from a key, a shape (h, w, features / groups, width) and a dtype.
-      dtype: of the computation; parameters are float32.
-      rngs: for the initial parameters.
+      features: The features of the input.
+      width: The features of the output.
+      kernel_size: The height and width of the kernel.
+      stride: The stride along both axes.
+      groups: The number of groups into which the features of the input and the output are divided;
+        each group of outputs depends on one group of inputs.
+      use_bias: Whether to add a bias per output feature.
+      kernel_init: Called with a key, the shape (height, width, features / groups, width) and a
+        dtype.
+      dtype: The dtype of the computation; parameters are float32.
+      rngs: For the initial parameters.
     """
 
     def __init__(
         self,
         features: int,
         width: int,
-        window: tuple[int, int],
+        kernel_size: tuple[int, int],
         stride: int = 1,
         *,
         groups: int = 1,
@@ -42,14 +46,14 @@ class Conv(nnx.Module):
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        shape = (*window, features // groups, width)
+        shape = (*kernel_size, features // groups, width)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(width)) if use_bias else None
         self.strides, self.groups, self.dtype = (stride, stride), groups, dtype
-        self.padding = tuple((size // 2, size // 2) for size in window)
+        self.padding = tuple((size // 2, size // 2) for size in kernel_size)
 
     def weight(self) -> jax.Array:
-        """What the input is convolved with, in float32: here the kernel as it is."""
+        """Return the float32 weights to convolve with; subclasses compute them from the kernel."""
         return self.kernel[...]
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -62,15 +66,19 @@ class Conv(nnx.Module):
 def _convolve(
     x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding, groups: int
 ) -> jax.Array:
-    def at_once(x: jax.Array, kernel: jax.Array, groups: int = groups) -> jax.Array:
-        return jax.lax.conv_general_dilated(
-            x, kernel, strides, padding, dimension_numbers=_NHWC, feature_group_count=groups
-        )
-
+    grouped = functools.partial(_lax_convolve, strides, padding, groups)
     if groups == 1:
-        return at_once(x, kernel)
-    one_by_one = _group_by_group(functools.partial(at_once, groups=1), groups)
-    return jax.lax.platform_dependent(x, kernel, cpu=one_by_one, default=at_once)
+        return grouped(x, kernel)
+    separate = _group_by_group(functools.partial(_lax_convolve, strides, padding, 1), groups)
+    return jax.lax.platform_dependent(x, kernel, cpu=separate, default=grouped)
+
+
+def _lax_convolve(
+    strides: Strides, padding: Padding, groups: int, x: jax.Array, kernel: jax.Array
+) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=_NHWC, feature_group_count=groups
+    )
 
 
 def _forward(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding, groups: int):
@@ -78,30 +86,30 @@ def _forward(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding
 
 
 def _backward(strides: Strides, padding: Padding, groups: int, saved: Any, gradient: jax.Array):
-    of_a_group = functools.partial(_gradients_as_plain_convolutions, strides, padding)
+    group_gradients = functools.partial(_gradients_as_plain_convolutions, strides, padding)
     return jax.lax.platform_dependent(
         *saved,
         gradient,
-        cpu=_group_by_group(of_a_group, groups),
+        cpu=_group_by_group(group_gradients, groups),
         default=functools.partial(_gradients, strides, padding, groups),
     )
 
 
 def _group_by_group(function: Callable[..., Any], groups: int) -> Callable[..., Any]:
-    """Calls a function with each group's part of its operands, which lie along the last axis.
+    """Return a function that calls `function` with each group of its operands' last axis.
 
-    XLA:CPU has no fast code for a convolution in groups: this takes a sixtieth of the time.
+    XLA:CPU has no fast code for grouped convolutions; separate ones are 60 times faster.
     """
 
-    def of_all(*operands: jax.Array) -> Any:
+    def call_groups(*operands: jax.Array) -> Any:
         if groups == 1:
             return function(*operands)
-        parts = zip(*(jnp.split(each, groups, -1) for each in operands), strict=True)
+        parts = zip(*(jnp.split(operand, groups, -1) for operand in operands), strict=True)
         return jax.tree.map(
             lambda *results: jnp.concatenate(results, -1), *(function(*part) for part in parts)
         )
 
-    return of_all
+    return call_groups
 
 
 def _gradients(
@@ -112,29 +120,25 @@ def _gradients(
     kernel: jax.Array,
     g: jax.Array,
 ):
-    def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jax.lax.conv_general_dilated(
-            x, kernel, strides, padding, dimension_numbers=_NHWC, feature_group_count=groups
-        )
-
+    convolve = functools.partial(_lax_convolve, strides, padding, groups)
     return jax.vjp(convolve, x, kernel)[1](g)
 
 
 def _gradients_as_plain_convolutions(
     strides: Strides, padding: Padding, x: jax.Array, kernel: jax.Array, g: jax.Array
 ):
-    """The same with every operand transposed to NHWC and HWIO.
+    """Return the gradients of an ungrouped convolution from operands transposed to NHWC and HWIO.
 
-    JAX leaves the transposing to the compiler, and XLA:CPU does it only outside of loops: within,
-    it computes such convolutions one by one, fifty times slower.
+    JAX leaves the transposition to the compiler, and XLA:CPU does it only outside of loops. Inside
+    a loop it would use code for general layouts, which is 50 times slower.
     """
     before_x, after_x, after_kernel = [], [], []
     for axis, (stride, (before, _)) in enumerate(zip(strides, padding, strict=True)):
-        size, window = x.shape[axis + 1], kernel.shape[axis]
-        spread = (g.shape[axis + 1] - 1) * stride + 1
-        before_x.append(window - 1 - before)
-        after_x.append(size + window - 1 - spread - before_x[-1])
-        after_kernel.append(window - 1 + spread - size - before)
+        size, kernel_size = x.shape[axis + 1], kernel.shape[axis]
+        span = (g.shape[axis + 1] - 1) * stride + 1
+        before_x.append(kernel_size - 1 - before)
+        after_x.append(size + kernel_size - 1 - span - before_x[-1])
+        after_kernel.append(kernel_size - 1 + span - size - before)
     gradient_x = jax.lax.conv_general_dilated(
         g,
         jnp.flip(kernel, (0, 1)).swapaxes(2, 3),

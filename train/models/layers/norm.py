@@ -1,4 +1,4 @@
-"""Normalization: of the activations after a convolution, or of the weights in it."""
+"""Normalization of the activations after a convolution, or of its weights."""
 
 from typing import Any, NamedTuple
 
@@ -10,40 +10,42 @@ from train.errors import UserError
 from train.models.layers.conv import Conv
 
 HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""PretrainedWeights kernels of He et al. 2015 (arXiv 1502.01852), for rectified activations."""
+"""Initializer of kernels before a ReLU (He et al. 2015, arXiv 1502.01852)."""
 
-_GROUPS = 32  # as Wu and He have it, and the authors of gradient centralization
+_GROUPS = 32  # as in Wu and He 2018 and in the GC paper
 _EPS = 1e-5
 
 
 class Normalization(NamedTuple):
-    """What a network is normalized by.
+    """The normalization of a network.
 
     Attributes:
       name: "batch" (Ioffe and Szegedy 2015, arXiv 1502.03167), "group" (Wu and He 2018, arXiv
-        1803.08494; 32 groups, or as many as there are features where they are fewer), "weight"
-        (Salimans and Kingma 2016, arXiv 1602.07868) or "none".
-      weight_standardization: whether the weights of convolutions are standardized too (Qiao et al.
-        2019, arXiv 1903.10520).
+        1803.08494; 32 groups, or one group per feature if there are fewer than 32 features),
+        "weight" (Salimans and Kingma 2016, arXiv 1602.07868) or "none".
+      weight_standardization: Whether the weights of convolutions are also standardized (Qiao et
+        al. 2019, arXiv 1903.10520).
     """
 
     name: str = "batch"
     weight_standardization: bool = False
 
     def conv(self, *args: Any, use_bias: bool = False, **kwargs: Any) -> Conv:
-        """A convolution with the arguments of `Conv`, its weights normalized if they are to be.
+        """Return a convolution whose weights are normalized as described.
 
-        It has a bias where no layer with a bias of its own follows.
+        The arguments are those of `Conv`. The convolution has a bias if no normalization layer,
+        which would have one, follows.
         """
-        make = Conv
+        conv_class = Conv
         if self.name == "weight":
-            make = NormalizedConv
+            conv_class = NormalizedConv
         elif self.weight_standardization:
-            make = StandardizedConv
-        return make(*args, use_bias=use_bias or self.name in ("weight", "none"), **kwargs)
+            conv_class = StandardizedConv
+        use_bias = use_bias or self.name in ("weight", "none")
+        return conv_class(*args, use_bias=use_bias, **kwargs)
 
     def layer(self, width: int, dtype: Any, rngs: nnx.Rngs) -> nnx.BatchNorm | nnx.GroupNorm | None:
-        """What stands after a convolution of so many features; `normalize` calls it."""
+        """Return the layer after a convolution of `width` features, for `normalize`; or None."""
         if self.name == "batch":
             return nnx.BatchNorm(width, momentum=0.9, epsilon=_EPS, dtype=dtype, rngs=rngs)
         if self.name == "group":
@@ -52,35 +54,35 @@ class Normalization(NamedTuple):
         return None
 
 
-def of(name: str, weight_standardization: bool) -> Normalization:
-    """The normalization that two fields of a config describe.
+def make_normalization(name: str, weight_standardization: bool) -> Normalization:
+    """Return the normalization that these two fields of `config.model` describe.
 
     Raises:
-      UserError: they contradict each other.
+      UserError: If both normalize the weights.
     """
     if name == "weight" and weight_standardization:
         raise UserError(
-            "config.model.norm='weight' divides each unit's weights by their norm, and "
-            "config.model.weight_standardization=True by their deviation; set one of them"
+            "config.model.norm='weight' divides the weights of each unit by their norm, and "
+            "config.model.weight_standardization=True by their standard deviation; set one of them"
         )
     return Normalization(name, weight_standardization)
 
 
 def normalize(layer: nnx.BatchNorm | nnx.GroupNorm | None, x: jax.Array, train: bool) -> jax.Array:
-    """Applies what `Normalization.layer` made."""
+    """Apply a layer that `Normalization.layer` returned."""
     if isinstance(layer, nnx.BatchNorm):
         return layer(x, use_running_average=not train)
     return x if layer is None else layer(x)
 
 
 class ConvNorm(nnx.Module):
-    """A convolution, then its normalization: (batch, h, w, features) in, width out."""
+    """A convolution and its normalization."""
 
     def __init__(
         self,
         features: int,
         width: int,
-        window: tuple[int, int],
+        kernel_size: tuple[int, int],
         stride: int = 1,
         *,
         norm: Normalization,
@@ -88,11 +90,11 @@ class ConvNorm(nnx.Module):
         rngs: nnx.Rngs,
         **options: Any,
     ):
-        """Args: options: further ones of `Conv`."""
+        """Create the layers; `options` are further arguments of `Conv`."""
         self.conv = norm.conv(
             features,
             width,
-            window,
+            kernel_size,
             stride,
             kernel_init=HE_NORMAL,
             dtype=dtype,
@@ -106,22 +108,22 @@ class ConvNorm(nnx.Module):
 
 
 class StandardizedConv(Conv):
-    """Weight standardization: what convolves is `standardized(kernel)`.
+    """Convolution with weight standardization: the input is convolved with `standardize(kernel)`.
 
-    The loss then does not change when a constant is added to a unit's weights, so the gradient of
-    the stored kernel has a fan-in mean of zero already, and gradient centralization finds nothing
-    to remove of it but what L2 decay added, which cannot change the network's outputs.
+    The loss does not change when a constant is added to the weights of a unit, so the gradient of
+    the stored kernel already has a fan-in mean of zero. Gradient centralization then removes only
+    the mean of L2 decay, which does not affect the outputs.
     """
 
     def weight(self) -> jax.Array:
-        return standardized(self.kernel[...])
+        return standardize(self.kernel[...])
 
 
 class NormalizedConv(Conv):
-    """Weight normalization: what convolves is `scale * kernel / |kernel|`, unit by unit.
+    """Convolution with weight normalization: each unit has weights `scale * kernel / |kernel|`.
 
-    At first scale is |kernel|, so that training begins with the kernel as it was initialized.
-    Gradient centralization centres the gradient of the kernel, not that of the scale.
+    The initial scale is |kernel|, so that training starts with the initial kernel itself. Gradient
+    centralization applies to the gradient of the kernel, not to that of the scale.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -133,14 +135,14 @@ class NormalizedConv(Conv):
         return kernel * (self.scale[...] / _norms(kernel))[None, None, None]
 
 
-def standardized(kernel: jax.Array) -> jax.Array:
-    """The kernel with mean 0 and variance 1 / fan-in over each output unit's inputs.
+def standardize(kernel: jax.Array) -> jax.Array:
+    """Return a kernel with mean 0 and variance 1 / fan-in over the inputs of each output unit.
 
-    Qiao et al. have variance 1, which the normalization after the convolution makes the same; so
-    activations keep their size where there is none.
+    Qiao et al. use variance 1. Before a normalization layer there is no difference; without one,
+    1 / fan-in keeps the scale of the activations.
 
     Args:
-      kernel: (h, w, in, out), float32.
+      kernel: float32, (height, width, in, out).
     """
     fan_in = kernel[..., 0].size
     mean = jnp.mean(kernel, (0, 1, 2), keepdims=True)
@@ -149,5 +151,5 @@ def standardized(kernel: jax.Array) -> jax.Array:
 
 
 def _norms(kernel: jax.Array) -> jax.Array:
-    """The norm of each output unit's weights: (h, w, in, out) to (out,)."""
+    """Return the norm of the weights of each output unit: (height, width, in, out) to (out,)."""
     return jnp.sqrt(jnp.sum(kernel**2, (0, 1, 2)))

@@ -1,24 +1,25 @@
-"""The rectifier, computed once."""
+"""A ReLU that XLA:CPU computes only once."""
 
 import jax
 
 
 def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), which a CPU keeps in memory for all that uses it.
+    """Return max(x, 0), which is stored in memory on CPUs instead of fused into each of its users.
 
-    XLA:CPU would fuse it into each of its users, and with it the residual blocks before it, as far
-    back as they are elementwise: the gradient of a kernel then computes all of that again, while
-    it transposes. GPUs and TPUs decide better, and are left to.
+    XLA:CPU would fuse the ReLU into every operation that reads it, together with the elementwise
+    operations before it, across residual blocks. The gradient of a kernel would then compute all
+    of them again while it transposes its operand. XLA fuses better for GPUs and TPUs, so the
+    program for those is not changed.
     """
     return _materialize(jax.nn.relu(x))
 
 
 @jax.custom_vjp
 def _materialize(x: jax.Array) -> jax.Array:
-    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=_as_it_is)
+    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=_identity)
 
 
-def _as_it_is(x: jax.Array) -> jax.Array:
+def _identity(x: jax.Array) -> jax.Array:
     return x
 
 
