@@ -45,9 +45,7 @@ def _decode(builder: Any, name: str, split: str) -> Split:
         images: np.ndarray = np.empty((count, *shape), np.uint8)
         labels: np.ndarray = np.empty(count, np.int32)
     except (MemoryError, ValueError):  # NumPy raises ValueError for shapes above its own limit
-        raise UserError(
-            f"{split_name} does not fit in memory; choose a smaller data set"
-        ) from None
+        raise UserError(f"{split_name} does not fit in memory; choose a smaller data set") from None
     examples = tfds_examples.read_examples(builder, name, split, "image")
     for index, (image, label) in enumerate(examples):
         if image.shape != shape:

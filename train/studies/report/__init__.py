@@ -1,8 +1,7 @@
-"""`report.md` and `report.html`: the tables, the plots, and sentences to quote."""
+"""`report.md` and `report.html`: tables, plots and conclusions."""
 
 import base64
 import html
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from train.studies.report import plots, tables
 from train.studies.report.conclusions import conclusions
 from train.studies.report.summary import Summary
 from train.studies.report.tables import Table
+from train.studies.results import Line
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
@@ -44,79 +44,80 @@ li { margin: 6px 0; max-width: 75ch; }
 
 
 class Report(NamedTuple):
-    """What there is to read.
+    """The content of a report.
 
     Attributes:
-      title: one line.
-      how: on what and how the runs were made, some sentences.
-      tables: in the order of reading.
-      sentences: to quote.
-      plots: what each shows, and its PNG.
+      title: One line.
+      setup: Sentences on the runs, the data, the machine and the measurements.
+      tables: The tables, in reading order.
+      conclusions: Sentences on the results.
+      plots: The PNG of each plot, by caption.
     """
 
     title: str
-    how: list[str]
+    setup: list[str]
     tables: list[Table]
     conclusions: list[str]
     plots: dict[str, bytes]
 
 
 def build(summary: Summary) -> Report:
-    """Everything but the writing."""
-    base = summary.study.base
-    compared = [tables.comparisons(summary)] if summary.comparisons else []
+    """Return the report of a study; it writes nothing."""
+    comparison_tables = [tables.comparisons(summary)] if summary.comparisons else []
     if summary.variants:
-        compared.append(tables.variants(summary))
+        comparison_tables.append(tables.variants(summary))
+    names = sorted({config.model.name for config in _arm_configs(summary)})
     return Report(
-        title=f"Does gradient centralization help? {_nets(summary)} on {base.data.name}",
-        how=_how(summary),
-        tables=[*compared, tables.arms(summary)],
+        title=f"Does gradient centralization help? {' and '.join(names)} on "
+        f"{summary.study.base.data.name}",
+        setup=_setup(summary),
+        tables=[*comparison_tables, tables.arms(summary)],
         conclusions=conclusions(summary),
         plots=plots.draw(summary),
     )
 
 
 def write(report: Report, folder: Path) -> list[Path]:
-    """Writes both files, each atomically; returns where they are."""
+    """Write both files atomically; return their paths."""
     files = [folder / "report.md", folder / "report.html"]
-    write_atomically(files[0], as_markdown(report))
-    write_atomically(files[1], as_html(report))
+    write_atomically(files[0], to_markdown(report))
+    write_atomically(files[1], to_html(report))
     return files
 
 
-def as_markdown(report: Report) -> str:
-    """Without the plots."""
-    parts = [f"# {report.title}\n", " ".join(report.how) + "\n"]
+def to_markdown(report: Report) -> str:
+    """Return a report as Markdown, without the plots."""
+    parts = [f"# {report.title}\n", " ".join(report.setup) + "\n"]
     parts += [tables.markdown(table) for table in report.tables]
-    parts += ["## To quote\n", *(f"- {sentence}" for sentence in report.conclusions)]
+    parts += ["## Conclusions\n", *(f"- {sentence}" for sentence in report.conclusions)]
     return "\n".join(parts) + "\n"
 
 
-def as_html(report: Report) -> str:
-    """One page that needs nothing else: the plots are in it."""
+def to_html(report: Report) -> str:
+    """Return a report as one HTML page that contains the plots and loads no other file."""
     title = html.escape(report.title)
-    figures = "".join(map(_figure, report.plots.items()))
-    sentences = "".join(f"<li>{html.escape(each)}</li>" for each in report.conclusions)
+    figures = "".join(map(_html_figure, report.plots.items()))
+    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.conclusions)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{_STYLE}</style></head><body>\n"
-        f"<h1>{title}</h1>\n<p>{html.escape(' '.join(report.how))}</p>\n"
-        + "\n".join(map(_table, report.tables))
+        f"<h1>{title}</h1>\n<p>{html.escape(' '.join(report.setup))}</p>\n"
+        + "\n".join(map(_html_table, report.tables))
         + f'\n<h2>Plots</h2>\n<div class="plots">{figures}</div>\n'
-        f"<h2>To quote</h2>\n<ul>{sentences}</ul>\n</body></html>\n"
+        f"<h2>Conclusions</h2>\n<ul>{items}</ul>\n</body></html>\n"
     )
 
 
-def _table(table: Table) -> str:
+def _html_table(table: Table) -> str:
     names = [html.escape(name) for name in table.head]
     head = "".join(f"<th>{name}</th>" for name in names)
     rows = ""
     for row in table.rows:
-        # The name again in each cell, for screens so narrow that a row becomes a list.
+        # Each cell repeats its heading: on a narrow screen, a row becomes a list.
         cells = zip(names, map(html.escape, row), strict=True)
-        filled = [f'<td data-head="{name}">{cell}</td>' for name, cell in cells]
-        rows += f"<tr>{''.join(filled)}</tr>"
+        html_cells = [f'<td data-head="{name}">{cell}</td>' for name, cell in cells]
+        rows += f"<tr>{''.join(html_cells)}</tr>"
     return (
         f'<h2>{html.escape(table.title)}</h2>\n<div class="scroll"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>\n"
@@ -124,7 +125,7 @@ def _table(table: Table) -> str:
     )
 
 
-def _figure(plot: tuple[str, bytes]) -> str:
+def _html_figure(plot: tuple[str, bytes]) -> str:
     caption, png = plot
     text, data = html.escape(caption), base64.b64encode(png).decode()
     return (
@@ -133,42 +134,48 @@ def _figure(plot: tuple[str, bytes]) -> str:
     )
 
 
-def _configs(summary: Summary) -> list[ConfigDict]:
-    """Of one run of each arm."""
+def _arm_configs(summary: Summary) -> list[ConfigDict]:
+    """Return the training config of one run of each arm."""
     return [design.trainer_config(summary.study, arm.arm, 0, 1.0) for arm in summary.arms]
 
 
-def _nets(summary: Summary) -> str:
-    return " and ".join(sorted({config.model.name for config in _configs(summary)}))
-
-
-def _how(summary: Summary) -> list[str]:
-    study, made = summary.study, _configs(summary)
-    lines = [line for arm in summary.arms for line in arm.lines]
-    lengths = [f"{c.num_steps:,} steps" if c.num_steps else f"{c.num_epochs} epochs" for c in made]
-    length = " or ".join(dict.fromkeys(lengths))
+def _setup(summary: Summary) -> list[str]:
+    study = summary.study
+    lengths = [
+        f"{config.num_steps:,} steps" if config.num_steps else f"{config.num_epochs} epochs"
+        for config in _arm_configs(summary)
+    ]
     sentences = [
-        f"Runs of {length}, seeds {', '.join(map(str, study.seeds))}; runs of the same seed share "
-        "initial weights, order of data and augmentation, and differ in GC and in the learning "
-        "rate chosen for their arm.",
+        f"Each run has {' or '.join(dict.fromkeys(lengths))}; the seeds are "
+        f"{', '.join(map(str, study.seeds))}. Runs of the same seed share initial weights, order "
+        "of data and augmentation. They differ in GC and in the learning rate chosen for their arm."
     ]
     if any(arm.rate.scores for arm in summary.arms):
         seeds = len(study.tuning.seeds)
         sentences.append(
-            f"Rates were chosen, from the same grid for all arms of an optimizer, by top-1 on "
-            f"{study.tuning.validation_examples:,} examples cut off the training set, with "
-            f"{seeds} other seed(s); the test set was read once, after that."
+            "The learning rates were chosen from the same grid for all arms of an optimizer, by "
+            f"top-1 on {study.tuning.validation_examples:,} examples split off the training set, "
+            f"with {seeds} other seed{'' if seeds == 1 else 's'}. The test set was evaluated once, "
+            "after that."
         )
-    together = " or ".join(sorted({line["together"] for line in lines}))
+    lines = [line for arm in summary.arms for line in arm.lines]
+    if lines:
+        sentences += _execution(lines)
     sentences.append(
-        f"Runs of an arm that differ only in numbers were made by one compiled program, {together}."
-    )
-    made_on = sorted({f"{line['device']}, JAX {line['jax']}" for line in lines})
-    days = sorted({line["finished"][:10] for line in lines})
-    when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "not yet"
-    sentences.append(f"Made on {'; '.join(made_on)} ({os.cpu_count()} cores), {when} (UTC).")
-    sentences.append(
-        f"Times are those of {study.timing.steps} steps of each arm in turn, "
-        f"{study.timing.pairs} pairs, with nothing else of the study running."
+        f"Times are those of {study.timing.steps} steps of the two arms in alternation, "
+        f"{study.timing.pairs} pairs, while no other run of the study was active."
     )
     return sentences
+
+
+def _execution(lines: list[Line]) -> list[str]:
+    """Return sentences on how, where and when the runs of some lines were made."""
+    together = " or ".join(sorted({line["together"] for line in lines}))
+    machines = sorted({f"{line['device']}, JAX {line['jax']}" for line in lines})
+    days = sorted({line["finished"][:10] for line in lines})
+    dates = " to ".join(dict.fromkeys((days[0], days[-1])))
+    return [
+        "Runs of an arm that differ only in seed and learning rate share one compiled program, "
+        f"{together}.",
+        f"Device: {'; '.join(machines)}. Date: {dates} (UTC).",
+    ]

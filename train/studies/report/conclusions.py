@@ -1,84 +1,129 @@
-"""What a person can quote, generated from the intervals."""
+"""The conclusions of a study in words, generated from the intervals and p-values."""
 
 import math
 
-from train.studies.report.summary import Comparison, Summary, VariantComparison
+from train.studies.report.labels import gc_label, setting_label
+from train.studies.report.summary import Comparison, Summary
 from train.studies.report.tables import interval
 
-_SIGNIFICANT = 0.05
+_SIGNIFICANCE_LEVEL = 0.05
 
 
 def conclusions(summary: Summary) -> list[str]:
-    """A sentence on each comparison, one on the chosen rates, one on time."""
-    of_gc = [
-        _of(row, _with(row, summary), "gradient centralization", "", len(summary.comparisons))
-        for row in summary.comparisons
+    """Return sentences on diverged runs, on each comparison, on the chosen rates and on time."""
+    return [
+        *_divergence(summary),
+        *(_gc_conclusion(row, summary) for row in _with_finite_arms(summary.comparisons)),
+        *(_variant_conclusion(row, summary) for row in _with_finite_arms(summary.variants)),
+        *_rates_at_edge(summary),
+        *_time(summary),
     ]
-    of_variants = [_of_variant(row, len(summary.variants)) for row in summary.variants]
-    return [*of_gc, *of_variants, *_edges(summary), *_time(summary)]
 
 
-def _of_variant(row: VariantComparison, comparisons: int) -> str:
-    (setting, gc), baseline = row.variant.arm, row.baseline.arm.setting.variant
-    return _of(
+def _divergence(summary: Summary) -> list[str]:
+    compared = [
+        arm
+        for row in (*summary.comparisons, *summary.variants)
+        for arm in (row.reference.arm, row.other.arm)
+    ]
+    sentences = []
+    for row in summary.arms:
+        if not row.diverged:
+            continue
+        is_compared = row.arm in compared
+        start = f"With {setting_label(row.arm.setting, summary.study)}, "
+        gc = gc_label(row.arm.gc, summary.study)
+        failed, total = len(row.diverged), len(row.lines)
+        if failed == total:
+            end = "no comparison is possible" if is_compared else "it has no results"
+            sentences.append(f"{start}all runs {gc} diverged; {end}.")
+            continue
+        seeds = ", ".join(map(str, row.diverged))
+        plural = "seeds" if failed > 1 else "seed"
+        end = "they are" if failed > 1 else "it is"
+        end += " left out of the comparison" if is_compared else " left out of the means"
+        sentences.append(
+            f"{start}{failed} of {total} runs {gc} diverged ({plural} {seeds}); {end}."
+        )
+    return sentences
+
+
+def _with_finite_arms(rows: list[Comparison]) -> list[Comparison]:
+    """Return the comparisons of arms with finite runs; `_divergence` names the other arms."""
+    return [row for row in rows if row.reference.finite_lines and row.other.finite_lines]
+
+
+def _gc_conclusion(row: Comparison, summary: Summary) -> str:
+    study, reference, gc = summary.study, row.reference.arm.gc, row.other.arm.gc
+    context = f"With {setting_label(row.other.arm.setting, study)}"
+    several = len(study.gc) > 2
+    if reference == "none":
+        cause = f"gradient centralization ({gc})" if several else "gradient centralization"
+        between = f" between GC {gc} and no GC" if several else ""
+    else:
+        cause = f"GC {gc} instead of {reference}"
+        between = f" between GC {gc} and {reference}"
+    return _conclusion(row, context, cause, between, len(summary.comparisons))
+
+
+def _variant_conclusion(row: Comparison, summary: Summary) -> str:
+    setting, baseline = row.other.arm.setting, row.reference.arm.setting.variant
+    varied = setting_label(setting._replace(variant=""), summary.study)
+    return _conclusion(
         row,
-        f"With {setting.optimizer} and GC {gc}",
-        f"{setting.variant} in place of {baseline}",
+        f"With {varied} and GC {row.other.arm.gc}",
+        f"{setting.variant} instead of {baseline}",
         f" between {setting.variant} and {baseline}",
-        comparisons,
+        len(summary.variants),
     )
 
 
-def _of(
-    row: Comparison | VariantComparison, what: str, cause: str, between: str, comparisons: int
-) -> str:
+def _conclusion(row: Comparison, context: str, cause: str, between: str, comparisons: int) -> str:
     difference = row.difference.mean
-    figures = f"{interval(difference, signed=True)} points"
-    if math.isnan(row.difference.p):
-        return f"{what}, one pair of runs{between} gave {figures}: nothing follows from one pair."
-    p = "p < 0.001" if row.holm_p < 0.001 else f"p = {row.holm_p:.2g}"
-    known = f"{figures}, {difference.n} pairs, {p}"
-    if row.holm_p < _SIGNIFICANT:
-        verb = "raised" if difference.value > 0 else "lowered"
-        return f"{what}, {cause} {verb} test top-1 ({known})."
-    if row.difference.p < _SIGNIFICANT:
+    if difference.n == 0:
         return (
-            f"{what}, no difference{between} could be shown once {comparisons} comparisons "
-            f"are allowed for ({known})."
+            f"{context}, no seed has a finite run in both arms; no comparison{between} is possible."
         )
-    return f"{what}, no difference{between} could be shown ({known})."
+    points = f"{interval(difference, signed=True)} points"
+    if math.isnan(row.difference.p):
+        return (
+            f"{context}, one pair of runs{between} differed by {points}; "
+            "one pair is not enough for a conclusion."
+        )
+    p = "p < 0.001" if row.holm_p < 0.001 else f"p = {row.holm_p:.2g}"
+    evidence = f"{points}, {difference.n} pairs, {p}"
+    if row.holm_p < _SIGNIFICANCE_LEVEL:
+        verb = "raised" if difference.value > 0 else "lowered"
+        return f"{context}, {cause} {verb} test top-1 ({evidence})."
+    if row.difference.p < _SIGNIFICANCE_LEVEL:
+        return (
+            f"{context}, the difference{between} is not significant after correction for "
+            f"{comparisons} comparisons ({evidence})."
+        )
+    return f"{context}, no significant difference{between} was found ({evidence})."
 
 
-def _with(row: Comparison, summary: Summary) -> str:
-    setting, study = row.with_gc.arm.setting, summary.study
-    settings = [setting.label]
-    if len(study.weight_decays) > 1:
-        settings.append(f"weight decay {setting.weight_decay:g}")
-    if len(study.batch_sizes) > 1:
-        settings.append(f"batch {setting.batch_size}")
-    if len(study.gc) > 2:
-        settings.append(f"GC {row.with_gc.arm.gc}")
-    return f"With {', '.join(settings)}"
-
-
-def _edges(summary: Summary) -> list[str]:
+def _rates_at_edge(summary: Summary) -> list[str]:
     at_edge = [
-        f"{row.arm.setting.label} GC {row.arm.gc} ({row.rate.value:g})"
+        f"{setting_label(row.arm.setting, summary.study)} {gc_label(row.arm.gc, summary.study)} "
+        f"({row.rate.value:g})"
         for row in summary.arms
         if row.rate.at_edge
     ]
     if not at_edge:
         return []
     return [
-        f"The best rate lay at the edge of the grid for {', '.join(at_edge)}; there the comparison "
-        "could change with a wider grid."
+        f"The best learning rate is at the edge of the grid for {', '.join(at_edge)}; a wider grid "
+        "could change these comparisons."
     ]
 
 
 def _time(summary: Summary) -> list[str]:
-    ratios = [row.time_ratio[0] for row in summary.comparisons if row.pairs_timed]
+    ratios = [row.time_ratio.median for row in summary.comparisons if row.timed_pairs]
     if not ratios:
         return []
-    low, high = min(ratios), max(ratios)
-    times = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
-    return [f"A training step with gradient centralization took {times} times as long as without."]
+    low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
+    times = low if low == high else f"{low} to {high}"
+    reference = gc_label(summary.study.gc[0], summary.study)
+    others = "with gradient centralization" if reference == "without GC" else "of the other arms"
+    return [f"A training step {others} took {times} times as long as a step {reference}."]

@@ -1,9 +1,11 @@
-"""The plots of a report, each narrow enough to be read on a phone."""
+"""The plots of a report, each narrow enough for the screen of a phone."""
 
 import io
 import math
+import textwrap
 from collections.abc import Callable
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,148 +14,193 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from train.studies.report import statistics
-from train.studies.report.summary import ArmResult, Summary
+from train.studies.report.labels import setting_label
+from train.studies.report.summary import ArmResult, Comparison, Summary
 
-_Draw = Callable[[Axes, ArmResult, dict], Line2D]
+_DrawArm = Callable[[Axes, ArmResult, dict], Line2D]
 _WIDTH = 5.0  # inches
-_COLOURS = ("tab:gray", "tab:orange", "tab:blue", "tab:green", "tab:purple")
-_STYLES = ("-", "--", "-.", ":", "-")  # so that lines that coincide can both be seen
+_LABEL_CHARS = 26
+_COLORS = ("tab:gray", "tab:orange", "tab:blue", "tab:green", "tab:purple")
+_LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # one for each kind of GC
 
 
 def draw(summary: Summary) -> dict[str, bytes]:
-    """All plots that there is something for: what each shows, and its PNG."""
-    plots = {}
-    if summary.comparisons:
-        plots["Test top-1 with GC less that without, by seed"] = _differences(summary)
-    for title, name in (("Training loss", "loss"), ("Norm of the gradient", "gradient_norm")):
-        plots[f"{title}, geometric mean over the seeds and its 95 % interval"] = _panels(
-            summary, "step", title.lower(), _curve_of(name), ("linear", "log")
-        )
+    """Return the PNG of each plot that has data, by caption."""
+    # Whatever the user's matplotlibrc says: it may need LaTeX or fonts that are not installed.
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        return {caption: _to_png(figure) for caption, figure in make_figures(summary).items()}
+
+
+def make_figures(summary: Summary) -> dict[str, Figure]:
+    """Return the figure of each plot that has data, by caption."""
+    figures = {}
+    if any(row.difference.mean.n for row in summary.comparisons):
+        caption = "Difference in test top-1 of each seed (dots), their mean and its 95 % interval"
+        figures[caption] = _differences(summary)
+    if any(arm.finite_lines for arm in summary.arms):
+        for title, name in (("Training loss", "loss"), ("Gradient norm", "gradient_norm")):
+            caption = f"{title}, geometric mean over the seeds and its 95 % interval"
+            figures[caption] = _curves(summary, title.lower(), name)
     if any(arm.rate.scores for arm in summary.arms):
-        plots["Validation top-1 by learning rate; the chosen rate is marked"] = _panels(
-            summary, "learning rate", "top-1 (%)", _sensitivity, ("log", "linear")
-        )
-    return plots
+        caption = "Validation top-1 by learning rate; a ring marks the chosen rate"
+        if any(math.isinf(score.loss) for arm in summary.arms for score in arm.rate.scores):
+            caption += "; rates at which a run diverged have no point"
+        figures[caption] = _rate_scores(summary)
+    return figures
 
 
-def _differences(summary: Summary) -> bytes:
-    """Every pair as a dot, and the mean with its interval."""
+def _differences(summary: Summary) -> Figure:
+    """Draw one row for each comparison: a dot for each pair, the mean and its interval."""
     rows = summary.comparisons
-    figure, axes = _figure(0.9 + 0.45 * len(rows))
+    figure = _empty_figure(0.9 + 0.45 * len(rows))
+    axes = figure.subplots()
     rng = np.random.default_rng(0)
-    for place, row in enumerate(rows):
-        pairs = zip(row.without.lines, row.with_gc.lines, strict=True)
-        dots = [100 * (b["top1"] - a["top1"]) for a, b in pairs]
-        heights = place + rng.uniform(-0.18, 0.18, len(dots))
-        axes.plot(dots, heights, "o", color="tab:gray", alpha=0.5, markersize=4)
+    for index, row in enumerate(rows):
+        points = np.subtract(row.other_top1, row.reference_top1)
+        heights = index + rng.uniform(-0.18, 0.18, len(points))
+        axes.plot(points, heights, "o", color="tab:gray", alpha=0.5, markersize=4)
         mean = row.difference.mean
-        width = 0.0 if math.isnan(mean.half_width) else mean.half_width
-        axes.errorbar(mean.value, place, xerr=width, fmt="D", color="black", capsize=4)
+        if mean.n:
+            half_width = np.nan_to_num(mean.half_width)
+            axes.errorbar(mean.value, index, xerr=half_width, fmt="D", color="black", capsize=4)
     axes.axvline(0, color="tab:gray", linewidth=1)
-    axes.set_yticks(range(len(rows)), [_label(row.with_gc, summary) for row in rows])
+    labels = [_comparison_label(row, summary) for row in rows]
+    axes.set_yticks(range(len(rows)), labels, parse_math=False)
     axes.set(xlabel="difference in points", ylim=(len(rows) - 0.5, -0.5))
     axes.grid(alpha=0.3, axis="x")
-    return _png(figure)
+    return figure
 
 
-def _panels(
-    summary: Summary,
-    xlabel: str,
-    ylabel: str,
-    draw_arm: _Draw,
-    scales: tuple[str, str],
-) -> bytes:
-    """One small plot for each setting, its arms in it."""
-    settings = list(dict.fromkeys(arm.arm.setting for arm in summary.arms))
-    columns = min(2, len(settings))
-    rows = -(-len(settings) // columns)
-    figure = _empty(0.5 + 1.75 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for axes in grid.flat[len(settings) :]:
-        axes.set_axis_off()
-    handles: dict[str, Line2D] = {}
-    for setting, axes in zip(settings, grid.flat, strict=False):
-        axes.set(xscale=scales[0], yscale=scales[1])
-        if scales[1] == "log":
-            _label_few_ticks(axes)
-        for arm in summary.arms:
-            if arm.arm.setting == setting:
-                index = summary.study.gc.index(arm.arm.gc)
-                style = {"color": _COLOURS[index], "linestyle": _STYLES[index], "linewidth": 1.4}
-                handles.setdefault(f"GC {arm.arm.gc}", draw_arm(axes, arm, style))
-        axes.set_title(_setting_label(setting, summary), fontsize=10)
-        axes.grid(alpha=0.3)
-    figure.supxlabel(xlabel, fontsize=10)
-    figure.supylabel(ylabel, fontsize=10)
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3)
-    return _png(figure)
+def _curves(summary: Summary, ylabel: str, name: str) -> Figure:
+    """Draw one value of the curves by step."""
 
-
-def _label_few_ticks(axes: Axes) -> None:
-    """1, 2 and 5 of each decade as plain numbers: Matplotlib's own overlap on small plots."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _curve_of(name: str) -> _Draw:
     def draw_arm(axes: Axes, arm: ArmResult, style: dict) -> Line2D:
-        steps = arm.lines[0]["curve"]["step"]
-        curves = np.array([line["curve"][name] for line in arm.lines], float)  # None is NaN
+        lines = arm.finite_lines
+        if not lines:
+            return axes.plot([], [], **style)[0]
+        steps = lines[0]["curve"]["step"]
+        curves = np.array([line["curve"][name] for line in lines], float)  # None becomes NaN
         middle, low, high = _bands(curves)
         axes.fill_between(steps, low, high, color=style["color"], alpha=0.25, linewidth=0)
         return axes.plot(steps, middle, **style)[0]
 
-    return draw_arm
+    figure, panels = _panels(summary, draw_arm, "linear", "log")
+    for axes in panels.values():
+        # Matplotlib's own labels overlap on small panels.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    figure.supxlabel("step", fontsize=10)
+    figure.supylabel(ylabel, fontsize=10)
+    return figure
+
+
+def _rate_scores(summary: Summary) -> Figure:
+    """Draw the validation accuracy of each rate, without rates at which a run diverged."""
+
+    def draw_arm(axes: Axes, arm: ArmResult, style: dict) -> Line2D:
+        rates = [score.rate for score in arm.rate.scores]
+        top1 = [100 * s.top1 if math.isfinite(s.loss) else math.nan for s in arm.rate.scores]
+        chosen = [y for rate, y in zip(rates, top1, strict=True) if rate == arm.rate.value]
+        ring = {"markersize": 9, "markerfacecolor": "none", "color": style["color"]}
+        axes.plot([arm.rate.value] * len(chosen), chosen, "o", **ring)
+        return axes.plot(rates, top1, marker="o", markersize=3, **style)[0]
+
+    figure, panels = _panels(summary, draw_arm, "log", "linear")
+    figure.supxlabel("learning rate", fontsize=10)
+    figure.supylabel("top-1 (%)", fontsize=10)
+    for setting, axes in panels.items():
+        rates = {
+            score.rate
+            for arm in summary.arms
+            if arm.arm.setting == setting
+            for score in arm.rate.scores
+        }
+        axes.set_xticks(sorted(rates), [f"{rate:g}" for rate in sorted(rates)])
+        axes.set_xticks([], minor=True)
+    figure.draw_without_rendering()  # gives the labels their places
+    for axes in panels.values():
+        _hide_overlapping_labels(axes, figure.dpi)
+    return figure
+
+
+def _panels(summary: Summary, draw_arm: _DrawArm, xscale: str, yscale: str) -> tuple[Figure, dict]:
+    """Draw a panel for each setting with one line for each of its arms.
+
+    Returns:
+      The figure, and the axes of each setting.
+    """
+    settings = list(dict.fromkeys(arm.arm.setting for arm in summary.arms))
+    columns = min(2, len(settings))
+    rows = -(-len(settings) // columns)
+    figure = _empty_figure(0.5 + 1.75 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes in grid.flat[len(settings) :]:
+        axes.set_axis_off()
+    panels = dict(zip(settings, grid.flat, strict=False))
+    handles: dict[str, Line2D] = {}
+    for setting, axes in panels.items():
+        axes.set(xscale=xscale, yscale=yscale)
+        axes.set_title(_wrap(setting_label(setting, summary.study)), fontsize=10, parse_math=False)
+        axes.grid(alpha=0.3)
+    for arm in summary.arms:
+        index = summary.study.gc.index(arm.arm.gc)
+        style = {"color": _COLORS[index], "linestyle": _LINE_STYLES[index], "linewidth": 1.4}
+        handles.setdefault(f"GC {arm.arm.gc}", draw_arm(panels[arm.arm.setting], arm, style))
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside upper center", ncols=3, handlelength=3
+    )
+    return figure, panels
 
 
 def _bands(curves: np.ndarray) -> list[np.ndarray]:
-    """Geometric mean over the seeds at each point and its interval; (seeds, points) to (points,).
+    """Return the geometric mean over the seeds at each point, and the ends of its interval.
 
-    Of logarithms, because the axis is logarithmic and the interval must not reach below 0.
+    The interval is that of the logarithms: the axis is logarithmic, and the interval must stay
+    above 0.
+
+    Args:
+      curves: Shape (seeds, points).
+
+    Returns:
+      Mean, lower end and upper end, each of shape (points,).
     """
     logs = np.log(np.maximum(curves, np.finfo(np.float32).tiny))
-    points = [statistics.mean(list(column)) for column in logs.T]
-    middle = np.array([point.value for point in points])
-    half = np.nan_to_num([point.half_width for point in points])
-    return [np.exp(middle), np.exp(middle - half), np.exp(middle + half)]
+    means = [statistics.mean(list(column)) for column in logs.T]
+    middle = np.array([mean.value for mean in means])
+    half_width = np.nan_to_num([mean.half_width for mean in means])
+    return [np.exp(middle), np.exp(middle - half_width), np.exp(middle + half_width)]
 
 
-def _sensitivity(axes: Axes, arm: ArmResult, style: dict) -> Line2D:
-    rates = [each.rate for each in arm.rate.scores]
-    scores = [100 * each.top1 for each in arm.rate.scores]
-    chosen = [100 * each.top1 for each in arm.rate.scores if each.rate == arm.rate.value]
-    ring = {"markersize": 9, "markerfacecolor": "none", "color": style["color"]}
-    axes.plot([arm.rate.value] * len(chosen), chosen, "o", **ring)
-    return axes.plot(rates, scores, marker="o", markersize=3, **style)[0]
+def _hide_overlapping_labels(axes: Axes, dpi: float) -> None:
+    """Hide each label of the x axis that would touch the label before it; the ticks stay."""
+    gap = 0.04 * dpi  # inches to pixels
+    end = -math.inf
+    for tick in axes.xaxis.get_major_ticks():
+        box = tick.label1.get_window_extent()
+        if box.x0 < end + gap:
+            tick.label1.set_visible(False)
+        else:
+            end = box.x1
 
 
-def _label(arm: ArmResult, summary: Summary) -> str:
-    name = _setting_label(arm.arm.setting, summary)
-    return f"{name}, {arm.arm.gc}" if len(summary.study.gc) > 2 else name
+def _comparison_label(row: Comparison, summary: Summary) -> str:
+    label = setting_label(row.other.arm.setting, summary.study)
+    return _wrap(f"{label}, {row.other.arm.gc}" if len(summary.study.gc) > 2 else label)
 
 
-def _setting_label(setting, summary: Summary) -> str:
-    parts = [setting.label]
-    if len(summary.study.weight_decays) > 1:
-        parts.append(f"L2 {setting.weight_decay:g}")
-    if len(summary.study.batch_sizes) > 1:
-        parts.append(f"batch {setting.batch_size}")
-    return ", ".join(parts)
+def _wrap(label: str) -> str:
+    return textwrap.fill(label, _LABEL_CHARS)
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = _empty(height)
-    return figure, figure.subplots()
-
-
-def _empty(height: float) -> Figure:
+def _empty_figure(height: float) -> Figure:
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def _to_png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, dpi=180, metadata={"Software": None})
     return stream.getvalue()

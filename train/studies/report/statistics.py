@@ -1,4 +1,4 @@
-"""Intervals, paired tests and their correction: pure functions of numbers."""
+"""Confidence intervals, paired tests and their correction: pure functions of numbers."""
 
 import math
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ CONFIDENCE = 0.95
 
 
 class Mean(NamedTuple):
-    """A mean and how well it is known.
+    """A mean and its confidence interval.
 
     Attributes:
-      value: the mean; NaN of nothing.
-      half_width: of its 95 % interval by Student's t; NaN of fewer than two numbers.
-      n: how many numbers.
+      value: The mean; NaN if there are no values.
+      half_width: Half the width of the 95 % interval by Student's t; NaN for fewer than two values.
+      n: The number of values.
     """
 
     value: float
@@ -25,27 +25,33 @@ class Mean(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
+        """The lower and the upper end of the interval."""
         return self.value - self.half_width, self.value + self.half_width
 
 
 class Difference(NamedTuple):
-    """What came of paired measurements.
+    """The result of a paired comparison.
 
     Attributes:
-      mean: of the differences, with its interval.
-      p: two-sided, of the hypothesis that the mean difference is 0; NaN of fewer than two pairs.
+      mean: The mean difference, with its interval.
+      p: The two-sided p-value of the hypothesis that the mean difference is 0; NaN for fewer than
+        two pairs.
     """
 
     mean: Mean
     p: float
 
 
-def mean(values: Sequence[float]) -> Mean:
-    """The mean of independent measurements, with its 95 % interval by Student's t.
+class Ratio(NamedTuple):
+    """The ratio of paired measurements: median and quartiles; NaN if there are no pairs."""
 
-    Args:
-      values: any number of numbers.
-    """
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Return the mean of independent values, with its 95 % interval by Student's t."""
     count = len(values)
     if count < 2:
         return Mean(float(values[0]) if count else math.nan, math.nan, count)
@@ -54,43 +60,43 @@ def mean(values: Sequence[float]) -> Mean:
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """How much larger the second of each pair is, by the paired t-test.
+    """Return the mean of second minus first over all pairs, with the p-value of a paired t-test.
 
-    Pairs that all differ by the same amount have no spread, and t is infinite. If the amount is 0,
-    p is 1; else it is that of the exact sign-flip test, 2^(1 - pairs), since so few pairs that
-    agree are no proof: accuracies are counts of images, and small ones repeat.
+    If all differences are equal, their variance is 0 and t is infinite. Then p is 1 if the
+    differences are 0, and else that of the exact sign-flip test, 2^(1 - pairs). Accuracies are
+    counts of images, so a few equal differences occur by chance and are weak evidence.
 
     Args:
-      first: a number of each pair.
-      second: the other, in the same order.
+      first: The first value of each pair.
+      second: The second value of each pair, in the same order.
 
     Raises:
-      ValueError: they are not equally many.
+      ValueError: If the lengths differ.
 
     References:
       Student, The probable error of a mean, Biometrika 1908;
-      Fisher, The Design of Experiments, 1935, section 21, for flipping signs.
+      Fisher, The Design of Experiments, 1935, section 21, for the sign-flip test.
     """
     differences = [b - a for a, b in zip(first, second, strict=True)]
-    of_mean = mean(differences)
-    if of_mean.n < 2:
+    mean_difference = mean(differences)
+    if mean_difference.n < 2:
         p = math.nan
     elif np.ptp(differences) <= 1e-12 * max(map(abs, differences)):
-        p = 1.0 if not any(differences) else 2.0 ** (1 - of_mean.n)
+        p = 1.0 if not any(differences) else 2.0 ** (1 - mean_difference.n)
     else:
         p = float(stats.ttest_rel(second, first).pvalue)
-    return Difference(of_mean, p)
+    return Difference(mean_difference, p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects for making several comparisons, step by step downwards.
+    """Return p-values corrected for several comparisons by Holm's step-down method.
 
-    The i-th smallest of m values is multiplied by m - i + 1; none becomes smaller than the one
-    before it, or larger than 1. The chance of any false finding is then at most that of one test,
-    however the comparisons depend on each other.
+    The i-th smallest of m values is multiplied by m - i + 1. A corrected value is at least the
+    one before it, and at most 1. The probability of any false positive is then at most that of a
+    single test, for any dependence between the comparisons.
 
     Args:
-      p_values: NaN for a comparison that was not made; it stays NaN and is not counted.
+      p_values: One for each comparison; NaN if it has no p-value. NaN stays NaN and does not count.
 
     Returns:
       The corrected values, in the same order.
@@ -98,21 +104,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     References:
       Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statistics 1979.
     """
-    made = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
-    corrected, least = [math.nan] * len(p_values), 0.0
-    for rank, (p, index) in enumerate(made):
-        least = max(least, min(1.0, p * (len(made) - rank)))
-        corrected[index] = least
+    ranked = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
+    corrected, lower_bound = [math.nan] * len(p_values), 0.0
+    for rank, (p, index) in enumerate(ranked):
+        lower_bound = max(lower_bound, min(1.0, p * (len(ranked) - rank)))
+        corrected[index] = lower_bound
     return corrected
 
 
-def median_ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """How many times the second of each pair is the first: median, lower and upper quartile.
+def median_ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
+    """Return the ratio of the second to the first number of each pair: median and quartiles.
 
     Args:
-      pairs: of positive numbers; NaN three times of none.
+      pairs: Pairs of positive numbers.
     """
     if not pairs:
-        return math.nan, math.nan, math.nan
+        return Ratio(math.nan, math.nan, math.nan)
     low, middle, high = np.quantile([b / a for a, b in pairs], (0.25, 0.5, 0.75))
-    return float(middle), float(low), float(high)
+    return Ratio(float(middle), float(low), float(high))

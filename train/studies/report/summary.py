@@ -1,6 +1,5 @@
-"""What the runs of a study say: each arm, and each arm against the first of its setting."""
+"""The results of a study: the figures of each arm, and the comparisons between arms."""
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from ml_collections import ConfigDict
 from train.studies import design, tuning
 from train.studies.design import Arm
 from train.studies.report import statistics
-from train.studies.report.statistics import Difference, Mean
+from train.studies.report.statistics import Difference, Mean, Ratio
 from train.studies.results import Line
 from train.studies.tuning import Rate
 
@@ -19,23 +18,32 @@ from train.studies.tuning import Rate
 class ArmResult(NamedTuple):
     """The reported runs of one arm; accuracies are in percent.
 
+    All figures leave out the runs that diverged.
+
     Attributes:
-      arm: which.
-      rate: its learning rate and how it was chosen.
-      lines: of `results.jsonl`, in the order of the config's seeds.
-      top1: on the test split after the last step.
-      gap: top-1 on the training split without augmentation, less that on the test split.
-      reached: how many runs reached the target loss.
-      steps_to_target: the (lower) median over the seeds; inf if most never reached it.
-      removed: the share of the squared gradient norm that GC removed; NaN without GC.
-      drift: how far the weights left their hyperplanes, as a share of their norm.
-      step_seconds: of a training step, median over the timed pairs; NaN if none was timed.
+      arm: The arm.
+      rate: Its learning rate and how it was chosen.
+      lines: Its lines of `results.jsonl`, in the order of the config's seeds, with the runs that
+        diverged.
+      diverged: The seeds of the runs that diverged.
+      top1: Top-1 accuracy on the test split after the last step.
+      train_top1: The same on the training split, without augmentation.
+      gap: Top-1 on the training split minus top-1 on the test split.
+      reached: The number of runs that reached the target loss.
+      steps_to_target: The (lower) median over the seeds; inf if most runs did not reach it, NaN
+        without finite runs.
+      removed: The fraction of the squared gradient norm that GC removed; NaN without GC.
+      drift: The distance of the weights from the hyperplanes that they started in, divided by
+        their norm.
+      step_seconds: Seconds per training step, median over the timed pairs; NaN if there are none.
     """
 
     arm: Arm
     rate: Rate
     lines: list[Line]
+    diverged: list[int]
     top1: Mean
+    train_top1: Mean
     gap: Mean
     reached: int
     steps_to_target: float
@@ -43,152 +51,179 @@ class ArmResult(NamedTuple):
     drift: Mean
     step_seconds: float
 
+    @property
+    def finite_lines(self) -> list[Line]:
+        """The lines of the runs that did not diverge."""
+        return [line for line in self.lines if not is_diverged(line)]
+
 
 class Comparison(NamedTuple):
-    """An arm against the first of its setting, seed by seed; differences are in points.
+    """Two arms, compared over the seeds for which neither run diverged.
 
     Attributes:
-      without: the first arm.
-      with_gc: the other.
-      difference: of top-1, the other less the first.
-      holm_p: its p-value, corrected for all comparisons of the study that are alike.
-      time_ratio: seconds of the other over those of the first: median, lower and upper quartile.
-      pairs_timed: how many of them.
+      reference: The arm that the other is compared with.
+      other: The other arm.
+      reference_top1: Top-1 in percent of the reference in each pair.
+      other_top1: Top-1 in percent of the other arm in each pair.
+      difference: Top-1 of the other arm minus that of the reference, in points.
+      holm_p: The p-value, corrected for all comparisons of the same kind in the study.
+      time_ratio: Seconds per step of the other arm divided by those of the reference.
+      timed_pairs: The number of pairs in `time_ratio`; 0 if the arms were not timed together.
     """
 
-    without: ArmResult
-    with_gc: ArmResult
+    reference: ArmResult
+    other: ArmResult
+    reference_top1: list[float]
+    other_top1: list[float]
     difference: Difference
     holm_p: float
-    time_ratio: tuple[float, float, float]
-    pairs_timed: int
-
-
-class VariantComparison(NamedTuple):
-    """An arm against that of the baseline with the same optimizer and GC, as in `Comparison`."""
-
-    baseline: ArmResult
-    variant: ArmResult
-    difference: Difference
-    holm_p: float
+    time_ratio: Ratio
+    timed_pairs: int
 
 
 class Summary(NamedTuple):
-    """All that a report tells.
+    """The content of a report, as numbers.
 
     Attributes:
-      study: its config.
-      arms: what is known of each.
-      comparisons: with GC and without.
-      variants: each variant with the study's baseline, at the same GC; empty if it has none.
+      study: The study config.
+      arms: The result of each arm whose runs are complete.
+      comparisons: Each arm with the first arm of its setting, usually the one without GC.
+      variants: Each variant with the baseline of the study, at the same optimizer and GC; empty if
+        the study has no baseline.
     """
 
     study: ConfigDict
     arms: list[ArmResult]
     comparisons: list[Comparison]
-    variants: list[VariantComparison]
+    variants: list[Comparison]
 
 
 def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
-    """Reads a study's results; arms that have runs to be made yet are left out.
+    """Return the results of a study, without the arms that have missing runs.
 
     Args:
-      study: a validated config.
-      lines: results by key.
+      study: A validated config.
+      lines: Lines of `results.jsonl` by key.
     """
     results: dict[Arm, ArmResult] = {}
     for setting in design.settings(study):
         for arm in design.arms(study, setting):
-            if result := _arm(study, arm, lines):
+            if result := _summarize_arm(study, arm, lines):
                 results[arm] = result
-    pairs = [
+    gc_pairs = [
         (results[first], results[arm])
         for setting in design.settings(study)
         for first, *others in [design.arms(study, setting)]
         for arm in others
         if first in results and arm in results
     ]
-    comparisons = []
-    for a, b, difference, holm_p in _compared(pairs):
-        timed = lines.get(design.timing_key(study, a.arm, b.arm), {}).get("seconds", [])
-        ratio = statistics.median_ratio(timed)
-        comparisons.append(Comparison(a, b, difference, holm_p, ratio, len(timed)))
-    between = [
+    variant_pairs = [
         (results[first], result)
         for arm, result in results.items()
         for first in [arm._replace(setting=arm.setting._replace(variant=study.baseline))]
         if study.baseline and arm != first and first in results
     ]
-    variants = list(itertools.starmap(VariantComparison, _compared(between)))
-    return Summary(study, list(results.values()), comparisons, variants)
+    return Summary(
+        study,
+        list(results.values()),
+        _compare(study, gc_pairs, lines),
+        _compare(study, variant_pairs, {}),
+    )
 
 
-def _compared(
-    pairs: list[tuple[ArmResult, ArmResult]],
-) -> list[tuple[ArmResult, ArmResult, Difference, float]]:
-    """Each pair, its difference, and the p-value corrected for all of them."""
-    differences = [
-        statistics.paired_difference(_percent(a.lines, "top1"), _percent(b.lines, "top1"))
-        for a, b in pairs
-    ]
-    corrected = statistics.holm([difference.p for difference in differences])
-    return [
-        (a, b, difference, holm_p)
-        for (a, b), difference, holm_p in zip(pairs, differences, corrected, strict=True)
-    ]
+def is_diverged(line: Line) -> bool:
+    """Return whether the run of a line diverged.
+
+    Only the losses tell: the logits of a diverged run are NaN, so its top-1 is stored as 0.
+    """
+    return not all(_is_finite(line[name]) for name in ("loss", "train_loss", "top1", "train_top1"))
 
 
 def steps_to(target: float, line: Line) -> float:
-    """The steps after which the training loss, a mean since the point before, was at most `target`.
+    """Return the first logged step at which the training loss was at most `target`.
+
+    The loss of a point of the curve is the mean since the point before.
 
     Returns:
-      A number of steps; inf if it never was.
+      A number of steps; inf if the loss stayed above the target.
     """
     points = zip(line["curve"]["step"], line["curve"]["loss"], strict=True)
     return next((step for step, loss in points if loss is not None and loss <= target), math.inf)
 
 
-def _arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> ArmResult | None:
+def _compare(
+    study: ConfigDict, pairs: list[tuple[ArmResult, ArmResult]], lines: Mapping[str, Line]
+) -> list[Comparison]:
+    """Compare the arms of each pair; correct the p-values for the number of pairs."""
+    comparisons = []
+    for reference, other in pairs:
+        finite_pairs = [
+            (100 * a["top1"], 100 * b["top1"])
+            for a, b in zip(reference.lines, other.lines, strict=True)
+            if not is_diverged(a) and not is_diverged(b)
+        ]
+        first, second = [a for a, _ in finite_pairs], [b for _, b in finite_pairs]
+        difference = statistics.paired_difference(first, second)
+        timed = _timed_pairs(study, reference.arm, other.arm, lines)
+        ratio = statistics.median_ratio(timed)
+        comparisons.append(
+            Comparison(reference, other, first, second, difference, math.nan, ratio, len(timed))
+        )
+    corrected = statistics.holm([row.difference.p for row in comparisons])
+    return [row._replace(holm_p=p) for row, p in zip(comparisons, corrected, strict=True)]
+
+
+def _summarize_arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> ArmResult | None:
+    """Return the result of an arm, or None if runs are missing."""
     if any(run.key not in lines for run in design.tuning_runs(study, arm)):
         return None
     rate = tuning.rate(study, arm, lines)
     runs = design.final_runs(study, arm, rate.value)
     if any(run.key not in lines for run in runs):
         return None
-    of_arm = [lines[run.key] for run in runs]
-    steps = [steps_to(study.target_loss, line) for line in of_arm]
-    top1, train_top1 = _percent(of_arm, "top1"), _percent(of_arm, "train_top1")
-    drifts = [_ratio(line["mean_drift"], line["params_norm"]) for line in of_arm]
-    removed = [value for line in of_arm for value in line["curve"]["gc_removed_fraction"]]
+    arm_lines = [lines[run.key] for run in runs]
+    finite = [line for line in arm_lines if not is_diverged(line)]
+    steps = sorted(steps_to(study.target_loss, line) for line in finite)
+    test = [100 * line["top1"] for line in finite]
+    train = [100 * line["train_top1"] for line in finite]
+    removed = [value for line in finite for value in line["curve"]["gc_removed_fraction"]]
     measured = [value for value in removed if value is not None]
     return ArmResult(
         arm=arm,
         rate=rate,
-        lines=of_arm,
-        top1=statistics.mean(top1),
-        gap=statistics.mean([a - b for a, b in zip(train_top1, top1, strict=True)]),
+        lines=arm_lines,
+        diverged=[run.seed for run, line in zip(runs, arm_lines, strict=True) if is_diverged(line)],
+        top1=statistics.mean(test),
+        train_top1=statistics.mean(train),
+        gap=statistics.mean([a - b for a, b in zip(train, test, strict=True)]),
         reached=sum(map(math.isfinite, steps)),
-        steps_to_target=sorted(steps)[(len(steps) - 1) // 2],
+        steps_to_target=steps[(len(steps) - 1) // 2] if steps else math.nan,
         removed=float(np.mean(measured)) if measured and arm.gc != "none" else math.nan,
-        drift=statistics.mean(drifts),
+        drift=statistics.mean([_ratio(line["mean_drift"], line["params_norm"]) for line in finite]),
         step_seconds=_step_seconds(study, arm, lines),
     )
 
 
 def _step_seconds(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> float:
     first, *others = design.arms(study, arm.setting)
-    place = 0 if arm == first else 1  # in each pair
-    timed = [
-        lines.get(design.timing_key(study, first, other), {}).get("seconds", [])
+    position = 0 if arm == first else 1  # in each pair
+    seconds = [
+        pair[position]
         for other in others
         if arm in (first, other)
+        for pair in _timed_pairs(study, first, other, lines)
     ]
-    seconds = [pair[place] for pairs in timed for pair in pairs]
     return float(np.median(seconds)) / study.timing.steps if seconds else math.nan
 
 
-def _percent(lines: list[Line], figure: str) -> list[float]:
-    return [100 * line[figure] for line in lines]
+def _timed_pairs(
+    study: ConfigDict, first: Arm, other: Arm, lines: Mapping[str, Line]
+) -> list[tuple[float, float]]:
+    return lines.get(design.timing_key(study, first, other), {}).get("seconds", [])
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _ratio(part: float | None, whole: float | None) -> float:

@@ -3,18 +3,23 @@
 import math
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
+from train.studies.design import Arm
+from train.studies.report import statistics
+from train.studies.report.labels import gc_label
 from train.studies.report.statistics import Mean
 from train.studies.report.summary import ArmResult, Comparison, Summary
 
 
 class Table(NamedTuple):
-    """Text in rows and columns.
+    """A table of text.
 
     Attributes:
-      title: what it shows.
-      head: one text for each column.
-      rows: as many texts each.
-      note: how to read it.
+      title: The heading above the table.
+      head: The heading of each column.
+      rows: The cells of each row.
+      note: Explanation of the columns.
     """
 
     title: str
@@ -24,89 +29,71 @@ class Table(NamedTuple):
 
 
 def comparisons(summary: Summary) -> Table:
-    """Accuracy with and without GC, and what is known of the difference."""
-    named = _Names(summary)
-    head = ["top-1 without", "top-1 with", "difference", "p", "p (Holm)", "time"]
+    """Return the table of accuracies with and without GC, and of their differences."""
+    study = summary.study
+    reference = gc_label(study.gc[0], study)
+    other = gc_label(study.gc[1], study) if len(study.gc) == 2 else "with the GC of the row"
+    measured = ["pairs", "difference", "p", "p (Holm)", "time ratio"]
     return Table(
         "Does it help?",
-        [*named.head, *head],
+        [*_arm_head(study), f"top-1 {reference}", f"top-1 {other}", *measured],
         [
-            [
-                *named.of(row.with_gc),
-                interval(row.without.top1),
-                interval(row.with_gc.top1),
-                interval(row.difference.mean, signed=True),
-                _p(row.difference.p),
-                _p(row.holm_p),
-                _ratio(row),
-            ]
+            [*_arm_cells(row.other.arm, study), *_difference_cells(row), _time_ratio(row)]
             for row in summary.comparisons
         ],
-        "Test top-1 after the last step in %, mean ± half of the 95 % interval over "
-        f"{len(summary.study.seeds)} seeds (Student's t); difference in points over pairs of the "
-        "same seed, p by the paired t-test, then corrected for all rows (Holm). Time: seconds of "
-        "a step with GC over seconds without, median of pairs (quartiles).",
+        "Top-1: test accuracy after the last step in %, mean ± half of the 95 % interval "
+        "(Student's t) over the pairs. Pairs: runs of the same seed that both stayed finite, of "
+        f"{len(study.seeds)} seeds. Difference: in points, over the pairs. p: paired t-test; "
+        "p (Holm): corrected for all rows. Time ratio: seconds per step of the second arm divided "
+        "by those of the first, median of the timed pairs (quartiles).",
     )
 
 
 def variants(summary: Summary) -> Table:
-    """Accuracy of each variant beside the baseline's, and what is known of the difference."""
-    named, baseline = _Names(summary), summary.study.baseline
+    """Return the table that compares each variant with the baseline."""
+    study = summary.study
+    measured = ["pairs", "difference", "p", "p (Holm)"]
     return Table(
-        f"What the variants change, beside {baseline}",
-        [*named.head, f"top-1 of {baseline}", "top-1", "difference", "p", "p (Holm)"],
-        [
-            [
-                *named.of(row.variant),
-                interval(row.baseline.top1),
-                interval(row.variant.top1),
-                interval(row.difference.mean, signed=True),
-                _p(row.difference.p),
-                _p(row.holm_p),
-            ]
-            for row in summary.variants
-        ],
-        "As in the table before; pairs share their seed and GC.",
+        f"Variants compared with {study.baseline}",
+        [*_arm_head(study), f"top-1 of {study.baseline}", "top-1 of the variant", *measured],
+        [[*_arm_cells(row.other.arm, study), *_difference_cells(row)] for row in summary.variants],
+        "Columns as in the table above; the runs of a pair have the same seed and the same GC.",
     )
 
 
 def arms(summary: Summary) -> Table:
-    """How each arm trained."""
-    named = _Names(summary)
-    target = f"steps to loss {summary.study.target_loss:g}"
-    head = ["rate", "largest", target, "train top-1", "gap", "removed", "drift", "ms a step"]
-    flagged = any(row.rate.at_edge for row in summary.arms)
+    """Return the table of how each arm trained."""
+    study = summary.study
+    has_diverged = any(row.diverged for row in summary.arms)
+    columns = [
+        *(["diverged"] if has_diverged else []),
+        *("learning rate", "largest stable rate", f"steps to loss {study.target_loss:g}"),
+        *("train top-1", "gap", "removed", "drift", "ms per step"),
+    ]
     return Table(
         "How the arms trained",
-        [*named.head, *head],
+        [*_arm_head(study), *columns],
         [
             [
-                *named.of(row),
+                *_arm_cells(row.arm, study),
+                *([_diverged(row)] if has_diverged else []),
                 f"{row.rate.value:g}{' !' if row.rate.at_edge else ''}",
-                _largest(row),
-                _steps(row),
-                f"{row.top1.value + row.gap.value:.2f}",
+                _largest_stable_rate(row),
+                _steps_to_target(row),
+                _fixed(row.train_top1.value),
                 interval(row.gap),
                 "-" if math.isnan(row.removed) else f"{100 * row.removed:.1f} %",
-                _small(row.drift.value),
+                _scientific(row.drift.value),
                 _milliseconds(row.step_seconds),
             ]
             for row in summary.arms
         ],
-        "Rate: chosen on the validation split"
-        + (", ! at the edge of those tried: a better one may lie outside" if flagged else "")
-        + ". Largest: the greatest rate at which every tuning run stayed finite and reached half "
-        "of the best rate's top-1 (≥: of all that were tried). Steps: (lower) median over the "
-        "seeds (how many reached it, if not all). Gap: top-1 on the training split, without "
-        "augmentation, less that on the test split, in points. Removed: share of the squared "
-        "gradient norm that GC took. Drift: how far the weights left the hyperplanes that they "
-        "started in, as a share of their norm. Ms a step: median of runs side by side, one or "
-        "more on each device; only rows of the same comparison were timed in turn.",
+        _arms_note(summary, has_diverged),
     )
 
 
 def markdown(table: Table) -> str:
-    """As Markdown, aligned for those who read it as it is."""
+    """Return a table as Markdown, with aligned columns."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.head, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -118,71 +105,113 @@ def markdown(table: Table) -> str:
 
 
 def interval(mean: Mean, signed: bool = False) -> str:
-    """`93.1 ± 0.4`, with a sign in front if it is a difference."""
+    """Return a mean and half of its interval: `93.1 ± 0.4`; a difference has a sign."""
+    if math.isnan(mean.value):
+        return "-"
     value = 0.0 if abs(mean.value) < 0.005 else mean.value  # no "-0.00"
     text = f"{value:{'+' if signed and value else ''}.2f}".replace("-", "−")
     return text if math.isnan(mean.half_width) else f"{text} ± {mean.half_width:.2f}"
 
 
-class _Names:
-    """The columns that say which arm: those that the study varies."""
-
-    def __init__(self, summary: Summary):
-        study = summary.study
-        self._decay, self._batch = len(study.weight_decays) > 1, len(study.batch_sizes) > 1
-        self._variant = bool(study.variants)
-        varied = [
-            ("variant", self._variant),
-            ("optimizer", True),
-            ("decay", self._decay),
-            ("batch", self._batch),
-        ]
-        self.head = [*(name for name, shown in varied if shown), "GC"]
-
-    def of(self, row: ArmResult) -> list[str]:
-        setting = row.arm.setting
-        varied = [
-            (setting.variant, self._variant),
-            (setting.optimizer, True),
-            (f"{setting.weight_decay:g}", self._decay),
-            (str(setting.batch_size), self._batch),
-        ]
-        return [*(text for text, shown in varied if shown), row.arm.gc]
+def _arms_note(summary: Summary, has_diverged: bool) -> str:
+    diverged = "Diverged: runs whose loss is not finite; all other columns leave them out. "
+    at_edge = " (! = at the edge of the grid; a better rate may be outside)"
+    has_edge = any(row.rate.at_edge for row in summary.arms)
+    return (
+        (diverged if has_diverged else "")
+        + f"Learning rate: chosen on the validation split{at_edge if has_edge else ''}. "
+        "Largest stable rate: the largest rate at which every tuning run stayed finite and reached "
+        "half of the top-1 of the best rate (≥: the largest of the grid). Steps: (lower) median "
+        "over the seeds (number of runs that reached the loss, if not all). Train top-1: on the "
+        "training split, without augmentation, in %. Gap: train top-1 minus test top-1, in points. "
+        "Removed: fraction of the squared gradient norm that GC removed. Drift: distance of the "
+        "weights from the hyperplanes that they started in, divided by their norm. Ms per step: "
+        "median of runs side by side, one or more on each device; only the two arms of a "
+        "comparison were timed in alternation."
+    )
 
 
-def _p(value: float) -> str:
+def _arm_head(study: ConfigDict) -> list[str]:
+    """Return the headings of the columns that name an arm: the fields that the study varies."""
+    return [name for name, is_shown, _ in _arm_columns(study, None) if is_shown]
+
+
+def _arm_cells(arm: Arm, study: ConfigDict) -> list[str]:
+    """Return the cells of the columns of `_arm_head`."""
+    return [cell for _, is_shown, cell in _arm_columns(study, arm) if is_shown]
+
+
+def _arm_columns(study: ConfigDict, arm: Arm | None) -> list[tuple[str, bool, str]]:
+    """Return heading, visibility and cell of each column that can name an arm."""
+    variant, optimizer, decay, batch, gc = "", "", "", "", ""
+    if arm:
+        variant, optimizer, gc = arm.setting.variant, arm.setting.optimizer, arm.gc
+        decay, batch = f"{arm.setting.weight_decay:g}", str(arm.setting.batch_size)
+    return [
+        ("variant", bool(study.variants), variant),
+        ("optimizer", True, optimizer),
+        ("weight decay", len(study.weight_decays) > 1, decay),
+        ("batch size", len(study.batch_sizes) > 1, batch),
+        ("GC", True, gc),
+    ]
+
+
+def _difference_cells(row: Comparison) -> list[str]:
+    return [
+        interval(statistics.mean(row.reference_top1)),
+        interval(statistics.mean(row.other_top1)),
+        str(row.difference.mean.n),
+        interval(row.difference.mean, signed=True),
+        _p_value(row.difference.p),
+        _p_value(row.holm_p),
+    ]
+
+
+def _p_value(value: float) -> str:
     if math.isnan(value):
         return "-"
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _ratio(row: Comparison) -> str:
-    if not row.pairs_timed:
+def _time_ratio(row: Comparison) -> str:
+    if not row.timed_pairs:
         return "-"
     median, low, high = row.time_ratio
     return f"{median:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _steps(row: ArmResult) -> str:
-    seeds = len(row.lines)
-    some = "" if row.reached == seeds else f" ({row.reached} of {seeds})"
-    return (
-        f"not reached{some}"
-        if math.isinf(row.steps_to_target)
-        else f"{row.steps_to_target:.0f}{some}"
-    )
+def _diverged(row: ArmResult) -> str:
+    text = f"{len(row.diverged)} of {len(row.lines)}"
+    if not row.diverged:
+        return text
+    plural = "seeds" if len(row.diverged) > 1 else "seed"
+    return f"{text} ({plural} {', '.join(map(str, row.diverged))})"
 
 
-def _largest(row: ArmResult) -> str:
+def _steps_to_target(row: ArmResult) -> str:
+    if math.isnan(row.steps_to_target):
+        return "-"
+    finite_runs = len(row.finite_lines)
+    share = "" if row.reached == finite_runs else f" ({row.reached} of {finite_runs})"
+    if math.isinf(row.steps_to_target):
+        return f"not reached{share}"
+    return f"{row.steps_to_target:.0f}{share}"
+
+
+def _largest_stable_rate(row: ArmResult) -> str:
     if math.isnan(row.rate.largest):
         return "-"
-    at_end = row.rate.largest == row.rate.scores[-1].rate
-    return f"{'≥ ' if at_end else ''}{row.rate.largest:g}"
+    is_last = row.rate.largest == row.rate.scores[-1].rate
+    return f"{'≥ ' if is_last else ''}{row.rate.largest:g}"
 
 
 def _milliseconds(seconds: float) -> str:
     return "-" if math.isnan(seconds) else f"{1000 * seconds:.3g}"
 
 
-def _small(value: float) -> str:
+def _fixed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _scientific(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.1e}".replace("e-0", "e-")
