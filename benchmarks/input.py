@@ -80,7 +80,7 @@ def bare_rate(photos: list[bytes], seconds: float) -> Rate:
     count, start, cpu_start = 0, time.monotonic(), time.process_time()
     while time.monotonic() - start < seconds:
         for photo in photos:
-            crops.train_image(photo, rng, IMAGE_SIZE, CROP_SCALE)
+            crops.random_resized_crop(photo, rng, IMAGE_SIZE, CROP_SCALE)
         count += len(photos)
     return Rate(count / (time.monotonic() - start), count / (time.process_time() - cpu_start))
 
@@ -88,7 +88,7 @@ def bare_rate(photos: list[bytes], seconds: float) -> Rate:
 def pipeline_rate(config: ConfigDict, workers: int, seconds: float) -> Rate:
     """Return the rate of the batches that arrive in the training process."""
     config.data.workers = workers
-    with pipeline.open(config, 0, 1).train_batches(0) as batches:
+    with pipeline.open_dataset(config, 0, 1).train_batches(0) as batches:
         for _ in range(4 * max(workers, CORES)):  # batches that were made ahead are not timed
             next(batches)
         count, start, cpu_start = 0, time.monotonic(), cpu_seconds()

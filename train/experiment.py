@@ -23,7 +23,7 @@ from train.runtime.mesh import Sharding
 
 if TYPE_CHECKING:
     from train.checkpoints.pretrained import PretrainedWeights
-    from train.data.streaming.pipeline import Stream
+    from train.data.streaming.pipeline import StreamingDataset
 
 
 class Experiment(NamedTuple):
@@ -43,7 +43,7 @@ class Experiment(NamedTuple):
 
     config: ConfigDict
     sharding: Sharding
-    dataset: "Dataset | Stream"
+    dataset: "Dataset | StreamingDataset"
     model: Model
     plan: Plan
     schedule: optax.Schedule
@@ -69,7 +69,7 @@ class Experiment(NamedTuple):
 
 def prepare(
     config: ConfigDict,
-    dataset: "Dataset | Stream | None" = None,
+    dataset: "Dataset | StreamingDataset | None" = None,
     devices: Sequence[jax.Device] | None = None,
     resumes: bool = False,
 ) -> Experiment:

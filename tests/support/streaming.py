@@ -38,7 +38,7 @@ def main(argv):
     left = []
     signal.signal(signal.SIGINT, lambda *_: left.extend(range(3)))
     config = config_of(argv[1], workers=int(argv[2]))
-    with pipeline.open(config, 0, 1).train_batches(0) as batches:
+    with pipeline.open_dataset(config, 0, 1).train_batches(0) as batches:
         for batch in batches:
             print(*[child.pid for child in multiprocessing.active_children()], flush=True)
             assert batch.mask.all()

@@ -19,7 +19,7 @@ from train.runtime.compilation import Cost
 from train.runtime.mesh import Sharding
 
 if TYPE_CHECKING:
-    from train.data.streaming.pipeline import Batches, HostBatch, Stream
+    from train.data.streaming.pipeline import BatchIterator, HostBatch, StreamingDataset
 
 
 def jit_train_step(functions: StepFunctions, sharding: Sharding) -> Any:
@@ -44,7 +44,7 @@ class StreamingExecutor:
     def __init__(
         self,
         config: ConfigDict,
-        stream: "Stream",
+        stream: "StreamingDataset",
         sharding: Sharding,
         functions: StepFunctions,
         state: TrainState,
@@ -53,7 +53,7 @@ class StreamingExecutor:
         self._stream = stream
         self._batch_sharding = sharding.batch
         self._next_step = int(state.step)
-        self._batches: Batches = stream.train_batches(self._next_step)
+        self._batches: BatchIterator = stream.train_batches(self._next_step)
         self._eval_batch = sharding.round_up(min(config.eval.batch_size, stream.num_test))
         batch = abstract_batch(config.data.batch_size, stream.input_shape, sharding.batch)
         self._train_step, self.cost = compilation.compile_program(

@@ -67,8 +67,8 @@ def test_areas_and_ratios_are_spread_over_their_ranges():
 def test_images_of_every_size_give_pixels_of_one_size(size):
     content = encode(Image.new("RGB", size, (10, 200, 30)))
     for pixels in (
-        crops.train_image(content, rng(), 16, (0.08, 1.0)),
-        crops.test_image(content, 16),
+        crops.random_resized_crop(content, rng(), 16, (0.08, 1.0)),
+        crops.center_crop(content, 16),
     ):
         assert (pixels.shape, pixels.dtype) == ((16, 16, 3), np.uint8)
         assert (pixels == (10, 200, 30)).all()
@@ -76,7 +76,7 @@ def test_images_of_every_size_give_pixels_of_one_size(size):
 
 def test_a_crop_depends_on_nothing_but_its_random_numbers():
     content = imagenet.jpeg(rng(), 120, 90)
-    crop = [crops.train_image(content, rng(seed), 32, (0.08, 1.0)) for seed in (1, 1, 2)]
+    crop = [crops.random_resized_crop(content, rng(seed), 32, (0.08, 1.0)) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(crop[0], crop[1])
     assert (crop[0] != crop[2]).any()
 
@@ -90,15 +90,15 @@ def test_the_middle_is_that_of_a_resized_image(size):
     )
     left, top = (resized.width - 224) // 2, (resized.height - 224) // 2
     expected = np.asarray(resized.crop((left, top, left + 224, top + 224))).astype(int)
-    pixels = crops.test_image(encode(image), 224)
+    pixels = crops.center_crop(encode(image), 224)
     assert np.abs(pixels - expected).mean() < 1
 
 
 @pytest.mark.parametrize("times", [4, 5, 9])
 def test_large_jpegs_are_decoded_smaller_and_look_the_same(times):
     content = imagenet.jpeg(rng(), 96 * times, 64 * times, cells=12)
-    pixels = crops.test_image(content, 56)
-    expected = crops.test_image(encode(Image.open(io.BytesIO(content))), 56).astype(int)
+    pixels = crops.center_crop(content, 56)
+    expected = crops.center_crop(encode(Image.open(io.BytesIO(content))), 56).astype(int)
     assert (pixels != expected).any()
     assert np.abs(pixels - expected).mean() < 1
 
@@ -110,9 +110,9 @@ def test_images_of_every_mode_become_rgb(mode):
     )
     content = encode(image, "jpeg" if mode == "CMYK" else "png")
     expected = np.asarray(image.convert("RGB"))[0, 0].astype(int)
-    assert np.abs(crops.test_image(content, 4) - expected).max() <= 3
+    assert np.abs(crops.center_crop(content, 4) - expected).max() <= 3
 
 
 def test_a_palette_may_be_transparent():
     content = encode(Image.new("P", (10, 10)), transparency=b"\x00\x10")
-    assert crops.test_image(content, 4).shape == (4, 4, 3)
+    assert crops.center_crop(content, 4).shape == (4, 4, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from train.data.dataset import Split
-from train.data.decoded_cache import remembered
+from train.data.decoded_cache import cached
 from train.runtime import cache
 
 SPLIT = Split(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([0, 1], np.int32))
@@ -22,7 +22,7 @@ class Source:
             file.write_bytes(b"records")
 
     def load(self, name="digits:1.0.0, train"):
-        split = remembered(name, self.files, self.decode)
+        split = cached(name, self.files, self.decode)
         np.testing.assert_array_equal(split.inputs, SPLIT.inputs)
         np.testing.assert_array_equal(split.labels, SPLIT.labels)
         assert split.inputs.dtype == np.uint8

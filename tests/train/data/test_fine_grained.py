@@ -70,8 +70,8 @@ def test_a_folder_trains_for_two_steps_and_is_tested(tmp_path):
 
 def test_without_a_crop_scale_training_sees_what_is_tested():
     content = jpeg(np.random.default_rng(1), 60, 50)
-    seen = crops.train_image(content, np.random.default_rng(2), 32, ())
-    np.testing.assert_array_equal(seen, crops.test_image(content, 32))
+    seen = crops.random_resized_crop(content, np.random.default_rng(2), 32, ())
+    np.testing.assert_array_equal(seen, crops.center_crop(content, 32))
 
 
 def test_the_rate_falls_after_the_epochs_that_are_named():

@@ -68,11 +68,11 @@ def assert_same(one, other):
 @pytest.fixture(scope="module")
 def uninterrupted(root):
     """A little more than an epoch, in one process."""
-    return take(pipeline.open(config_of(root), 0, 1).train_batches(0), 18)
+    return take(pipeline.open_dataset(config_of(root), 0, 1).train_batches(0), 18)
 
 
 def test_imagenet_is_read_as_it_is_prepared(root):
-    opened = pipeline.open(config_of(root), 0, 1)
+    opened = pipeline.open_dataset(config_of(root), 0, 1)
     assert (opened.num_classes, opened.input_shape) == (1000, (8, 8, 3))
     assert (opened.num_train, opened.num_test) == (1000, NUM_TEST), "its test split has no labels"
     assert "tensorflow" not in sys.modules
@@ -89,7 +89,7 @@ def test_an_epoch_holds_every_example_once(uninterrupted):
 @pytest.mark.parametrize("processes", [2, 4])
 def test_the_number_of_processes_changes_nothing(processes, root, uninterrupted):
     def batches_of(process):
-        with pipeline.open(config_of(root), process, processes).train_batches(0) as batches:
+        with pipeline.open_dataset(config_of(root), process, processes).train_batches(0) as batches:
             return [next(batches) for _ in range(18)]
 
     together = across(processes, batches_of)
@@ -100,20 +100,20 @@ def test_the_number_of_processes_changes_nothing(processes, root, uninterrupted)
 @hypothesis.given(step=st.integers(0, 17))
 @hypothesis.settings(deadline=None, max_examples=6)
 def test_any_step_can_be_the_first(step, root, uninterrupted):
-    batch = take(pipeline.open(config_of(root), 0, 1).train_batches(step), 1)
+    batch = take(pipeline.open_dataset(config_of(root), 0, 1).train_batches(step), 1)
     rows = slice(step * BATCH, (step + 1) * BATCH)
     assert_same(batch, pipeline.HostBatch(*(array[rows] for array in uninterrupted)))
 
 
 def test_a_step_far_out_is_reached_at_once(root):
-    last = take(pipeline.open(config_of(root), 0, 1).train_batches(2**31 - 3), 1)
+    last = take(pipeline.open_dataset(config_of(root), 0, 1).train_batches(2**31 - 3), 1)
     assert len(set(last.labels)) > BATCH / 2
 
 
 def test_pixels_depend_on_the_seed_and_the_epoch(root, uninterrupted):
     config = config_of(root)
     config.seed = 1
-    other = take(pipeline.open(config, 0, 1).train_batches(0), 16)
+    other = take(pipeline.open_dataset(config, 0, 1).train_batches(0), 16)
     first = dict(zip(other.labels, other.inputs, strict=True))
     again = zip(uninterrupted.labels[:1000], uninterrupted.inputs, strict=False)
     changed = [(first[label] != image).any() for label, image in again if label in first]
@@ -122,7 +122,7 @@ def test_pixels_depend_on_the_seed_and_the_epoch(root, uninterrupted):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_changes_nothing(workers, root, uninterrupted):
-    opened = pipeline.open(config_of(root, workers=workers), 0, 1)
+    opened = pipeline.open_dataset(config_of(root, workers=workers), 0, 1)
     got = take(opened.train_batches(3), 5)
     rows = slice(3 * BATCH, 8 * BATCH)
     assert_same(got, pipeline.HostBatch(*(array[rows] for array in uninterrupted)))
@@ -131,7 +131,9 @@ def test_the_number_of_workers_changes_nothing(workers, root, uninterrupted):
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_every_test_example_counts_once(processes, root):
     def batches_of(process):
-        opened = pipeline.open(config_of(root, workers=int(process == 1)), process, processes)
+        opened = pipeline.open_dataset(
+            config_of(root, workers=int(process == 1)), process, processes
+        )
         with opened.test_batches(8) as batches:
             return list(batches)
 
@@ -140,7 +142,7 @@ def test_every_test_example_counts_once(processes, root):
     whole = join(together)
     assert list(np.flatnonzero(whole.mask)) == list(range(NUM_TEST))
     assert list(whole.labels[whole.mask]) == list(range(NUM_TEST))
-    alone = take(pipeline.open(config_of(root), 0, 1).test_batches(8), 3)
+    alone = take(pipeline.open_dataset(config_of(root), 0, 1).test_batches(8), 3)
     assert_same(whole, alone)
 
 
@@ -150,7 +152,7 @@ def test_a_damaged_record_is_named(workers, tmp_path):
     good = [(imagenet.jpeg(rng, 20, 20), label) for label in range(1000)]
     spoilt = [*good[:700], (good[700][0][:150], 700), *good[701:]]
     imagenet.write(tmp_path, train=spoilt, validation=good[:8])
-    opened = pipeline.open(config_of(tmp_path, workers=workers, batch_size=1000), 0, 1)
+    opened = pipeline.open_dataset(config_of(tmp_path, workers=workers, batch_size=1000), 0, 1)
     with pytest.raises(
         UserError, match=r"record 700 of the split 'train' .* is damaged: OSError: Trunc"
     ):
@@ -161,7 +163,7 @@ def test_a_label_that_is_no_class_is_named(tmp_path):
     image = imagenet.jpeg(np.random.default_rng(0), 20, 20)
     validation = [(image, 3), (image, -1)]
     imagenet.write(tmp_path, train=[(image, 0)] * 1000, validation=validation)
-    opened = pipeline.open(config_of(tmp_path), 0, 1)
+    opened = pipeline.open_dataset(config_of(tmp_path), 0, 1)
     with pytest.raises(UserError, match=r"record 1 of the split 'validation' .* has the label -1"):
         take(opened.test_batches(2), 1)
 
@@ -170,7 +172,7 @@ def test_a_set_without_labels_to_test_with_is_refused(tmp_path):
     image = imagenet.jpeg(np.random.default_rng(0), 20, 20)
     imagenet.write(tmp_path, train=[(image, 0)] * 1000, test=[(image, -1)] * 3)
     with pytest.raises(UserError, match=r"record 0 of the split 'test' .* has the label -1"):
-        pipeline.open(config_of(tmp_path), 0, 1)
+        pipeline.open_dataset(config_of(tmp_path), 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_a_set_without_labels_to_test_with_is_refused(tmp_path):
 )
 def test_a_config_that_does_not_fit_is_refused(fields, message, root):
     with pytest.raises(UserError) as error:
-        pipeline.open(config_of(root, **fields), 0, 1)
+        pipeline.open_dataset(config_of(root, **fields), 0, 1)
     assert message in str(error.value)
 
 
@@ -209,7 +211,7 @@ def test_a_folder_of_images(test_split, tmp_path):
     root = folder_of_images(tmp_path, ("train", test_split))
     (root / "train" / "ant" / "notes.txt").write_text("no image")
     (root / "train" / ".cache").mkdir()
-    opened = pipeline.open(config_of(root, name="folder", batch_size=6), 0, 1)
+    opened = pipeline.open_dataset(config_of(root, name="folder", batch_size=6), 0, 1)
     assert (opened.num_classes, opened.num_train, opened.num_test) == (2, 6, 6)
     epoch = take(opened.train_batches(0), 1)
     shades = epoch.inputs[:, 0, 0, :2].astype(int)
@@ -258,7 +260,7 @@ def test_a_folder_that_is_no_good(case, tmp_path):
     spoil, message = FOLDERS[case]
     root = folder_of_images(tmp_path / "images")
     if case == "a file that vanishes":
-        opened = pipeline.open(config_of(root, name="folder", batch_size=6), 0, 1)
+        opened = pipeline.open_dataset(config_of(root, name="folder", batch_size=6), 0, 1)
         (root / "train" / "ant" / "1.png").unlink()
         with pytest.raises(UserError) as error:
             take(opened.train_batches(0), 1)
@@ -266,7 +268,9 @@ def test_a_folder_that_is_no_good(case, tmp_path):
         spoil(root)
         with pytest.raises(UserError) as error:
             take(
-                pipeline.open(config_of(root, name="folder", batch_size=6), 0, 1).train_batches(0),
+                pipeline.open_dataset(
+                    config_of(root, name="folder", batch_size=6), 0, 1
+                ).train_batches(0),
                 1,
             )
     assert message in str(error.value)
@@ -274,4 +278,4 @@ def test_a_folder_that_is_no_good(case, tmp_path):
 
 def test_a_folder_needs_a_name():
     with pytest.raises(UserError, match=r"needs --config\.data\.dir=FOLDER"):
-        pipeline.open(config_of("", name="folder"), 0, 1)
+        pipeline.open_dataset(config_of("", name="folder"), 0, 1)

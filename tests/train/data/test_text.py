@@ -15,7 +15,8 @@ from tests.support import tfds_sets
 from tests.support.processes import ROOT
 from train import data, experiment, loop, models
 from train.config import default_config, validate
-from train.data.in_memory import tfds_examples, vocabulary
+from train.data import tfds_builder
+from train.data.in_memory import vocabulary
 from train.errors import Preempted
 from train.models.lstm import LSTM
 
@@ -77,8 +78,8 @@ def test_words_are_lower_case_without_accents_and_markup():
 
 def test_the_vocabulary_has_the_words_that_are_met_most_often():
     texts = ["b a c", "b a", "b d"]
-    assert vocabulary.vocabulary(texts, 100) == {"b": 2, "a": 3, "c": 4, "d": 5}
-    assert vocabulary.vocabulary(texts, 4) == {"b": 2, "a": 3}
+    assert vocabulary.build_vocabulary(texts, 100) == {"b": 2, "a": 3, "c": 4, "d": 5}
+    assert vocabulary.build_vocabulary(texts, 4) == {"b": 2, "a": 3}
 
 
 def test_a_text_keeps_its_last_words_behind_padding():
@@ -116,7 +117,7 @@ def test_texts_are_encoded_once_and_anew_for_other_words_or_files(tmp_path, monk
     fewer = data.load(config_of(tmp_path / "a", vocabulary=5))
     assert longer.train.inputs.shape == (64, 5)
     assert fewer.train.inputs.max() == 4
-    monkeypatch.setattr(tfds_examples, "labelled", None)
+    monkeypatch.setattr(tfds_builder, "read_examples", None)
     again = data.load(config_of(tmp_path / "a"))
     np.testing.assert_array_equal(first.test.inputs, again.test.inputs)
     monkeypatch.undo()

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support import imagenet, streaming
 from tests.support.processes import end_of
+from train.data.records import EncodedImage
 from train.data.streaming import pipeline
-from train.data.streaming.source import EncodedImage
 from train.errors import UserError
 
 
@@ -118,14 +118,14 @@ class Spy:
             f"{ {signal.SIGINT, signal.SIGTERM} <= blocked }"
         )
 
-    def where(self, index):
+    def record_name(self, index):
         return "spy"
 
 
 def test_a_worker_takes_no_device_and_loads_little(root):
     config = streaming.config_of(root, workers=1, batch_size=2)
     with (
-        pipeline.Stream(Spy(), Spy(), config, 0, 1).train_batches(0) as batches,
+        pipeline.StreamingDataset(Spy(), Spy(), config, 0, 1).train_batches(0) as batches,
         pytest.raises(UserError) as error,
     ):
         next(batches)

@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from train.data import tfds_builder
+from train.data import decoded_cache, tfds_builder
 from train.data.dataset import Dataset, Split
-from train.data.in_memory import tfds_examples
 from train.errors import UserError
 
 
@@ -16,19 +15,23 @@ def load(name: str, data_dir: str, test_share: float = 0.0) -> Dataset:
     Args:
       name: A TFDS name such as `cifar100`.
       data_dir: The TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
-      test_share: See `tfds_builder.splits`.
+      test_share: See `tfds_builder.split_names`.
 
     Raises:
       UserError: If TFDS does not know the name, or if the data set is not prepared, is damaged, or
         is not a classification of images of one size.
     """
     builder = tfds_builder.open_prepared(name, data_dir, "image", test_share)
-    tfds_builder.check_size(name, builder.info.features["image"])
-    train, tests = tfds_builder.splits(builder.info.splits, test_share)
+    tfds_builder.check_fixed_shape(name, builder.info.features["image"])
+    train, tests = tfds_builder.split_names(builder.info.splits, test_share)
     label = builder.info.features["label"]
 
     def load_split(split: str) -> Split:
-        return tfds_examples.cached(builder, split, (split,), lambda: _decode(builder, name, split))
+        return decoded_cache.cached(
+            f"{builder.info.full_name}, {split}",
+            tfds_builder.files(builder, {split}),
+            lambda: _decode(builder, name, split),
+        )
 
     return Dataset(
         train=load_split(train),
@@ -40,17 +43,25 @@ def load(name: str, data_dir: str, test_share: float = 0.0) -> Dataset:
 
 def _decode(builder: Any, name: str, split: str) -> Split:
     shape, count = builder.info.features["image"].shape, builder.info.splits[split].num_examples
-    split_name = tfds_builder.split_name(builder, name, split)
     try:
         images: np.ndarray = np.empty((count, *shape), np.uint8)
         labels: np.ndarray = np.empty(count, np.int32)
     except (MemoryError, ValueError):  # NumPy raises ValueError for shapes above its own limit
+<<<<<<< HEAD
         raise UserError(f"{split_name} does not fit in memory; choose a smaller data set") from None
     examples = tfds_examples.read_examples(builder, name, split, "image")
     for index, (image, label) in enumerate(examples):
+=======
+        raise UserError(
+            f"{tfds_builder.describe_split(builder, name, split)} does not fit in memory; choose a "
+            "smaller data set"
+        ) from None
+    examples = tfds_builder.read_examples(builder, name, split, "image")
+    for index, (record, image, label) in enumerate(examples):
+>>>>>>> ea4be21b3c4722cca9b954131692c79fee65d599
         if image.shape != shape:
             raise UserError(
-                f"record {index} of {split_name} has an image of shape {image.shape} instead of "
+                f"{record} has an image of shape {image.shape} instead of "
                 f"{shape}; {tfds_builder.FIX_HINT}"
             )
         images[index], labels[index] = image, label

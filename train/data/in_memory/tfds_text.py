@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from train.data import tfds_builder
+from train.data import decoded_cache, tfds_builder
 from train.data.dataset import Dataset, Split
-from train.data.in_memory import tfds_examples, vocabulary
+from train.data.in_memory import vocabulary
 from train.errors import UserError
 
 
@@ -22,7 +22,7 @@ def load(config: ConfigDict) -> Dataset:
     name, size, length = config.data.name, config.data.vocabulary, config.data.length
     share = config.data.test_share
     builder = tfds_builder.open_prepared(name, config.data.dir, "text", share)
-    train, tests = tfds_builder.splits(builder.info.splits, share)
+    train, tests = tfds_builder.split_names(builder.info.splits, share)
     label = builder.info.features["label"]
 
     @functools.cache
@@ -33,7 +33,7 @@ def load(config: ConfigDict) -> Dataset:
     def token_ids() -> dict[str, int]:
         ids = vocabulary.build_vocabulary(read(train)[0], size)
         if not ids:
-            split_name = tfds_builder.split_name(builder, name, train)
+            split_name = tfds_builder.describe_split(builder, name, train)
             raise UserError(f"{split_name} has no words; choose another --config.data.name")
         return ids
 
@@ -43,15 +43,17 @@ def load(config: ConfigDict) -> Dataset:
             return Split(vocabulary.encode(texts, token_ids(), length), labels)
         except MemoryError:
             raise UserError(
-                f"{tfds_builder.split_name(builder, name, split)} does not fit in memory with "
+                f"{tfds_builder.describe_split(builder, name, split)} does not fit in memory with "
                 f"config.data.length={length} words per text; lower --config.data.length"
             ) from None
 
     def load_split(split: str) -> Split:
-        return tfds_examples.cached(
-            builder,
-            f"{split}, the last {length} words, {size} numbers, {vocabulary.PATTERN}",
-            tuple({train, split}),  # the vocabulary is that of the training split
+        return decoded_cache.cached(
+            f"{builder.info.full_name}, {split}, the last {length} words, {size} numbers, "
+            f"{vocabulary.PATTERN}",
+            tfds_builder.files(
+                builder, {train, split}
+            ),  # the vocabulary is that of the training split
             lambda: encode(split),
         )
 
@@ -66,14 +68,12 @@ def load(config: ConfigDict) -> Dataset:
 def _read(builder: Any, name: str, split: str) -> tuple[list[str], np.ndarray]:
     """Return the texts and the labels of a split."""
     texts, labels = [], []
-    examples = tfds_examples.read_examples(builder, name, split, "text")
-    for index, (text, label) in enumerate(examples):
+    for record, text, label in tfds_builder.read_examples(builder, name, split, "text"):
         try:
             texts.append(text.decode())
         except UnicodeDecodeError as error:
             raise UserError(
-                f"record {index} of {tfds_builder.split_name(builder, name, split)} is not UTF-8 "
-                f"text: {error.reason}; {tfds_builder.FIX_HINT}"
+                f"{record} is not UTF-8 text: {error.reason}; {tfds_builder.FIX_HINT}"
             ) from None
         labels.append(label)
     return texts, np.array(labels, np.int32)

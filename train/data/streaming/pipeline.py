@@ -1,13 +1,13 @@
 """Images that do not fit in memory: read, decoded and cropped a few batches ahead, with Grain.
 
-An example of the training sequence is a pure function of its place in the sequence, so that a run
-begins at any step, with no iterator to save and nothing to skip.
+An example of the training sequence is a pure function of its position in the sequence. So a run can
+start at any step: there is no iterator to save, and nothing to skip.
 """
 
 import dataclasses
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import grain
@@ -16,26 +16,41 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
+from train.data import records
 from train.data.inputs import check_channels
 from train.data.order import example_at
+from train.data.records import EncodedImages
 from train.data.streaming import crops, workers
-from train.data.streaming.source import EncodedImages, bad_label, damaged
 from train.errors import UserError, describe_error
 
 _CHANNELS = 3
-_MAX_THREADS = 16  # more of them wait for Python's lock
+_MAX_THREADS = 16  # more threads only wait for the global interpreter lock
 
 
 class HostBatch(NamedTuple):
-    """The rows of a step's batch that are this process's."""
+    """The rows of a batch that belong to this process.
 
-    inputs: np.ndarray  # uint8, (rows, height, width, 3)
-    labels: np.ndarray  # int32, (rows,)
-    mask: np.ndarray  # bool, (rows,): False where evaluation had to pad
+    Attributes:
+      inputs: uint8, (rows, height, width, 3).
+      labels: int32, (rows,).
+      mask: bool, (rows,); False for the padding of an evaluation batch.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray
 
 
-class Stream:
-    """A data set of any size; a step's batch is split over the processes in their order."""
+class StreamingDataset:
+    """A data set of any size, whose batches are split over the processes in order.
+
+    Attributes:
+      num_classes: The number of classes.
+      class_names: The names of the classes.
+      num_train: The number of training examples.
+      num_test: The number of test examples.
+      input_shape: The shape of one example after the crop, (height, width, channels).
+    """
 
     def __init__(
         self,
@@ -53,33 +68,36 @@ class Stream:
         self.num_train, self.num_test = len(train), len(test)
         self.input_shape = (config.data.image_size, config.data.image_size, _CHANNELS)
 
-    def train_batches(self, first_step: int) -> "Batches":
-        """The batches of the steps from `first_step` on, without end."""
+    def train_batches(self, first_step: int) -> "BatchIterator":
+        """Return the batches of all steps from `first_step`, without end."""
         seed, data = self._config.seed, self._config.data
         examples = _TrainExamples(
             images=self._train,
-            share=_Share.of(data.batch_size, *self._process),
+            rows=_ProcessRows.create(data.batch_size, *self._process),
             seed=seed,
             image_size=data.image_size,
             crop_scale=tuple(data.crop_scale),
         )
-        return Batches(examples, first_step, data.workers)
+        return BatchIterator(examples, first_step, data.workers)
 
-    def test_batches(self, batch_size: int) -> "Batches":
-        """Every test example once over all processes, in order; the last batch is padded.
+    def test_batches(self, batch_size: int) -> "BatchIterator":
+        """Return the test examples in order; over all processes, each one occurs once.
+
+        The last batch is padded.
 
         Args:
-          batch_size: of all processes together.
+          batch_size: The batch size of all processes together.
         """
-        share, image_size = _Share.of(batch_size, *self._process), self._config.data.image_size
-        return Batches(_TestExamples(self._test, share, image_size), 0, self._config.data.workers)
+        data = self._config.data
+        rows = _ProcessRows.create(batch_size, *self._process)
+        return BatchIterator(_TestExamples(self._test, rows, data.image_size), 0, data.workers)
 
 
-def open(config: ConfigDict, process_index: int, process_count: int) -> Stream:
-    """Opens the data set that `config.data` names.
+def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> StreamingDataset:
+    """Open the data set that `config.data` describes.
 
     Raises:
-      UserError: there is no such data set, or it does not fit the config.
+      UserError: If there is no such data set, or if it does not fit the config.
     """
     name, folder = config.data.name, config.data.dir
     check_channels(config, _CHANNELS)
@@ -87,7 +105,8 @@ def open(config: ConfigDict, process_index: int, process_count: int) -> Stream:
     test: EncodedImages
     if name == "digits":
         raise UserError(
-            "config.data.name='digits' is kept on the device; set config.data.image_size to 0"
+            "config.data.name='digits' cannot be streamed, it is stored on the device; set "
+            "config.data.image_size to 0"
         )
     if name == "folder":
         from train.data.streaming import image_folder
@@ -97,94 +116,106 @@ def open(config: ConfigDict, process_index: int, process_count: int) -> Stream:
         from train.data.streaming import tfds_records
 
         train, test = tfds_records.open_splits(name, folder, config.data.test_share)
-    return Stream(train, test, config, process_index, process_count)
+    return StreamingDataset(train, test, config, process_index, process_count)
 
 
-class Batches(Iterator[HostBatch]):
-    """Batches made ahead from the moment that this is; a context manager that ends what makes them.
+class BatchIterator(Iterator[HostBatch]):
+    """Batches that are prepared ahead of time, by threads or by worker processes.
+
+    The threads or processes start with the constructor. Use the iterator as a context manager, or
+    call `close`, to stop them.
 
     Raises:
-      UserError: a record is damaged, or a process that decodes has died.
+      UserError: If a record is damaged, or if a worker process died.
     """
 
     def __init__(self, examples: "_Examples", first_step: int, num_workers: int):
-        # Batches come before processes are told apart, so that their number changes no batch.
-        batches = grain.MapDataset.source(examples).batch(len(examples.share.rows))[first_step:]
+        # Grain assigns whole batches to workers, so their number does not change the batches.
+        batches = grain.MapDataset.source(examples).batch(len(examples.rows.rows))[first_step:]
         threads = 0 if num_workers else min(os.cpu_count() or 1, _MAX_THREADS)
         _configure_grain()
-        ahead = batches.to_iter_dataset(
+        prefetched = batches.to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         ).mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=num_workers), worker_init_fn=workers.begin
+            grain.MultiprocessingOptions(num_workers=num_workers),
+            worker_init_fn=workers.init_worker,
         )
-        self._iterator: Any = iter(ahead)
+        self._iterator: Any = iter(prefetched)
         with workers.block_signals():
-            self._iterator.get_state()  # else the processes start one by one, each when its turn is
+            # Without this call, each worker starts only when its first batch is needed.
+            self._iterator.get_state()
             self._iterator.start_prefetch()
 
     def __next__(self) -> HostBatch:
         try:
-            example = next(self._iterator)
+            batch = next(self._iterator)
         except UserError as error:
-            # The traceback that Grain has rebuilt is a cycle, with a batch in shared memory in it;
-            # a process that ends with such a batch is told off on stderr.
+            # Grain's traceback is a reference cycle that holds a batch in shared memory. Free it
+            # now: if the process exits with such a batch, Python prints a warning to stderr.
             error.__traceback__ = None
             gc.collect()
             raise error from None
-        except RuntimeError as error:  # Grain's, for a process that is no more
+        except RuntimeError as error:  # Grain raises it if a worker process died
             raise UserError(
-                f"a process that decodes images has died ({describe_error(error)}); it may have been "
-                "killed for want of memory, or of room in /dev/shm; use fewer "
-                "--config.data.workers, and run the same command again"
+                f"a data worker process died ({describe_error(error)}); it may have been killed "
+                "because memory or /dev/shm was full; use fewer --config.data.workers, and run "
+                "the same command again"
             ) from error
-        return HostBatch(*map(_ours, example))
+        return HostBatch(*map(_copy_shared, batch))
 
-    def __enter__(self) -> "Batches":
+    def __enter__(self) -> "BatchIterator":
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
 
     def close(self) -> None:
-        """Ends threads and processes; they finish the batches that they are at."""
-        # Grain's iterators cannot be deleted as late as at the end of the interpreter.
+        """Stop the threads and processes; they finish their current batches first."""
+        # Replace it, because Grain's iterators must be deleted before the interpreter exits.
         iterator, self._iterator = self._iterator, (_ for _ in ())
         iterator.close()
 
 
 def _configure_grain() -> None:
-    flags.FLAGS.mark_as_parsed()  # Grain asks for its own there; ours are not among them
-    # Else it wraps its classes once more with every pipeline, and adds its remarks to errors.
+    # Grain reads its own absl flags, which fails until flags are parsed. We do not use absl flags.
+    flags.FLAGS.mark_as_parsed()
+    # Traceback filtering wraps Grain's classes again for each pipeline, and adds notes to errors.
     grain.config.update("py_traceback_filtering", "off")
 
 
-def _ours(array: np.ndarray) -> np.ndarray:
-    """A copy of what another process made; shared memory must be given back before the end."""
+def _copy_shared(array: np.ndarray) -> np.ndarray:
+    """Return a copy of an array in shared memory, which must be released before exit."""
     shared = isinstance(array, grain.multiprocessing.SharedMemoryArray)
     return np.array(array, subok=False) if shared else array
 
 
-class _Share(NamedTuple):
-    """A process's rows of every batch."""
+class _ProcessRows(NamedTuple):
+    """The rows of each batch that belong to one process.
 
-    batch_size: int  # of all processes together
+    Attributes:
+      batch_size: The batch size of all processes together.
+      rows: The rows of the process.
+    """
+
+    batch_size: int
     rows: range
 
     @classmethod
-    def of(cls, batch_size: int, process_index: int, process_count: int) -> "_Share":
-        begin, end = (
+    def create(cls, batch_size: int, process_index: int, process_count: int) -> "_ProcessRows":
+        """Split a batch over the processes as evenly as possible."""
+        start, stop = (
             index * batch_size // process_count for index in (process_index, process_index + 1)
         )
-        return cls(batch_size, range(begin, end))
+        return cls(batch_size, range(start, stop))
 
-    def place(self, index: int) -> int:
-        """Where this process's example `index` stands in the sequence of all."""
+    def position(self, index: int) -> int:
+        """Return the position of this process's example `index` in the global sequence."""
         step, row = divmod(index, len(self.rows))
         return step * self.batch_size + self.rows[row]
 
 
 class _Example(NamedTuple):
-    """A batch before Grain stacks it."""
+    """One row of a batch; Grain stacks the rows."""
 
     image: np.ndarray
     label: np.int32
@@ -193,43 +224,49 @@ class _Example(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Examples:
-    """This process's examples, at random access for Grain."""
+    """The examples of this process, with the random access that Grain needs."""
 
     images: EncodedImages
-    share: _Share
+    rows: _ProcessRows
     image_size: int
 
-    def _example(self, index: int, pixels_of) -> _Example:
+    def _load(self, index: int, crop: Callable[[bytes], np.ndarray]) -> _Example:
+        """Read, decode and check an image."""
+        images = self.images
         try:
-            content, label = self.images[index]
-            pixels = pixels_of(content)
-        except Exception as error:  # whatever damaged files make a library raise
-            raise damaged(self.images, index, error) from error
-        if not 0 <= label < self.images.num_classes:
-            raise bad_label(self.images, index, label)
+            content, label = images[index]
+            pixels = crop(content)
+        except Exception as error:  # libraries raise many types for damaged files
+            raise records.damaged_error(
+                images.record_name(index), error, images.fix_hint
+            ) from error
+        if not 0 <= label < images.num_classes:
+            raise records.label_error(
+                images.record_name(index), label, images.num_classes, images.fix_hint
+            )
         return _Example(pixels, np.int32(label), np.True_)
 
 
 @dataclasses.dataclass(frozen=True)
 class _TrainExamples(_Examples):
-    """The training sequence: epoch after epoch without a gap, and without end."""
+    """The training sequence: epoch after epoch, without a gap and without end."""
 
     seed: int
     crop_scale: tuple[float, float] | tuple[()]
 
     def __len__(self) -> int:
-        return MAX_INT * len(self.share.rows)
+        return MAX_INT * len(self.rows.rows)
 
     def __getitem__(self, index: int) -> _Example:
-        place = self.share.place(index)
-        example = example_at(self.seed, place, len(self.images))
-        # The other half of the counter's range is free of the order's random numbers.
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, place], counter=1 << 255))
+        position = self.rows.position(index)
+        example_id = example_at(self.seed, position, len(self.images))
+        # The counter starts at 2**255, so these numbers differ from those of the order.
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, position], counter=1 << 255))
 
         def crop(content: bytes) -> np.ndarray:
-            return crops.train_image(content, rng, self.image_size, self.crop_scale)
+            return crops.random_resized_crop(content, rng, self.image_size, self.crop_scale)
 
-        return self._example(example, crop)
+        return self._load(example_id, crop)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,11 +274,11 @@ class _TestExamples(_Examples):
     """The test split in order, padded to whole batches."""
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.share.batch_size) * len(self.share.rows)
+        return -(-len(self.images) // self.rows.batch_size) * len(self.rows.rows)
 
     def __getitem__(self, index: int) -> _Example:
-        place = self.share.place(index)
-        if place >= len(self.images):
+        position = self.rows.position(index)
+        if position >= len(self.images):
             black: Any = np.zeros((self.image_size, self.image_size, _CHANNELS), np.uint8)
             return _Example(black, np.int32(0), np.False_)
-        return self._example(place, lambda content: crops.test_image(content, self.image_size))
+        return self._load(position, lambda content: crops.center_crop(content, self.image_size))

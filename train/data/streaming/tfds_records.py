@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 from train.data import records, tfds_builder
 from train.data.records import EncodedImage
-from train.errors import UserError, describe_error
+from train.errors import UserError
 
 
 class TfdsRecords:
@@ -22,16 +22,11 @@ class TfdsRecords:
     def __init__(self, builder: Any, name: str, split: str):
         label = builder.info.features["label"]
         self.num_classes, self.class_names = label.num_classes, tuple(label.names)
-        self.name = tfds_builder.split_name(builder, name, split)
+        self.name = tfds_builder.describe_split(builder, name, split)
         # Skip decoding for every image feature: some data sets also have masks.
         images = [k for k, v in builder.info.features.items() if isinstance(v, tfds.features.Image)]
         decoders = {name: tfds.decode.SkipDecoding() for name in images}
-        try:
-            self._source = builder.as_data_source(split=split, decoders=decoders)
-        except Exception as error:  # TFDS raises many types for damaged files
-            raise UserError(
-                f"cannot open {self.name}: {describe_error(error)}; {self.fix_hint}"
-            ) from error
+        self._source = tfds_builder.open_split(builder, name, split, decoders)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -63,7 +58,7 @@ def open_splits(
             f"{name} has images of type {dtype.name}; only uint8 images are streamed; choose "
             "another --config.data.name"
         )
-    train, test_splits = tfds_builder.splits(builder.info.splits, test_share)
+    train, test_splits = tfds_builder.split_names(builder.info.splits, test_share)
     tests = [TfdsRecords(builder, name, split) for split in test_splits]
     labels = [_first_label(test) for test in tests]
     for test, label in zip(tests, labels, strict=True):
