@@ -64,8 +64,8 @@ def test_a_frozen_body_is_compared_with_scratch_and_stays_where_it_was(tmp_path,
     with pytest.raises(UserError, match="has changed since the runs in the work folder were made"):
         study(more, tmp_path / "study")
     report = (tmp_path / "study" / "report.md").read_text()
-    assert "What the variants change, beside scratch" in report
-    assert "frozen in place of scratch" in report or "between frozen and scratch" in report
+    assert "Variants compared with scratch" in report
+    assert "frozen instead of scratch" in report or "between frozen and scratch" in report
 
 
 def test_without_the_run_that_it_begins_from_a_study_does_not_begin(tmp_path):
