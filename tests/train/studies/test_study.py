@@ -93,14 +93,14 @@ def test_report_has_all_columns(finished_study):
     page = (folder / "report.html").read_text()
     difference = summary.comparisons[0].difference.mean
     assert f"± {difference.half_width:.2f}" in text
-    columns = ("top-1 without", "p (Holm)", "largest", "steps to loss 1.5", "gap", "removed")
-    for part in (*columns, "drift", "ms a step", "≥ 0.03"):
+    columns = ("top-1 without GC", "p (Holm)", "largest stable rate", "steps to loss 1.5", "gap")
+    for part in (*columns, "removed", "drift", "ms per step", "≥ 0.03", "Conclusions"):
         assert part in text
         assert part in page
     assert summary.arms[0].rate.at_edge  # there are but two rates
     assert all(0 < arm.step_seconds < 10 for arm in summary.arms)
-    assert "at the edge of the grid" in text
-    assert text.rstrip().endswith("times as long as without.")
+    assert "is at the edge of the grid for" in text
+    assert text.rstrip().endswith("times as long as a step without GC.")
     assert page.count("<img") == 4
 
 
@@ -141,7 +141,7 @@ def test_identical_arms_do_not_differ(tmp_path, monkeypatch):
     summary = study(on_two_devices(tiny(**{"seeds": (0, 1)})), tmp_path / "study")
     difference = summary.comparisons[0].difference
     assert difference == ((0.0, 0.0, 2), 1.0)
-    assert "no difference could be shown (0.00 ± 0.00 points" in read_report(tmp_path)
+    assert "no significant difference was found (0.00 ± 0.00 points" in read_report(tmp_path)
 
 
 def test_seed_noise_is_not_significant(tmp_path):

@@ -66,8 +66,8 @@ def test_frozen_body_is_compared_with_scratch(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="has changed since the runs in the work folder were made"):
         study(more, tmp_path / "study")
     report = (tmp_path / "study" / "report.md").read_text()
-    assert "What the variants change, beside scratch" in report
-    assert "frozen in place of scratch" in report or "between frozen and scratch" in report
+    assert "Variants compared with scratch" in report
+    assert "frozen instead of scratch" in report or "between frozen and scratch" in report
 
 
 def test_missing_source_is_rejected(tmp_path):

@@ -71,7 +71,7 @@ def _variant_conclusion(row: Comparison, summary: Summary) -> str:
     varied = setting_label(setting._replace(variant=""), summary.study)
     return _conclusion(
         row,
-        f"With {varied} and GC {row.other.arm.gc}",
+        f"With {varied} {gc_label(row.other.arm.gc, summary.study)}",
         f"{setting.variant} instead of {baseline}",
         f" between {setting.variant} and {baseline}",
         len(summary.variants),
@@ -90,7 +90,7 @@ def _conclusion(row: Comparison, context: str, cause: str, between: str, compari
             f"{context}, one pair of runs{between} differed by {points}; "
             "one pair is not enough for a conclusion."
         )
-    p = "p < 0.001" if row.holm_p < 0.001 else f"p = {row.holm_p:.2g}"
+    p = "p (Holm) < 0.001" if row.holm_p < 0.001 else f"p (Holm) = {row.holm_p:.2g}"
     evidence = f"{points}, {difference.n} pairs, {p}"
     if row.holm_p < _SIGNIFICANCE_LEVEL:
         verb = "raised" if difference.value > 0 else "lowered"
@@ -113,7 +113,7 @@ def _rates_at_edge(summary: Summary) -> list[str]:
     if not at_edge:
         return []
     return [
-        f"The best learning rate is at the edge of the grid for {', '.join(at_edge)}; a wider grid "
+        f"The best learning rate is at the edge of the grid for {'; '.join(at_edge)}. A wider grid "
         "could change these comparisons."
     ]
 

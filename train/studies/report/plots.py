@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from train.studies import design
 from train.studies.report import statistics
 from train.studies.report.labels import setting_label
 from train.studies.report.summary import ArmResult, Comparison, Summary
@@ -111,14 +112,11 @@ def _rate_scores(summary: Summary) -> Figure:
     figure.supxlabel("learning rate", fontsize=10)
     figure.supylabel("top-1 (%)", fontsize=10)
     for setting, axes in panels.items():
-        rates = {
-            score.rate
-            for arm in summary.arms
-            if arm.arm.setting == setting
-            for score in arm.rate.scores
-        }
-        axes.set_xticks(sorted(rates), [f"{rate:g}" for rate in sorted(rates)])
+        rates = design.rates(summary.study, setting)
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
         axes.set_xticks([], minor=True)
+        margin = (rates[-1] / rates[0]) ** 0.05 if len(rates) > 1 else 2.0
+        axes.set_xlim(rates[0] / margin, rates[-1] * margin)
     figure.draw_without_rendering()  # gives the labels their places
     for axes in panels.values():
         _hide_overlapping_labels(axes, figure.dpi)
