@@ -47,18 +47,12 @@ def _decode(builder: Any, name: str, split: str) -> Split:
         images: np.ndarray = np.empty((count, *shape), np.uint8)
         labels: np.ndarray = np.empty(count, np.int32)
     except (MemoryError, ValueError):  # NumPy raises ValueError for shapes above its own limit
-<<<<<<< HEAD
-        raise UserError(f"{split_name} does not fit in memory; choose a smaller data set") from None
-    examples = tfds_examples.read_examples(builder, name, split, "image")
-    for index, (image, label) in enumerate(examples):
-=======
         raise UserError(
             f"{tfds_builder.describe_split(builder, name, split)} does not fit in memory; choose a "
             "smaller data set"
         ) from None
     examples = tfds_builder.read_examples(builder, name, split, "image")
     for index, (record, image, label) in enumerate(examples):
->>>>>>> ea4be21b3c4722cca9b954131692c79fee65d599
         if image.shape != shape:
             raise UserError(
                 f"{record} has an image of shape {image.shape} instead of "
