@@ -1,16 +1,43 @@
-# `make train` and `make test`: each sets up a virtual environment by itself and does its job.
-# `make test PYTHON=python3.13` does it on another interpreter, in an environment of its own.
+# Each target sets up a virtual environment by itself and does its job:
+#   make train   train on handwritten digits with GC
+#   make check   linters, types and the fast tests
+#   make test    linters, types and all tests
+#   make lint    linters and types
+#   make clean   remove the environments
+# `make test PYTHON=python3.13` uses another interpreter, in an environment of its own.
 
 PYTHON ?= python3
-VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
-BIN := $(VENV)/bin
 
-.PHONY: train test lint clean
+ifneq ($(MAKECMDGOALS),clean)
+# The version and the path of an interpreter: for an environment, of the one that it was made with.
+IDENTIFY := import os, sys; \
+  print("%d.%d " % sys.version_info[:2] + os.path.realpath(getattr(sys, "_base_executable", "")))
+INTERPRETER := $(shell $(PYTHON) -c '$(IDENTIFY)' 2>/dev/null)
+VERSION := $(firstword $(INTERPRETER))
+ifeq ($(VERSION),)
+$(error $(PYTHON) does not run; name a Python 3.11 or later: make PYTHON=/path/to/python3.11)
+endif
+ifneq ($(filter 2.% 3.0 3.1 3.2 3.3 3.4 3.5 3.6 3.7 3.8 3.9 3.10,$(VERSION)),)
+$(error $(PYTHON) is Python $(VERSION); 3.11 or later is needed: make PYTHON=/path/to/python3.11)
+endif
+endif
+
+VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
+BIN := $(VENV)/bin
+# An environment of another interpreter, or of one that is gone, is made again.
+ifneq ($(shell $(BIN)/python -c '$(IDENTIFY)' 2>/dev/null),$(INTERPRETER))
+STALE := stale
+endif
+
+.PHONY: train check test lint clean stale
 
 train: $(VENV)/.train
 	$(BIN)/python -m train --config configs/digits_gc.py --workdir runs/digits_gc
 
-test: $(VENV)/.test lint
+check: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test: lint
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.test
@@ -18,11 +45,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(VENV)/.%: pyproject.toml | $(BIN)/python
+$(VENV)/.%: pyproject.toml $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
-$(BIN)/python:
+$(BIN)/python: $(STALE)
+	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 
 clean:
