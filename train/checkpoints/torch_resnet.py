@@ -1,10 +1,10 @@
-"""What PyTorch calls the arrays of a ResNet, and how it lays them out.
+"""The names, shapes and layouts of a ResNet's arrays in PyTorch.
 
 The names are those of torchvision's `ResNet` (`conv1`, `bn1`, `layer1.0.conv1`,
-`layer1.0.downsample.0`, `fc`). timm has kept them for ResNets of the plain kind: its `resnet18`,
-`resnet34`, `resnet50` and `resnet101`, and not those with a letter behind, whose stem is deeper.
-With `model.stem` "7x7" ours computes what theirs do, the 3x3 convolution of a bottleneck having
-the stride.
+`layer1.0.downsample.0`, `fc`). timm uses the same names for its plain `resnet18`, `resnet34`,
+`resnet50` and `resnet101`, but not for variants such as `resnet50d`, whose stem is deeper. With
+`model.stem` "7x7", the models of this trainer compute the same outputs: in a bottleneck block, the
+3x3 convolution has the stride.
 """
 
 import re
@@ -13,63 +13,66 @@ from collections.abc import Iterable
 import numpy as np
 
 HEAD = "fc."
-"""What the names of the last layer begin with."""
+"""The prefix of the names of the last layer."""
 COUNTER = ".num_batches_tracked"
-"""What the names of arrays end with on which no output depends."""
+"""The suffix of the names of counters, on which no output depends."""
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 _STATISTICS = {"mean": "running_mean", "var": "running_var"}
 _PATH = re.compile(
     r"(?P<kind>params|stats)/"
-    r"(?:stem|blocks/(?P<block>\d+)/(?P<place>conv\d|shortcut)|(?P<head>head))/"
+    r"(?:stem|blocks/(?P<block>\d+)/(?P<part>conv\d|shortcut)|(?P<head>head))/"
     r"(?:(?P<layer>conv|norm)/)?(?P<leaf>\w+)"
 )
 
 
-def of(paths: Iterable[str]) -> dict[str, str]:
-    """PyTorch's name of each array.
+def torch_names(paths: Iterable[str]) -> dict[str, str]:
+    """Return PyTorch's name for each array.
 
     Args:
-      paths: ours, of all arrays of a ResNet, as `params/blocks/0/conv1/conv/kernel`.
+      paths: The paths of all arrays of a ResNet here, such as `params/blocks/0/conv1/conv/kernel`.
 
     Raises:
-      ValueError: one is no path of a ResNet.
+      ValueError: If a path is not one of a ResNet.
     """
-    paths = list(paths)
-    found = {path: _PATH.fullmatch(path) for path in paths}
-    for path, match in found.items():
+    matches = {}
+    for path in paths:
+        match = _PATH.fullmatch(path)
         if not match or match["leaf"] not in _LEAVES | _STATISTICS:
             raise ValueError(path)
-    parts = {path: match for path, match in found.items() if match}
-    # A stage begins where a shortcut changes shape; the first one need not.
-    blocks = {int(match["block"]) for match in parts.values() if match["block"]}
-    changing = {int(match["block"]) for match in parts.values() if match["place"] == "shortcut"}
-    begins = sorted(changing | {min(blocks, default=0)})
-    return {path: _name(match, begins) for path, match in parts.items()}
+        matches[path] = match
+    # A stage starts at a block whose shortcut is a convolution; the first stage may lack one.
+    blocks = {int(match["block"]) for match in matches.values() if match["block"]}
+    with_conv = {int(match["block"]) for match in matches.values() if match["part"] == "shortcut"}
+    stage_starts = sorted(with_conv | {min(blocks, default=0)})
+    return {path: _torch_name(match, stage_starts) for path, match in matches.items()}
 
 
-def to_ours(array: np.ndarray) -> np.ndarray:
-    """(out, in, h, w) as (h, w, in, out), (out, in) as (in, out), all in float32."""
+def from_torch(array: np.ndarray) -> np.ndarray:
+    """Return a float32 array in the layout used here.
+
+    (out, in, height, width) becomes (height, width, in, out), and (out, in) becomes (in, out).
+    """
     axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim)
-    moved = array if axes is None else array.transpose(axes)
-    return np.ascontiguousarray(moved, np.float32)
+    transposed = array if axes is None else array.transpose(axes)
+    return np.ascontiguousarray(transposed, np.float32)
 
 
-def shape_of_theirs(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that PyTorch gives an array which has this shape here."""
+def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape in PyTorch of an array that has `shape` here."""
     return shape[:-3:-1] + shape[:-2] if len(shape) in (2, 4) else shape
 
 
-def _name(match: re.Match, begins: list[int]) -> str:
+def _torch_name(match: re.Match, stage_starts: list[int]) -> str:
     leaf = (_LEAVES | _STATISTICS)[match["leaf"]]
     if match["head"]:
         return f"{HEAD}{leaf}"
     if not match["block"]:
         return f"{'conv1' if match['layer'] == 'conv' else 'bn1'}.{leaf}"
     block = int(match["block"])
-    first = max(begin for begin in begins if begin <= block)
-    where = f"layer{begins.index(first) + 1}.{block - first}"
-    if match["place"] == "shortcut":
-        return f"{where}.downsample.{0 if match['layer'] == 'conv' else 1}.{leaf}"
-    number = match["place"].removeprefix("conv")
-    return f"{where}.{'conv' if match['layer'] == 'conv' else 'bn'}{number}.{leaf}"
+    start = max(start for start in stage_starts if start <= block)
+    prefix = f"layer{stage_starts.index(start) + 1}.{block - start}"
+    if match["part"] == "shortcut":
+        return f"{prefix}.downsample.{0 if match['layer'] == 'conv' else 1}.{leaf}"
+    number = match["part"].removeprefix("conv")
+    return f"{prefix}.{'conv' if match['layer'] == 'conv' else 'bn'}{number}.{leaf}"

@@ -123,20 +123,20 @@ def test_what_is_not_taken_over_is_what_it_would_have_been():
 
 
 CHANGES = {
-    "has no layer2.0.downsample.1.running_var, which a resnet18 has": {
+    "does not have layer2.0.downsample.1.running_var, which a resnet18 has": {
         "layer2.0.downsample.1.running_var": None
     },
-    "has conv1.weight of shape (64, 3, 3, 3), and a resnet18 as configured of shape (64, 3, 7,": {
+    "has conv1.weight of shape (64, 3, 3, 3), but a resnet18 as configured has shape (64, 3, 7,": {
         "conv1.weight": np.zeros((64, 3, 3, 3), np.float32)
     },
-    "has layer1.2.conv1.weight, which a resnet18 has not": {
+    "has layer1.2.conv1.weight, which a resnet18 does not have": {
         "layer1.2.conv1.weight": np.zeros((64, 64, 3, 3), np.float32)
     },
-    "has bn1.bias of type int64": {"bn1.bias": np.zeros(64, np.int64)},
-    "has fc.bias of shape (11,), and a resnet18 as configured of shape (10,)": {
+    "has bn1.bias of dtype int64": {"bn1.bias": np.zeros(64, np.int64)},
+    "has fc.bias of shape (11,), but a resnet18 as configured has shape (10,)": {
         "fc.bias": np.zeros(11, np.float32)
     },
-    "has no fc.bias, which": {"fc.bias": None},
+    "does not have fc.bias, which": {"fc.bias": None},
 }
 
 
@@ -152,11 +152,11 @@ def test_a_file_that_does_not_fit_is_refused_by_the_name_of_the_array(message, t
 def test_what_is_no_sound_file_is_refused(file, tmp_path):
     whole = file.read_bytes()
     for name, content, message in [
-        ("cut.safetensors", whole[:-100], "is damaged, or no .safetensors file"),
-        ("torn.safetensors", whole[:50], "is damaged, or no .safetensors file"),
-        ("text.safetensors", b"<html>not found</html>", "is damaged, or no .safetensors file"),
-        ("empty.safetensors", b"", "is damaged, or no .safetensors file"),
-        ("resnet.pth", whole, "is no .safetensors file; PyTorch makes one with"),
+        ("cut.safetensors", whole[:-100], "is damaged or not a .safetensors file"),
+        ("torn.safetensors", whole[:50], "is damaged or not a .safetensors file"),
+        ("text.safetensors", b"<html>not found</html>", "is damaged or not a .safetensors file"),
+        ("empty.safetensors", b"", "is damaged or not a .safetensors file"),
+        ("resnet.pth", whole, "is not a .safetensors file; create one in PyTorch with"),
     ]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError) as error:
@@ -164,12 +164,18 @@ def test_what_is_no_sound_file_is_refused(file, tmp_path):
         assert message in str(error.value)
     half = b'{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
     (tmp_path / "half.safetensors").write_bytes(len(half).to_bytes(8, "little") + half + bytes(4))
-    with pytest.raises(UserError, match=r"holds BF16, which NumPy has not; save it as float32"):
+    with pytest.raises(
+        UserError, match=r"contains BF16, a dtype that NumPy does not have; save it as fl"
+    ):
         load(config_of(tmp_path / "half.safetensors"))
     for nowhere in (tmp_path / "nowhere", "~nobody/net.safetensors", "long" * 1000):
-        with pytest.raises(UserError, match="does not exist; it must be a finished run's work"):
+        with pytest.raises(
+            UserError, match="does not exist; it must be the work folder of a finished run"
+        ):
             load(config_of(nowhere))
-    with pytest.raises(UserError, match=r"is for ResNets, and config\.model describes a convnet"):
+    with pytest.raises(
+        UserError, match=r"is a file for ResNets, but config\.model describes a convnet"
+    ):
         load(config_of(file, name="convnet"))
 
 
@@ -180,8 +186,8 @@ def test_a_mistake_in_it_costs_one_line_and_writes_nothing(refusal, tmp_path, fi
         *command, "--config.init_from=nowhere"
     )
     assert "config.init_head=True needs config.init_from" in refusal(*command, "--config.init_head")
-    assert "has no checkpoint in it" in refusal(*command, "--config.init_from=configs")
-    assert "is for ResNets" in refusal(*command, f"--config.init_from={file}")
+    assert "contains no checkpoint" in refusal(*command, "--config.init_from=configs")
+    assert "is a file for ResNets" in refusal(*command, f"--config.init_from={file}")
 
 
 @pytest.fixture(scope="module")
@@ -211,18 +217,18 @@ def test_a_run_that_is_not_finished_damaged_or_of_another_net_is_refused(
     pretrained_run, tmp_path, monkeypatch
 ):
     folder = shutil.copytree(pretrained_run, tmp_path / "run")
-    with pytest.raises(UserError, match=r"which a resnet18 has; set config\.model to the network"):
+    with pytest.raises(UserError, match=r"which a resnet18 has; set config\.model to the model"):
         load(config_of(folder))
     config = config_of(folder, name="convnet", init_head=True)
     model = models.build(config, 10, (8, 8, 1))
     same = pretrained.load(config, model)
     assert state.sha256(same.params) == same.sha256 == summary(folder)["params_sha256"]
     config.model.weight_standardization = True
-    with pytest.raises(UserError, match=r"with config\.model\.weight_standardization=False, and h"):
+    with pytest.raises(UserError, match=r"with config\.model\.weight_standardization=False, but h"):
         pretrained.load(config, model)
     config.model.weight_standardization = False
     (folder / "summary.json").unlink()
-    with pytest.raises(UserError, match=r"has not come to its end; .* as .*run/checkpoints/4"):
+    with pytest.raises(UserError, match=r"is not finished; .* such as .*run/checkpoints/4"):
         pretrained.load(config, model)
     config.init_from = str(folder / "checkpoints" / "4")
     assert pretrained.load(config, model).sha256 == same.sha256

@@ -1,4 +1,4 @@
-"""Convolutions and rectifiers of our own: JAX's numbers, in programs that a CPU runs well."""
+"""The convolution and ReLU layers: the results of JAX and Flax, and fast programs on CPUs."""
 
 import hypothesis
 import jax
@@ -17,22 +17,22 @@ from train.runtime import compilation
 
 @hypothesis.given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    window=st.integers(1, 7),
+    kernel_size=st.integers(1, 7),
     stride=st.integers(1, 3),
     groups=st.sampled_from([1, 1, 2]),
     use_bias=st.booleans(),
 )
 @hypothesis.settings(deadline=None, max_examples=8)
-def test_the_gradients_are_those_of_flax(size, window, stride, groups, use_bias):
+def test_gradients_match_flax(size, kernel_size, stride, groups, use_bias):
     layer = conv.Conv(
-        6, 4, (window, window), stride, groups=groups, use_bias=use_bias, rngs=nnx.Rngs(0)
+        6, 4, (kernel_size, kernel_size), stride, groups=groups, use_bias=use_bias, rngs=nnx.Rngs(0)
     )
-    plain = nnx.Conv(
+    flax_layer = nnx.Conv(
         6,
         4,
-        (window, window),
+        (kernel_size, kernel_size),
         stride,
-        padding=window // 2,
+        padding=kernel_size // 2,
         feature_group_count=groups,
         use_bias=use_bias,
         rngs=nnx.Rngs(0),
@@ -42,16 +42,16 @@ def test_the_gradients_are_those_of_flax(size, window, stride, groups, use_bias)
     def loss(layer, images):
         return jnp.sum(jnp.sin(layer(images)))
 
-    @nnx.jit  # as one program, for operations one by one take far longer to compile
+    @nnx.jit  # one program compiles much faster than each operation alone
     def gradients(layer, images):
         return nnx.value_and_grad(loss, argnums=(0, 1))(layer, images)
 
-    is_, should = (gradients(layer, images) for layer in (layer, plain))
-    for one, other in zip(jax.tree.leaves(is_), jax.tree.leaves(should), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    actual, expected = (jax.tree.leaves(gradients(each, images)) for each in (layer, flax_layer))
+    for leaf, flax_leaf in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(leaf, flax_leaf, rtol=1e-5, atol=1e-5)
 
 
-def test_a_cpu_convolves_group_by_group():
+def test_groups_are_separate_on_cpu():
     layer = conv.Conv(8, 8, (3, 3), groups=4, rngs=nnx.Rngs(0))
     graph, params = nnx.split(layer)
     images = jax.ShapeDtypeStruct((2, 8, 8, 8), jnp.float32)
@@ -67,14 +67,15 @@ def test_a_cpu_convolves_group_by_group():
             assert text.count("stablehlo.convolution") == count
 
 
-def test_relu_and_its_gradient():
+def test_relu_matches_jax():
     x = jnp.array([-1.0, 0.0, 2.0, jnp.inf, jnp.nan])
     np.testing.assert_array_equal(relu(x), jax.nn.relu(x))
     np.testing.assert_array_equal(jax.vmap(jax.grad(relu))(x), jax.vmap(jax.grad(jax.nn.relu))(x))
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="is about XLA's compiler for CPUs")
-def test_in_a_loop_too_a_cpu_convolves_in_its_own_layout_and_keeps_activations():
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="tests the program for CPUs")
+def test_cpu_layouts_and_barriers_in_loop():
+    """In a loop too, convolutions are NHWC and activations are stored."""
     config = default_config()
     config.gc.mode = "none"
     model = build(config, 10, (8, 8, 1))

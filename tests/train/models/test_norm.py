@@ -1,4 +1,4 @@
-"""Normalization of activations and of weights, and what GC has to do in each."""
+"""Normalization of activations and weights, and the effect of GC with each kind."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from train.errors import UserError
 from train.models.layers import norm
 from train.models.layers.norm import Normalization
 
-KINDS = {  # batch normalization alone is what all other tests train with
+KINDS = {  # without batch normalization, which other tests train with
     "group": Normalization("group"),
     "weight": Normalization("weight"),
     "none": Normalization("none"),
@@ -26,11 +26,8 @@ KINDS = {  # batch normalization alone is what all other tests train with
 
 
 def convnet(kind, precision="float32"):
-    return build("convnet", 10, (8, 8, 1), precision, **as_options(kind))
-
-
-def as_options(kind):
-    return {"norm": kind.name, "weight_standardization": kind.weight_standardization}
+    options = {"norm": kind.name, "weight_standardization": kind.weight_standardization}
+    return build("convnet", 10, (8, 8, 1), precision, **options)
 
 
 def digits(count=64):
@@ -39,7 +36,7 @@ def digits(count=64):
     return jnp.asarray(images[:count], jnp.float32), jnp.asarray(labels[:count])
 
 
-def loss_of(model, stats):
+def make_loss(model, stats):
     images, labels = digits()
 
     def loss(params):
@@ -50,9 +47,9 @@ def loss_of(model, stats):
 
 
 def train(model, tx, steps=12):
-    """Parameters after some steps on 64 digits, and the losses before each step."""
+    """Return the parameters after training on 64 digits, and the loss before each step."""
     params, stats = model.init(jax.random.key(0))
-    value_and_grad = jax.value_and_grad(loss_of(model, stats))
+    value_and_grad = jax.value_and_grad(make_loss(model, stats))
 
     def step(carry, _):
         params, state = carry
@@ -66,7 +63,7 @@ def train(model, tx, steps=12):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_net_learns_and_all_its_kernels_are_centralized(kind):
+def test_training_with_gc_keeps_kernel_means(kind):
     model = convnet(KINDS[kind])
     check_axes(model)
     gc = optax_gc.centralize(models.fan_in_axes(model))
@@ -78,12 +75,12 @@ def test_a_net_learns_and_all_its_kernels_are_centralized(kind):
 
 
 @pytest.mark.parametrize("name", ["batch", "group"])
-def test_in_a_standardized_resnet_too_all_kernels_are_centralized(name):
+def test_axes_of_standardized_resnet(name):
     check_axes(build("resnet20", remat=True, norm=name, weight_standardization=True))
 
 
 @pytest.mark.parametrize("kind", ["group", "weight"])
-def test_without_batch_statistics_an_image_does_not_depend_on_its_neighbours(kind):
+def test_training_ignores_rest_of_batch(kind):
     model, (images, _) = convnet(KINDS[kind]), digits(4)
     params, stats = model.init(jax.random.key(0))
     assert not jax.tree.leaves(stats)
@@ -92,7 +89,7 @@ def test_without_batch_statistics_an_image_does_not_depend_on_its_neighbours(kin
     np.testing.assert_allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
 
 
-def test_group_norm_has_32_groups_or_as_many_as_there_are_features():
+def test_group_norm_has_at_most_32_groups():
     for width, groups in ((16, 16), (32, 32), (256, 32)):
         layer = Normalization("group").layer(width, jnp.float32, nnx.Rngs(0))
         x = jax.random.normal(jax.random.key(0), (2, 4, 4, width)) * 3 + 5
@@ -101,16 +98,16 @@ def test_group_norm_has_32_groups_or_as_many_as_there_are_features():
         np.testing.assert_allclose(y.std((1, 3)), 1, atol=1e-4)
 
 
-def test_standardized_weights_have_mean_0_and_variance_1_over_the_fan_in():
+def test_standardized_mean_and_variance():
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 16, 8)) * 0.05 + 0.02
     weights = norm.standardize(kernel)
     np.testing.assert_allclose(weights.mean((0, 1, 2)), 0, atol=1e-6)
     np.testing.assert_allclose(weights.var((0, 1, 2)), 1 / (9 * 16), rtol=1e-3)
-    moved = norm.standardize(3 * kernel + jnp.arange(8.0)[None, None, None])
-    np.testing.assert_allclose(moved, weights, atol=1e-4)
+    transformed = norm.standardize(3 * kernel + jnp.arange(8.0)[None, None, None])
+    np.testing.assert_allclose(transformed, weights, atol=1e-4)
 
 
-def test_normalized_weights_have_the_norms_that_scale_says():
+def test_scale_is_norm_of_weights():
     conv = Normalization("weight").conv(4, 8, (3, 3), rngs=nnx.Rngs(0))
     np.testing.assert_allclose(conv.weight(), conv.kernel[...], rtol=1e-6)
     conv.scale[...] = jnp.arange(1.0, 9.0)
@@ -122,33 +119,33 @@ def test_normalized_weights_have_the_norms_that_scale_says():
     np.testing.assert_allclose(cosines, 1, rtol=1e-6)
 
 
-def test_of_a_standardized_kernels_gradient_gc_removes_nothing():
+def test_gc_removes_nothing_from_standardized_kernel():
     removed = {}
     for standardization in (False, True):
         model = convnet(Normalization("group", standardization))
         params, stats = model.init(jax.random.key(0))
-        grads = jax.jit(jax.grad(loss_of(model, stats)))(params)
-        of_all = diagnostics.removed_fraction(grads, models.fan_in_axes(model))
-        removed[standardization] = of_all.per_leaf["conv2"]["kernel"]
+        grads = jax.jit(jax.grad(make_loss(model, stats)))(params)
+        fractions = diagnostics.removed_fraction(grads, models.fan_in_axes(model))
+        removed[standardization] = fractions.per_leaf["conv2"]["kernel"]
     assert removed[True] < 1e-9
     assert removed[False] > 1e-3
 
 
-def test_gc_of_convolutions_does_not_change_what_a_standardized_net_learns():
-    """Not even after L2 decay: it takes from the decay what standardization takes anyhow."""
+def test_gc_does_not_change_standardized_training():
+    """GC removes only the mean of L2 decay, and standardization ignores that mean."""
     model = convnet(Normalization("group", weight_standardization=True))
     axes = models.fan_in_axes(model)
     decay, momentum = optax.add_decayed_weights(0.1), optax.sgd(0.05, 0.9)
     gc = optax_gc.centralize(axes, conv_only=True)
-    plain, without = train(model, optax.chain(decay, momentum))
-    centred, with_gc = train(model, optax.chain(decay, gc, momentum))
-    np.testing.assert_allclose(with_gc, without, rtol=1e-3)
-    difference = plain["conv2"]["kernel"] - centred["conv2"]["kernel"]
-    assert jnp.abs(difference.mean((0, 1, 2))).max() > 1e-3  # though the kernels' means differ
+    plain_params, losses = train(model, optax.chain(decay, momentum))
+    gc_params, gc_losses = train(model, optax.chain(decay, gc, momentum))
+    np.testing.assert_allclose(gc_losses, losses, rtol=1e-3)
+    difference = plain_params["conv2"]["kernel"] - gc_params["conv2"]["kernel"]
+    assert jnp.abs(difference.mean((0, 1, 2))).max() > 1e-3  # the means differ
 
 
 @pytest.mark.parametrize("kind", ["weight", "group, standardized"])
-def test_in_bfloat16_weights_are_still_normalized_in_float32(kind):
+def test_bfloat16_normalizes_weights_in_float32(kind):
     model, (images, _) = convnet(KINDS[kind], "bfloat16"), digits(8)
     params, stats = model.init(jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
@@ -162,6 +159,6 @@ def test_in_bfloat16_weights_are_still_normalized_in_float32(kind):
     assert not any("bf16" in line for line in roots)
 
 
-def test_two_kinds_of_weight_normalization_are_refused():
+def test_rejects_two_weight_normalizations():
     with pytest.raises(UserError, match=r"config\.model\.norm='weight' .* set one of them"):
         build("convnet", norm="weight", weight_standardization=True)
