@@ -106,8 +106,8 @@ def tpu_devices(topology: str) -> Sequence[Any]:
         devices = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
     except Exception as error:  # libtpu raises many types
         raise UserError(
-            f"--topology={short_repr(topology)} is not a TPU slice: {describe_error(error)}; give a "
-            "generation and its chips, such as v5e:2x2, v5e:16x16, v6e:4x4 or v5p:4x4x4"
+            f"--topology={short_repr(topology)} is not a TPU slice: {describe_error(error)}; give "
+            "a generation and its chips, such as v5e:2x2, v5e:16x16, v6e:4x4 or v5p:4x4x4"
         ) from error
     if any(getattr(device, "core_on_chip", 0) for device in devices):
         raise UserError(
@@ -251,8 +251,8 @@ def _check_writable(file: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"--json={short_repr(str(file))} cannot be written: {error.strerror}; give a file in an "
-            "existing folder"
+            f"--json={short_repr(str(file))} cannot be written: {error.strerror}; give a file in "
+            "an existing folder"
         ) from None
 
 
