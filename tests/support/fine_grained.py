@@ -1,4 +1,4 @@
-"""Small sets with the layout and the classes of the fine-grained ones; no download."""
+"""Small data sets with the layout and the classes of the fine-grained ones; no download."""
 
 import io
 from pathlib import Path
@@ -13,7 +13,7 @@ FOLDER_CLASSES = 100  # of FGVC Aircraft
 
 
 def write(name, root, train, test):
-    """Writes `train` and `test` images of TFDS's set `name`, one of each class in turn."""
+    """Write `train` and `test` images of the TFDS data set `name`; the labels cycle."""
     builder = tfds.builder(name, data_dir=root, file_format="array_record")
     Path(builder.data_dir).mkdir(parents=True)
     writer = tfds.core.SequentialWriter(builder.info, 500, file_format="array_record")
@@ -31,7 +31,7 @@ def write(name, root, train, test):
 
 
 def write_folder(root, train_per_class):
-    """Writes DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg."""
+    """Write root/train/CLASS/*.jpg, and one image per class in root/test/CLASS."""
     content = jpeg(np.random.default_rng(0), 40, 30)
     for split, count in (("train", train_per_class), ("test", 1)):
         for label in range(FOLDER_CLASSES):

@@ -1,4 +1,4 @@
-"""Small data sets with the layout of `imagenet2012`, written by TFDS itself without TensorFlow."""
+"""Small data sets with the layout of `imagenet2012`, written by TFDS without TensorFlow."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ NUM_CLASSES = 1000
 
 
 def jpeg(rng, width, height, mode="RGB", cells=4, quality=90):
-    """A smooth JPEG: noise of `cells` x `cells`, enlarged."""
+    """Return a smooth JPEG: `cells` x `cells` pixels of noise, enlarged."""
     noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
     image = noise.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
     content = io.BytesIO()
@@ -20,7 +20,7 @@ def jpeg(rng, width, height, mode="RGB", cells=4, quality=90):
 
 
 def write(root, shard=400, **splits):
-    """Writes a split for each list of (content, label); returns the folder of the files."""
+    """Write a split for each list of (content, label); return the folder of the files."""
     builder = tfds.builder("imagenet2012", data_dir=root, file_format="array_record")
     folder = Path(builder.data_dir)
     folder.mkdir(parents=True)

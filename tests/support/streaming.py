@@ -1,7 +1,7 @@
-"""`python -m tests.support.streaming ROOT WORKERS`: a process that streams until it is stopped.
+"""Stream batches until SIGINT: `python -m tests.support.streaming ROOT WORKERS`.
 
-Prints its workers' process ids, then a line for each batch; the first SIGINT ends it three batches
-later.
+For each batch, the process prints a line with the process ids of its workers. It stops three
+batches after SIGINT.
 """
 
 import multiprocessing
@@ -14,7 +14,7 @@ from train.data.streaming import pipeline
 
 
 def config_of(root, **fields):
-    """A config of crops of 8 pixels from the `imagenet2012` in `root`."""
+    """Return a config of 8x8 crops of the `imagenet2012` in `root`."""
     config = default_config()
     config.data.update(
         name="imagenet2012",
@@ -30,21 +30,21 @@ def config_of(root, **fields):
 
 
 def command(root, workers):
-    """The command, and the folder that it runs in."""
+    """Return the arguments of Python, and the folder to run in."""
     return ["-m", "tests.support.streaming", str(root), str(workers)], ROOT
 
 
 def main(argv):
-    left = []
-    signal.signal(signal.SIGINT, lambda *_: left.extend(range(3)))
+    remaining = []
+    signal.signal(signal.SIGINT, lambda *_: remaining.extend(range(3)))
     config = config_of(argv[1], workers=int(argv[2]))
     with pipeline.open_dataset(config, 0, 1).train_batches(0) as batches:
         for batch in batches:
             print(*[child.pid for child in multiprocessing.active_children()], flush=True)
             assert batch.mask.all()
-            if left and left.pop() == 0:
+            if remaining and remaining.pop() == 0:
                 return 0
-    raise AssertionError("the batches have no end")
+    raise AssertionError("the batches must not end")
 
 
 if __name__ == "__main__":

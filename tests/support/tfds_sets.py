@@ -1,17 +1,17 @@
-"""Small prepared data sets that TFDS knows from their folders alone, written without TensorFlow."""
+"""Small prepared data sets that TFDS opens from their folders, written without TensorFlow."""
 
 import tensorflow_datasets as tfds
 
 
 def write(root, name, features, splits, version="1.0.0"):
-    """Writes the records of each split; returns the folder of the files.
+    """Write the records of each split; return the folder of the files.
 
     Args:
-      root: the TFDS data folder.
-      name: of the set.
-      features: a dict of TFDS features.
-      splits: a dict of lists of records.
-      version: of the set.
+      root: The TFDS data folder.
+      name: The name of the data set.
+      features: A dict of TFDS features.
+      splits: A dict from split names to lists of records.
+      version: The version of the data set.
     """
     folder = root / name / version
     folder.mkdir(parents=True)

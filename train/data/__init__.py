@@ -29,8 +29,8 @@ def load(config: ConfigDict) -> "Dataset | StreamingDataset":
     if is_text(config):
         from train.data.in_memory import tfds_text
 
-        dataset = tfds_text.load(config)
-    elif config.data.name == "digits":
+        return subset.select(config, tfds_text.load(config))
+    if config.data.name == "digits":
         from train.data.in_memory import digits
 
         dataset = digits.load()
@@ -38,9 +38,8 @@ def load(config: ConfigDict) -> "Dataset | StreamingDataset":
         from train.data.in_memory import tfds_images
 
         dataset = tfds_images.load(config.data.name, config.data.dir, config.data.test_share)
-    if not is_text(config):
-        _check_images(config, dataset.input_shape)
-    return subset.select(config, dataset) if subset.is_requested(config) else dataset
+    _check_images(config, dataset.input_shape)
+    return subset.select(config, dataset)
 
 
 def describe(config: ConfigDict) -> Description:

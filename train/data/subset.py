@@ -15,7 +15,7 @@ def is_requested(config: ConfigDict) -> bool:
 
 
 def select(config: ConfigDict, dataset: Dataset) -> Dataset:
-    """Return the subset that `config.data` describes.
+    """Return the subset that `config.data` describes; by default the whole data set.
 
     `classes` applies to both splits; the new labels follow the order in which the classes are
     given. `train_per_class` applies to the training split: that many examples of each class, in
@@ -24,6 +24,8 @@ def select(config: ConfigDict, dataset: Dataset) -> Dataset:
     Raises:
       UserError: If there is no such class, or if there are too few examples.
     """
+    if not is_requested(config):
+        return dataset
     if config.data.classes:
         classes = _check_classes(config.data.classes, dataset.num_classes)
         names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))

@@ -1,6 +1,6 @@
-"""Data folders with which no run can begin: real data sets, spoilt one by one.
+"""Error messages for data sets that are damaged or do not fit.
 
-TFDS's own writer makes them without TensorFlow, since their images come as PNG files.
+TFDS writes the data sets without TensorFlow, because their images are PNG files already.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from tests.support.processes import ROOT
 from train import data
 from train.config import default_config
 
-# What libraries warn of on the way to an error is not what is tested here.
+# Libraries also warn before some of the errors.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CONFIG = ROOT / "configs" / "digits_gc.py"
@@ -36,7 +36,7 @@ def examples(count, shape=(8, 8), labels=(0, 1, 2)):
 
 
 def write(root, train=None, test=None, *, name="blobs", version="1.0.0", splits=None, **changed):
-    """A prepared set of 64 images of 8x8 to train on and 16 to test."""
+    """Write a prepared data set of 64 training and 16 test images of 8x8 pixels."""
     kinds = {"image": features.Image(shape=(8, 8, 1)), "label": features.ClassLabel(num_classes=3)}
     kinds |= changed
     if splits is None:
@@ -48,18 +48,22 @@ def write(root, train=None, test=None, *, name="blobs", version="1.0.0", splits=
     return tfds_sets.write(root, name, of_set, splits, version)
 
 
-# What is written, and what the error says.
-WRITTEN = {
+# The arguments of `write`, and parts of the error message.
+UNSUITABLE = {
     "no test split": ({"splits": {"train": examples(8)}}, "has the splits train; training needs"),
     "no training split": ({"splits": {"test": examples(8)}}, "has the splits test; training needs"),
     "no split at all": ({"splits": {}}, "blobs is not prepared in"),
     "an empty training split": ({"train": ()}, "the split 'train' of blobs is empty"),
     "an empty test split": ({"test": ()}, "the split 'test' of blobs is empty"),
-    "no label": ({"test": examples(9, labels=(0, -1))}, "record 1 of the split 'test'", "label -1"),
+    "a negative label": (
+        {"test": examples(9, labels=(0, -1))},
+        "record 1 of the split 'test'",
+        "label -1",
+    ),
     "a smaller image": (
         {"train": [*examples(64), *examples(1, (4, 4))]},
         "record 64 of the split 'train' of blobs",
-        "shape (4, 4, 1), and the set says (8, 8, 1)",
+        "shape (4, 4, 1) instead of (8, 8, 1)",
     ),
     "an image of one pixel": ({"test": examples(1, (1, 1))}, "an image of shape (1, 1, 1)"),
     "a coloured image": ({"test": examples(1, (8, 8, 3))}, "an image of shape (8, 8, 3)"),
@@ -77,20 +81,23 @@ WRITTEN = {
             "image": None,
             "text": features.Text(),
         },
-        "no image classification: it needs the features 'image' and 'label', and has",
+        "not for image classification: it needs the features 'image' and 'label', but has",
     ),
-    "labels that are numbers": ({"label": features.Scalar(np.int64)}, "no image classification"),
+    "labels that are numbers": (
+        {"label": features.Scalar(np.int64)},
+        "not for image classification",
+    ),
 }
 
 
 def edit(file, *keys_and_value):
-    """Sets a value deep inside a JSON file."""
+    """Set a nested value in a JSON file."""
     *keys, last, value = keys_and_value
     tree = json.loads(file.read_text())
-    place = tree
+    parent = tree
     for key in keys:
-        place = place[key]
-    place[last] = value
+        parent = parent[key]
+    parent[last] = value
     file.write_text(json.dumps(tree))
 
 
@@ -113,105 +120,134 @@ def change_record(folder, index, change, split="train"):
     writer.close()
 
 
-def cut(file, length):
+def truncate(file, length):
     file.write_bytes(file.read_bytes()[:length])
 
 
-def flip_a_bit(file, at):
+def flip_bit(file, offset):
     content = bytearray(file.read_bytes())
-    content[at] ^= 1
+    content[offset] ^= 1
     file.write_bytes(content)
 
 
 INFO, FEATURES = "dataset_info.json", "features.json"
 
-# What happens to a good set, and what the error says.
-SPOILT = {
+# The damage to a good data set, and parts of the error message.
+DAMAGED = {
     "a label out of range": (
-        lambda at: edit_feature(at, "label", "classLabel", "numClasses", "2"),
+        lambda folder: edit_feature(folder, "label", "classLabel", "numClasses", "2"),
         "record 2 of the split 'train' of blobs",
-        "the label 2, and the set has 2 classes: labels must be from 0 to 1",
+        "the label 2, but the 2 classes have the labels 0 to 1",
     ),
     "no classes": (
-        lambda at: edit_feature(at, "label", "classLabel", {}),
+        lambda folder: edit_feature(folder, "label", "classLabel", {}),
         "no classes",
     ),
-    "classes without number": (
-        lambda at: edit_feature(at, "label", "classLabel", "numClasses", str(10**12)),
-        "has 1000000000000 classes and 64 examples",
+    "too many classes": (
+        lambda folder: edit_feature(folder, "label", "classLabel", "numClasses", str(10**12)),
+        "has 1000000000000 classes and 64 training examples",
     ),
     "images without pixels": (
-        lambda at: edit_feature(at, "image", "image", "shape", {"dimensions": ["0", "8", "1"]}),
+        lambda folder: edit_feature(
+            folder, "image", "image", "shape", {"dimensions": ["0", "8", "1"]}
+        ),
         "images of shape (0, 8, 1)",
     ),
     "images larger than memory": (
-        lambda at: edit_feature(
-            at, "image", "image", "shape", {"dimensions": [str(10**6)] * 2 + ["1"]}
+        lambda folder: edit_feature(
+            folder, "image", "image", "shape", {"dimensions": [str(10**6)] * 2 + ["1"]}
         ),
         "does not fit in memory",
     ),
-    "a record that is none": (
-        lambda at: change_record(at, 5, lambda _: b"garbage"),
+    "an invalid record": (
+        lambda folder: change_record(folder, 5, lambda _: b"garbage"),
         "record 5 of the split 'train' of blobs in",
         "is damaged",
-        "prepare the set again",
+        "prepare the data set again",
     ),
-    "an empty record": (lambda at: change_record(at, 7, lambda _: b""), "record 7"),
-    "an image that is none": (
-        lambda at: change_record(at, 3, lambda old: old.replace(b"PNG", b"GNP"), "test"),
+    "an empty record": (lambda folder: change_record(folder, 7, lambda _: b""), "record 7"),
+    "an invalid image": (
+        lambda folder: change_record(folder, 3, lambda old: old.replace(b"PNG", b"GNP"), "test"),
         "record 3 of the split 'test'",
     ),
-    "an image that breaks off": (
-        lambda at: change_record(at, 9, lambda old: old.replace(b"IDAT", b"IDOT")),
+    "an incomplete image": (
+        lambda folder: change_record(folder, 9, lambda old: old.replace(b"IDAT", b"IDOT")),
         "record 9",
     ),
     "a record without its label": (
-        lambda at: change_record(at, 4, lambda old: old.replace(b"label", b"lebal")),
+        lambda folder: change_record(folder, 4, lambda old: old.replace(b"label", b"lebal")),
         "record 4",
     ),
-    "a flipped bit": (lambda at: flip_a_bit(shard(at), 100), "record 0", "hash mismatch"),
-    "a truncated shard": (lambda at: cut(shard(at), 60_000), "'train'", "is damaged"),
-    "an empty shard": (lambda at: cut(shard(at, "test"), 0), "'test'", "is damaged"),
-    "a missing shard": (lambda at: shard(at).unlink(), "'train'", "No such file"),
+    "a flipped bit": (lambda folder: flip_bit(shard(folder), 100), "record 0", "hash mismatch"),
+    "a truncated shard": (lambda folder: truncate(shard(folder), 60_000), "'train'", "is damaged"),
+    "an empty shard": (lambda folder: truncate(shard(folder, "test"), 0), "'test'", "is damaged"),
+    "a missing shard": (lambda folder: shard(folder).unlink(), "'train'", "No such file"),
     "a shard that is a folder": (
-        lambda at: (shard(at).unlink(), shard(at).mkdir()),
+        lambda folder: (shard(folder).unlink(), shard(folder).mkdir()),
         "'train'",
         "Is a directory",
     ),
-    "fewer records than promised": (
-        lambda at: edit(at / INFO, "splits", 0, "shardLengths", ["65"]),
+    "a missing record": (
+        lambda folder: edit(folder / INFO, "splits", 0, "shardLengths", ["65"]),
         "record 64 of the split 'train'",
     ),
-    "no description": (lambda at: (at / INFO).unlink(), "Could not read dataset info", INFO),
-    "a torn description": (lambda at: cut(at / INFO, 99), "TFDS cannot open blobs", "JSON"),
-    "a description in no encoding": (lambda at: (at / INFO).write_bytes(b"\xff\xfe"), "'utf-8'"),
-    "another description": (lambda at: (at / INFO).write_text("[]"), "cannot open blobs"),
+    "no description": (
+        lambda folder: (folder / INFO).unlink(),
+        "Could not read dataset info",
+        INFO,
+    ),
+    "a truncated description": (
+        lambda folder: truncate(folder / INFO, 99),
+        "TFDS cannot open blobs",
+        "JSON",
+    ),
+    "a description that is not UTF-8": (
+        lambda folder: (folder / INFO).write_bytes(b"\xff\xfe"),
+        "'utf-8'",
+    ),
+    "another description": (lambda folder: (folder / INFO).write_text("[]"), "cannot open blobs"),
     "another file format": (
-        lambda at: edit(at / INFO, "fileFormat", "tfrecord"),
+        lambda folder: edit(folder / INFO, "fileFormat", "tfrecord"),
         "['tfrecord']",
         "--file_format=array_record",
     ),
-    "no features": (lambda at: (at / FEATURES).unlink(), "no set of that name is prepared in"),
-    "torn features": (lambda at: cut(at / FEATURES, 99), "TFDS cannot open blobs", "JSON"),
-    "empty features": (lambda at: (at / FEATURES).write_text("{}"), "TFDS cannot open blobs"),
+    "no features": (
+        lambda folder: (folder / FEATURES).unlink(),
+        "no data set of that name is prepared in",
+    ),
+    "truncated features": (
+        lambda folder: truncate(folder / FEATURES, 99),
+        "TFDS cannot open blobs",
+        "JSON",
+    ),
+    "empty features": (
+        lambda folder: (folder / FEATURES).write_text("{}"),
+        "TFDS cannot open blobs",
+    ),
     "features that run code": (
-        lambda at: edit(at / FEATURES, "pythonClassName", "os.system"),
+        lambda folder: edit(folder / FEATURES, "pythonClassName", "os.system"),
         "Unrecognized FeatureConnector type: os.system",
     ),
-    "no version": (lambda at: at.rename(at.with_name("latest")), "no set of that name"),
+    "no version": (
+        lambda folder: folder.rename(folder.with_name("latest")),
+        "no data set of that name",
+    ),
     "a set that is a file": (
-        lambda at: (shutil.rmtree(at.parent), at.parent.write_text("")),
+        lambda folder: (shutil.rmtree(folder.parent), folder.parent.write_text("")),
         "Not a directory",
     ),
     "a data folder that is a file": (
-        lambda at: (shutil.rmtree(at.parents[1]), at.parents[1].write_text("")),
-        "is a file; point --config.data.dir or TFDS_DATA_DIR to the folder",
+        lambda folder: (shutil.rmtree(folder.parents[1]), folder.parents[1].write_text("")),
+        "is a file; set --config.data.dir or TFDS_DATA_DIR to the folder",
     ),
-    "a data folder that leads to itself": (
-        lambda at: (shutil.rmtree(at.parents[1]), at.parents[1].symlink_to(at.parents[1])),
-        "no set of that name is prepared in",
+    "a data folder that links to itself": (
+        lambda folder: (
+            shutil.rmtree(folder.parents[1]),
+            folder.parents[1].symlink_to(folder.parents[1]),
+        ),
+        "no data set of that name is prepared in",
     ),
-    "no data folder": (lambda at: shutil.rmtree(at.parents[1]), "no set of that name"),
+    "no data folder": (lambda folder: shutil.rmtree(folder.parents[1]), "no data set of that name"),
 }
 
 
@@ -222,7 +258,7 @@ def good(tmp_path_factory):
     return root
 
 
-def test_a_set_that_tfds_does_not_know_is_read_from_its_folder(good):
+def test_unregistered_set_is_read(good):
     config = default_config()
     config.data.name, config.data.dir = "blobs", str(good)
     dataset = data.load(config)
@@ -232,25 +268,25 @@ def test_a_set_that_tfds_does_not_know_is_read_from_its_folder(good):
     np.testing.assert_array_equal(dataset.test.labels, np.arange(16) % 3)
 
 
-@pytest.mark.parametrize("case", WRITTEN)
-def test_a_set_that_does_not_fit(case, tmp_path, refusal):
-    written, *expected = WRITTEN[case]
+@pytest.mark.parametrize("case", UNSUITABLE)
+def test_unsuitable_set_is_rejected(case, tmp_path, refusal):
+    written, *expected = UNSUITABLE[case]
     write(tmp_path / "tfds", **written)
     error = refusal("--config", CONFIG, "--config.data.name=blobs")
     assert all(part in error for part in expected), error
 
 
-@pytest.mark.parametrize("case", SPOILT)
-def test_a_set_that_is_damaged(case, good, tmp_path, refusal):
-    spoil, *expected = SPOILT[case]
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_set_is_reported(case, good, tmp_path, refusal):
+    damage, *expected = DAMAGED[case]
     shutil.copytree(good, tmp_path / "tfds")
-    spoil(tmp_path / "tfds" / "blobs" / "1.0.0")
+    damage(tmp_path / "tfds" / "blobs" / "1.0.0")
     error = refusal("--config", CONFIG, "--config.data.name=blobs")
     assert all(part in error for part in expected), error
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_must_not_be_read(good, tmp_path, refusal):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_unreadable_folder_is_reported(good, tmp_path, refusal):
     shutil.copytree(good, tmp_path / "tfds")
     (tmp_path / "tfds" / "blobs" / "1.0.0").chmod(0)
     try:
@@ -260,19 +296,19 @@ def test_a_folder_that_must_not_be_read(good, tmp_path, refusal):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="has TensorFlow")
-@pytest.mark.parametrize("damaged", ["not there", INFO])
-def test_a_set_that_tfds_knows_is_prepared_by_a_command_that_is_named(damaged, tmp_path, refusal):
-    if damaged != "not there":
-        cut(write(tmp_path / "tfds", name="mnist", version="3.0.1") / damaged, 20)
+@pytest.mark.parametrize("missing", ["all", INFO])
+def test_error_names_the_prepare_command(missing, tmp_path, refusal):
+    if missing != "all":
+        truncate(write(tmp_path / "tfds", name="mnist", version="3.0.1") / missing, 20)
     error = refusal("--config", CONFIG, "--config.data.name=mnist")
     assert "mnist" in error
     assert f"tfds build mnist --file_format=array_record --data_dir={tmp_path / 'tfds'}" in error
 
 
-def test_channels_and_padding_must_fit_the_images(good, refusal):
+def test_channels_and_padding_must_fit(good, refusal):
     blobs = ("--config", CONFIG, "--config.data.name=blobs", f"--config.data.dir={good}")
-    assert "data.mean has 3 numbers" in refusal(*blobs, "--config.data.mean=(0.1, 0.2, 0.3)")
-    assert "data.std has 2 numbers" in refusal(*blobs, "--config.data.std=(0.1, 0.2)")
+    assert "data.mean has 3 value(s)" in refusal(*blobs, "--config.data.mean=(0.1, 0.2, 0.3)")
+    assert "data.std has 2 value(s)" in refusal(*blobs, "--config.data.std=(0.1, 0.2)")
     assert "use at most 8" in refusal(*blobs, "--config.data.pad=9")
     assert "64 training examples" in refusal(*blobs, "--config.data.batch_size=128")
 
@@ -292,7 +328,7 @@ def test_channels_and_padding_must_fit_the_images(good, refusal):
         "a b",
     ],
 )
-def test_a_name_that_can_be_no_data_set(name, refusal):
+def test_invalid_name_is_rejected(name, refusal):
     error = refusal("--config", CONFIG, f"--config.data.name={name}")
     assert "config.data.name=" in error or "cannot open" in error
     assert len(error) < 1000

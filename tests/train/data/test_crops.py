@@ -1,4 +1,4 @@
-"""From encoded images to pixels: which part, which size, which colours."""
+"""Crops of encoded images: the box, the size and the colors."""
 
 import io
 
@@ -30,24 +30,24 @@ def rng(seed=0):
     shares=st.tuples(st.floats(0.001, 1), st.floats(0.001, 1)),
     seed=st.integers(0, 2**32),
 )
-def test_a_random_box_lies_in_the_image_and_has_its_area_and_ratio(width, height, shares, seed):
+def test_random_box_bounds_area_and_ratio(width, height, shares, seed):
     scale = min(shares), max(shares)
     left, top, right, bottom = crops.random_box(rng(seed), width, height, scale)
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
     across, down = right - left, bottom - top
-    # Sides are rounded to pixels, by half a one at most.
+    # The sides are rounded to whole pixels.
     assert (across + 0.5) / max(down - 0.5, 1e-9) >= 3 / 4
     assert (across - 0.5) / (down + 0.5) <= 4 / 3
     area, whole = across * down, width * height
     rounding = across + down
     if area > scale[1] * whole + rounding or area < scale[0] * whole - rounding:
-        # No box was found, so that it is the largest in the middle.
+        # No random box fits, so it is the largest one at the center.
         assert across == width or down == height
         assert (left + right, top + bottom) == pytest.approx((width, height))
 
 
-def test_areas_and_ratios_are_spread_over_their_ranges():
+def test_random_boxes_cover_their_ranges():
     boxes = np.array([crops.random_box(rng(seed), 500, 500, (0.1, 0.5)) for seed in range(2000)])
     across, down = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     share = across * down / 500**2
@@ -55,16 +55,16 @@ def test_areas_and_ratios_are_spread_over_their_ranges():
     logs = np.log(across / down)
     edge = np.log(4 / 3)
     assert np.histogram(logs, 4, (-edge, edge))[0] == pytest.approx([500] * 4, rel=0.2)
-    for begin, end, length in ((0, 2, across), (1, 3, down)):
-        place = boxes[:, begin] / (500 - length)
-        assert place.min() < 0.01
-        assert place.max() > 0.99
-        assert place.mean() == pytest.approx(0.5, abs=0.03)
+    for start, end, length in ((0, 2, across), (1, 3, down)):
+        position = boxes[:, start] / (500 - length)
+        assert position.min() < 0.01
+        assert position.max() > 0.99
+        assert position.mean() == pytest.approx(0.5, abs=0.03)
         assert (boxes[:, end] <= 500).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (7, 3), (300, 200)])
-def test_images_of_every_size_give_pixels_of_one_size(size):
+def test_output_size_is_fixed(size):
     content = encode(Image.new("RGB", size, (10, 200, 30)))
     for pixels in (
         crops.random_resized_crop(content, rng(), 16, (0.08, 1.0)),
@@ -74,7 +74,7 @@ def test_images_of_every_size_give_pixels_of_one_size(size):
         assert (pixels == (10, 200, 30)).all()
 
 
-def test_a_crop_depends_on_nothing_but_its_random_numbers():
+def test_same_rng_gives_same_crop():
     content = imagenet.jpeg(rng(), 120, 90)
     crop = [crops.random_resized_crop(content, rng(seed), 32, (0.08, 1.0)) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(crop[0], crop[1])
@@ -82,7 +82,7 @@ def test_a_crop_depends_on_nothing_but_its_random_numbers():
 
 
 @pytest.mark.parametrize("size", [(500, 375), (333, 500)])
-def test_the_middle_is_that_of_a_resized_image(size):
+def test_center_crop_equals_resize_and_crop(size):
     image = Image.open(io.BytesIO(imagenet.jpeg(rng(), *size, cells=8)))
     shorter = min(size)
     resized = image.resize(
@@ -95,7 +95,7 @@ def test_the_middle_is_that_of_a_resized_image(size):
 
 
 @pytest.mark.parametrize("times", [4, 5, 9])
-def test_large_jpegs_are_decoded_smaller_and_look_the_same(times):
+def test_draft_decoding_is_close(times):
     content = imagenet.jpeg(rng(), 96 * times, 64 * times, cells=12)
     pixels = crops.center_crop(content, 56)
     expected = crops.center_crop(encode(Image.open(io.BytesIO(content))), 56).astype(int)
@@ -104,7 +104,7 @@ def test_large_jpegs_are_decoded_smaller_and_look_the_same(times):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
-def test_images_of_every_mode_become_rgb(mode):
+def test_every_mode_becomes_rgb(mode):
     image = Image.new("RGB", (10, 10), (255, 255, 255) if mode == "1" else (204, 0, 0)).convert(
         mode
     )
@@ -113,6 +113,6 @@ def test_images_of_every_mode_become_rgb(mode):
     assert np.abs(crops.center_crop(content, 4) - expected).max() <= 3
 
 
-def test_a_palette_may_be_transparent():
+def test_transparent_palette():
     content = encode(Image.new("P", (10, 10)), transparency=b"\x00\x10")
     assert crops.center_crop(content, 4).shape == (4, 4, 3)

@@ -1,4 +1,4 @@
-"""Images are decoded once, and never taken from what is not what was decoded."""
+"""The cache of decoded data sets: a hit, a miss, and damaged files."""
 
 import os
 
@@ -13,7 +13,7 @@ SPLIT = Split(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([0, 1]
 
 
 class Source:
-    """Files of a data set, and how often they were decoded."""
+    """The files of a data set, and how often they were decoded."""
 
     def __init__(self, folder):
         self.files = [folder / "train-0", folder / "train-1"]
@@ -39,24 +39,24 @@ def source(tmp_path, monkeypatch):
     return Source(tmp_path)
 
 
-def kept():
-    """The files in the cache folder."""
+def cached_files():
+    """Return the files in the cache folder."""
     return [file for file in (cache.cache_dir() / "decoded").rglob("*") if file.is_file()]
 
 
-def test_the_second_time_nothing_is_decoded(source):
+def test_second_load_uses_cache(source):
     assert source.load() == source.load() == 1
-    assert {file.name for file in kept()} == {"inputs.npy", "labels.npy", "sha256"}
+    assert {file.name for file in cached_files()} == {"inputs.npy", "labels.npy", "sha256"}
 
 
-def test_another_split_or_version_is_decoded(source):
+def test_split_and_version_are_keys(source):
     source.load()
     assert source.load("digits:1.0.1, train") == 2
     assert source.load("digits:1.0.0, test") == 3
 
 
 @pytest.mark.parametrize("change", ["size", "time", "name"])
-def test_other_files_are_decoded(source, change):
+def test_changed_files_are_decoded(source, change):
     source.load()
     file = source.files[0]
     if change == "size":
@@ -69,10 +69,10 @@ def test_other_files_are_decoded(source, change):
 
 
 @pytest.mark.parametrize("name", ["inputs.npy", "labels.npy", "sha256"])
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
-def test_what_is_damaged_is_decoded_again(source, name, damage):
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "missing"])
+def test_damaged_cache_is_decoded_again(source, name, damage):
     source.load()
-    (file,) = (file for file in kept() if file.name == name)
+    (file,) = (file for file in cached_files() if file.name == name)
     content = file.read_bytes()
     middle = len(content) // 2
     match damage:
@@ -83,15 +83,15 @@ def test_what_is_damaged_is_decoded_again(source, name, damage):
             file.write_bytes(content[:middle])
         case "empty":
             file.write_bytes(b"")
-        case "gone":
+        case "missing":
             file.unlink()
     assert source.load() == 2
-    assert source.load() == 2, "what was decoded again is kept"
+    assert source.load() == 2, "the second decoding is cached"
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_done_without(source, capfd):
+def test_unwritable_cache_prints_a_warning(source, capfd):
     cache.cache_dir().parent.mkdir()
     cache.cache_dir().write_text("a file where the folder should be")
     assert source.load() == 1
     assert source.load() == 2
-    assert capfd.readouterr().err.count("cannot keep the decoded data in ") == 2
+    assert capfd.readouterr().err.count("cannot cache the decoded data in ") == 2

@@ -1,4 +1,4 @@
-"""The fine-grained configs know their data sets, and train on small ones of the same layout."""
+"""The fine-grained configs, with small data sets of the same layout."""
 
 import importlib
 
@@ -25,15 +25,15 @@ def config_of(name):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_classes_are_known_where_the_set_is_not(name, tmp_path):
+def test_unprepared_set_is_described(name, tmp_path):
     config = config_of(name)
     config.data.dir = str(tmp_path)
     assert config.data.name == SETS[name][0]
     assert data.describe(config) == (SETS[name][1], (448, 448, 3), None)
 
 
-def smaller(config, root):
-    """Two steps of a net that a test can afford, over images of 16 pixels."""
+def reduce(config, root):
+    """Reduce a config to two steps of a small model on images of 16 pixels."""
     config.num_steps, config.precision = 2, "float32"
     config.data.update(dir=str(root), batch_size=8, image_size=16)
     config.model.update(name="convnet", stem="3x3")
@@ -42,10 +42,10 @@ def smaller(config, root):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_a_set_of_the_true_layout_is_read_and_fits(name, tmp_path):
+def test_prepared_set_is_read(name, tmp_path):
     tfds_name, classes = SETS[name]
     fine_grained.write(tfds_name, tmp_path, train=classes, test=9)
-    run = experiment.prepare(smaller(config_of(name), tmp_path))
+    run = experiment.prepare(reduce(config_of(name), tmp_path))
     assert (run.dataset.num_classes, run.dataset.num_train, run.dataset.num_test) == (
         classes,
         classes,
@@ -59,30 +59,33 @@ def test_a_set_of_the_true_layout_is_read_and_fits(name, tmp_path):
     assert set(batch.labels.tolist()) <= set(range(classes))
 
 
-def test_a_folder_trains_for_two_steps_and_is_tested(tmp_path):
+@pytest.mark.slow
+def test_image_folder_trains(tmp_path):
     fine_grained.write_folder(tmp_path / "aircraft", train_per_class=1)
-    config = smaller(config_of("aircraft_gc"), tmp_path / "aircraft")
+    config = reduce(config_of("aircraft_gc"), tmp_path / "aircraft")
     summary = train(config, tmp_path / "run")
     assert summary["steps"] == 2
     assert 0 < summary["gc_removed_fraction"] < 1
     assert summary["test_top1"] * 100 == pytest.approx(round(summary["test_top1"] * 100))
 
 
-def test_without_a_crop_scale_training_sees_what_is_tested():
+def test_empty_crop_scale_is_center_crop():
     content = jpeg(np.random.default_rng(1), 60, 50)
-    seen = crops.random_resized_crop(content, np.random.default_rng(2), 32, ())
-    np.testing.assert_array_equal(seen, crops.center_crop(content, 32))
+    crop = crops.random_resized_crop(content, np.random.default_rng(2), 32, ())
+    np.testing.assert_array_equal(crop, crops.center_crop(content, 32))
 
 
-def test_the_rate_falls_after_the_epochs_that_are_named():
+def test_learning_rate_steps():
     config = config_of("cars196_gc")
     config.optimizer.name = "sgd"
     validate(config)
-    todo = plan.make(config, 8144)
-    rate = optimizers.make_schedule(config, todo)
-    fall = [round(epoch * 8144 / 128) for epoch in (50, 80)]
-    rates = [float(rate(step)) for last in fall for step in (last - 1, last)]
+    run_plan = plan.make(config, 8144)
+    rate = optimizers.make_schedule(config, run_plan)
+    drops = [round(epoch * 8144 / 128) for epoch in (50, 80)]
+    rates = [float(rate(step)) for last in drops for step in (last - 1, last)]
     np.testing.assert_allclose(rates, [0.1, 0.01, 0.01, 0.001], rtol=1e-6)
-    assert todo.total_steps > fall[1]
+    assert run_plan.total_steps > drops[1]
     config.schedule.step_at = (1.0, 1e30)  # more steps than can be counted
-    assert float(optimizers.make_schedule(config, todo)(todo.total_steps)) == pytest.approx(0.01)
+    assert float(optimizers.make_schedule(config, run_plan)(run_plan.total_steps)) == pytest.approx(
+        0.01
+    )

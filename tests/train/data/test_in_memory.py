@@ -1,4 +1,4 @@
-"""Sources, and what happens to pixels on the device."""
+"""Data sets in memory, and the augmentation and standardization on the device."""
 
 import os
 from pathlib import Path
@@ -16,11 +16,11 @@ from train.errors import UserError
 
 has_cifar100 = pytest.mark.skipif(
     not (Path(os.environ.get("TFDS_DATA_DIR", "/nowhere")) / "cifar100").is_dir(),
-    reason="needs CIFAR-100, prepared by TFDS, in the folder that TFDS_DATA_DIR names",
+    reason="needs CIFAR-100, prepared by TFDS, in TFDS_DATA_DIR",
 )
 
 
-def test_digits_are_split_by_class_and_always_the_same_way():
+def test_digits_split_is_stratified_and_fixed():
     first, second = digits.load(), digits.load()
     assert first.train.inputs.shape == (1437, 8, 8, 1)
     assert first.test.inputs.shape == (360, 8, 8, 1)
@@ -37,8 +37,9 @@ def test_digits_are_split_by_class_and_always_the_same_way():
     assert not any(image.tobytes() in seen for image in first.test.inputs)
 
 
+@pytest.mark.slow
 @has_cifar100
-def test_cifar100_is_read_without_tensorflow():
+def test_cifar100():
     config = default_config()
     config.data.name = "cifar100"
     config.data.mean = config.data.std = (0.5, 0.5, 0.5)
@@ -52,14 +53,14 @@ def test_cifar100_is_read_without_tensorflow():
     np.testing.assert_allclose(means, (0.507, 0.487, 0.441), atol=1e-3)
 
 
-def test_a_set_with_other_channels_than_the_config_is_refused():
+def test_wrong_number_of_channels():
     config = default_config()
     config.data.mean = (0.5, 0.5, 0.5)
-    with pytest.raises(UserError, match=r"data\.mean has 3 numbers"):
+    with pytest.raises(UserError, match=r"data\.mean has 3 value"):
         data.load(config)
 
 
-def test_standardizing_gives_each_channel_its_mean_and_deviation():
+def test_standardize_is_per_channel():
     config = default_config()
     config.data.mean, config.data.std = (0.2, 0.4), (0.5, 0.25)
     images = np.stack([np.full((2, 3, 3), 51), np.full((2, 3, 3), 255)], axis=-1).astype(np.uint8)
@@ -69,7 +70,7 @@ def test_standardizing_gives_each_channel_its_mean_and_deviation():
     np.testing.assert_allclose(result[..., 1], 2.4, rtol=1e-6)
 
 
-def test_augmented_images_are_crops_of_the_padded_and_flipped_ones():
+def test_augment_crops_and_flips():
     config = default_config()
     config.data.pad, config.data.flip = 1, True
     image = np.arange(1, 13, dtype=np.uint8).reshape(3, 4, 1)
@@ -80,17 +81,17 @@ def test_augmented_images_are_crops_of_the_padded_and_flipped_ones():
     crops = [padded[i : i + 3, j : j + 4] for i in range(3) for j in range(3)]
     allowed = {crop.tobytes() for crop in crops} | {crop[:, ::-1].tobytes() for crop in crops}
     found = {np.asarray(crop).tobytes() for crop in result}
-    assert found == allowed, "every crop and flip turns up, and nothing else"
+    assert found == allowed, "every crop and flip occurs, and nothing else"
 
 
-def test_without_augmentation_images_stay_as_they_are():
+def test_no_augmentation_by_default():
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8))
     result = augment(jax.random.key(0), images, default_config())
     np.testing.assert_array_equal(result, images)
 
 
 class Frozen:
-    """A config that can be hashed, for `static_argnums`."""
+    """A hashable config, for `static_argnums`."""
 
     def __init__(self, config):
         self.data = config.data

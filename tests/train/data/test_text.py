@@ -1,4 +1,4 @@
-"""Texts: their words' numbers, the networks that read them, and whole runs."""
+"""Texts: token ids, the models for them, and whole runs."""
 
 import os
 from pathlib import Path
@@ -26,12 +26,12 @@ CONFIGS = ROOT / "configs"
 CLASSES = ("bad", "good")
 has_imdb = pytest.mark.skipif(
     not (Path(os.environ.get("TFDS_DATA_DIR", "/nowhere")) / "imdb_reviews").is_dir(),
-    reason="needs imdb_reviews, prepared by TFDS, in the folder that TFDS_DATA_DIR names",
+    reason="needs imdb_reviews, prepared by TFDS, in TFDS_DATA_DIR",
 )
 
 
 def reviews(count):
-    """Texts of 3 to 9 words, of which one decides the class."""
+    """Yield texts of 3 to 9 words; one word determines the class."""
     rng = np.random.default_rng(count)
     for index in range(count):
         text = [*rng.choice(["a", "film", "of", "some", "kind"], 2 + index % 7), CLASSES[index % 2]]
@@ -39,7 +39,7 @@ def reviews(count):
 
 
 def write(root, train=None, test=None, **changed):
-    """A prepared set of 64 reviews to train on and 16 to test."""
+    """Write a prepared data set of 64 training and 16 test reviews."""
     kinds = {"text": features.Text(), "label": features.ClassLabel(num_classes=2)} | changed
     splits = {"train": train or reviews(64)} | ({} if test == () else {"test": test or reviews(16)})
     return tfds_sets.write(root, "reviews", kinds, splits)
@@ -59,7 +59,7 @@ def config_of(root, name="lstm", vocabulary=9, length=8):
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
+def _empty_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -70,25 +70,25 @@ def good(tmp_path_factory):
     return root
 
 
-def test_words_are_lower_case_without_accents_and_markup():
+def test_split_words():
     text = "It's a <b>naïve</b> film!<br /><br />Don't... rock'n'roll?"
     expected = ["it's", "a", "naive", "film", "!", "don't", "rock'n'roll", "?"]
     assert vocabulary.split_words(text) == expected
 
 
-def test_the_vocabulary_has_the_words_that_are_met_most_often():
+def test_vocabulary_has_most_frequent_words():
     texts = ["b a c", "b a", "b d"]
     assert vocabulary.build_vocabulary(texts, 100) == {"b": 2, "a": 3, "c": 4, "d": 5}
     assert vocabulary.build_vocabulary(texts, 4) == {"b": 2, "a": 3}
 
 
-def test_a_text_keeps_its_last_words_behind_padding():
+def test_encode_pads_and_truncates():
     encoded = vocabulary.encode(["a b c", "c", "", "z a!"], {"a": 2, "b": 3, "c": 4}, 2)
     assert encoded.dtype == np.uint16
     np.testing.assert_array_equal(encoded, [[3, 4], [0, 4], [0, 0], [2, 1]])
 
 
-def test_a_set_is_read_with_the_words_of_its_training_split_alone(tmp_path):
+def test_vocabulary_is_of_training_split(tmp_path):
     train = [{"text": "fine fine film", "label": 1}, {"text": "poor film", "label": 0}]
     test = [{"text": "dreadful film, dreadful, dreadful", "label": 0}]
     write(tmp_path, train, test)
@@ -100,7 +100,7 @@ def test_a_set_is_read_with_the_words_of_its_training_split_alone(tmp_path):
     assert data.describe(config_of(tmp_path)) == (2, dataset.input_shape, 2)
 
 
-def test_a_set_without_a_test_split_is_tested_on_a_share_whose_words_do_not_count(tmp_path):
+def test_vocabulary_excludes_test_share(tmp_path):
     texts = ["fine film"] * 3 + ["dreadful film"]
     write(tmp_path, [{"text": text, "label": 0 if "d" in text else 1} for text in texts], ())
     config = config_of(tmp_path, length=2)
@@ -110,7 +110,7 @@ def test_a_set_without_a_test_split_is_tested_on_a_share_whose_words_do_not_coun
     np.testing.assert_array_equal(dataset.test.inputs, [[1, 2]])
 
 
-def test_texts_are_encoded_once_and_anew_for_other_words_or_files(tmp_path, monkeypatch):
+def test_encoded_texts_are_cached(tmp_path, monkeypatch):
     write(tmp_path / "a")
     first = data.load(config_of(tmp_path / "a"))
     longer = data.load(config_of(tmp_path / "a", length=5))
@@ -121,19 +121,25 @@ def test_texts_are_encoded_once_and_anew_for_other_words_or_files(tmp_path, monk
     again = data.load(config_of(tmp_path / "a"))
     np.testing.assert_array_equal(first.test.inputs, again.test.inputs)
     monkeypatch.undo()
-    # The same test split beside other words to train on.
+    # The same test split, but other training words.
     write(tmp_path / "b", [{"text": "kind", "label": 0}, {"text": "of kind", "label": 1}])
     other = data.load(config_of(tmp_path / "b"))
     assert other.test.inputs.max() == 3
 
 
-NO_FIT = {
-    "images": (("--config.data.vocabulary=9", "--config.data.name=digits"), "'digits' are images"),
-    "few words": (("--config.data.vocabulary=2",), "0 for images, and for texts from 3 to 65536"),
+UNSUITABLE = {
+    "images": (
+        ("--config.data.vocabulary=9", "--config.data.name=digits"),
+        "config.data.name='digits' is a set of images",
+    ),
+    "few words": (("--config.data.vocabulary=2",), "0 for images, or from 3 to 65536 for texts"),
     "many words": (("--config.data.vocabulary=65537",), "config.data.vocabulary=65537"),
-    "no words": (("--config.data.length=0",), "config.data.length=0 is not allowed; it must be at"),
+    "no words": (
+        ("--config.data.length=0",),
+        "config.data.length=0 is not allowed; it must be an integer at least 1",
+    ),
     "padded": (("--config.data.pad=1",), "config.data.pad=1 is for images"),
-    "flipped": (("--config.data.flip=True",), "config.data.flip=True is for images, and"),
+    "flipped": (("--config.data.flip=True",), "config.data.flip=True is for images, but"),
     "cropped": (("--config.data.image_size=8",), "config.data.image_size=8 is for images"),
     "a net for images": (
         ("--config.model.name=convnet",),
@@ -145,32 +151,32 @@ NO_FIT = {
     "too few": (("--config.data.batch_size=72",), "more than the 64 training examples"),
     "texts without words": (
         ("--config.data.vocabulary=0", "--config.model.dropout=0.0"),
-        "reviews is no image classification",
+        "reviews is not for image classification",
     ),
 }
 
 
-@pytest.mark.parametrize("case", NO_FIT)
-def test_a_config_that_does_not_fit_texts(case, good, refusal):
-    overrides, expected = NO_FIT[case]
+@pytest.mark.parametrize("case", UNSUITABLE)
+def test_unsuitable_config_is_rejected(case, good, refusal):
+    overrides, expected = UNSUITABLE[case]
     reviews_ = ("--config.data.name=reviews", f"--config.data.dir={good}")
     assert expected in refusal("--config", CONFIGS / "imdb_lstm_gc.py", *reviews_, *overrides)
 
 
-def test_what_is_for_texts_is_refused_for_images(refusal):
+def test_text_options_need_texts(refusal):
     digits = ("--config", CONFIGS / "digits_gc.py")
     error = refusal(*digits, "--config.model.dropout=0.5")
-    assert "config.model.dropout=0.5 is for networks for texts" in error
+    assert "config.model.dropout=0.5 is for text models" in error
     error = refusal(*digits, "--config.model.name=lstm")
     assert "'lstm' is not a model for images; it must be one of convnet" in error
 
 
-SPOILT = {
+DAMAGED = {
     "no label": ({"train": [{"text": "a", "label": -1}] * 16}, "record 0 ", "the label -1"),
     "no UTF-8": (
         {"test": [{"text": "a", "label": 0}, {"text": b"\xff\xfe", "label": 0}]},
         "record 1 of the split 'test' of reviews in",
-        "is no text in UTF-8: invalid start byte; prepare the set again",
+        "is not UTF-8 text: invalid start byte; prepare the data set again",
     ),
     "no words": ({"train": [{"text": ". ... -", "label": 0}] * 16}, "'train'", "has no words"),
     "no text": (
@@ -179,15 +185,15 @@ SPOILT = {
             "train": [{"text": 1, "label": 0}] * 16,
             "test": [{"text": 1, "label": 0}],
         },
-        "reviews is no text classification: it needs the features 'text' and 'label', and has",
+        "reviews is not for text classification: it needs the features 'text' and 'label', but has",
     ),
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # what libraries warn of on the way is not what is tested
-@pytest.mark.parametrize("case", SPOILT)
-def test_a_set_that_is_no_good(case, tmp_path, refusal):
-    written, *expected = SPOILT[case]
+@pytest.mark.filterwarnings("ignore")  # libraries also warn before some of the errors
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_set_is_reported(case, tmp_path, refusal):
+    written, *expected = DAMAGED[case]
     write(tmp_path / "tfds", **written)
     config = CONFIGS / "imdb_lstm_gc.py"
     error = refusal("--config", config, "--config.data.name=reviews", "--config.data.batch_size=16")
@@ -202,7 +208,7 @@ def build(name, length=8, precision="float32"):
 
 
 @pytest.mark.parametrize("name", models.TEXT_MODELS)
-def test_every_kernel_is_centralized_over_its_inputs_and_nothing_else_is(name):
+def test_fan_in_axes_of_kernels(name):
     model = build(name)
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
@@ -210,14 +216,14 @@ def test_every_kernel_is_centralized_over_its_inputs_and_nothing_else_is(name):
     kernels = 0
     for (path, leaf), fan_in in zip(leaves, fan_ins, strict=True):
         names = [key.key for key in path]
-        of_heads = names[-2:-1] == ["out"]  # (heads, features, width); others end in heads
+        of_heads = names[-2:-1] == ["out"]  # (heads, features, width)
         expected = ((0, 1) if of_heads else (0,)) if names[-1] == "kernel" else ()
         assert fan_in.axes == expected, (names, leaf.shape)
         kernels += names[-1] == "kernel"
     assert kernels == {"lstm": 3, "transformer": 2 * 6 + 1}[name]
 
 
-def test_the_layer_is_an_lstm():
+def test_lstm_equals_numpy():
     layer = LSTM(3, 4, jnp.float32, nnx.Rngs(0))
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     is_word = np.array([[False, False, True, True, True], [True] * 5])
@@ -242,13 +248,13 @@ def test_the_layer_is_an_lstm():
 
 
 @pytest.mark.parametrize("name", models.TEXT_MODELS)
-def test_a_text_is_read_by_itself_and_without_dropout_when_it_is_tested(name):
+def test_logits_of_texts_are_independent(name):
     model = build(name)
     params, stats = model.init(jax.random.key(0))
     texts = jnp.array([[0] * 8, [0] * 5 + [2, 3, 4], [8, 7, 6, 5, 4, 3, 2, 1]])
     apply = jax.jit(model.apply, static_argnums=3)
     logits, _ = apply(params, stats, texts, False)
-    assert jnp.all(jnp.isfinite(logits)), "even that of the text without words"
+    assert jnp.all(jnp.isfinite(logits)), "also for a text without words"
     others = jnp.array([[5] * 8, [0] * 5 + [2, 3, 4], [0] * 8])
     np.testing.assert_allclose(apply(params, stats, others, False)[0][1], logits[1], atol=1e-6)
     keys = [jax.random.key(seed) for seed in (1, 1, 2)]
@@ -258,7 +264,7 @@ def test_a_text_is_read_by_itself_and_without_dropout_when_it_is_tested(name):
 
 
 @pytest.mark.parametrize("name", models.TEXT_MODELS)
-def test_in_bfloat16_products_have_operands_of_bfloat16(name):
+def test_bfloat16_matrix_products(name):
     model = build(name, precision="bfloat16")
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     texts = jax.ShapeDtypeStruct((3, 8), jnp.int32)
@@ -267,32 +273,33 @@ def test_in_bfloat16_products_have_operands_of_bfloat16(name):
     lines = traced.lower().as_text().splitlines()
     products = [line for line in lines if "stablehlo.dot_general" in line]
     assert len(products) == {"lstm": 3, "transformer": 2 * 8 + 1}[name]
-    operands = [line.split("->")[0] for line in products]  # attention's scores are float32
-    assert not any("xf32>" in of_product for of_product in operands)
+    operands = [line.split("->")[0] for line in products]  # the results can be float32
+    assert not any("xf32>" in operand for operand in operands)
 
 
-def test_padding_is_as_if_it_were_not_there():
+def test_padding_does_not_change_logits():
     params, stats = build("lstm").init(jax.random.key(0))
     text = jnp.array([[2, 3, 4]])
-    answers = [
+    outputs = [
         build("lstm", length).apply(params, stats, jnp.pad(text, ((0, 0), (length - 3, 0))), False)
         for length in (3, 8)
     ]
-    np.testing.assert_allclose(answers[0][0], answers[1][0], atol=1e-6)
+    np.testing.assert_allclose(outputs[0][0], outputs[1][0], atol=1e-6)
 
 
-def test_a_run_learns_and_resumed_it_comes_to_the_same_bits(good, tmp_path, monkeypatch, capsys):
+@pytest.mark.slow
+def test_resume_gives_same_weights(good, tmp_path, monkeypatch, capsys):
     config = config_of(good)
     config.steps_per_dispatch = 4
     whole = loop.train(config, tmp_path / "whole")
     assert whole["test_top1"] == 1.0
-    assert whole["test_top5"] == 1.0, "of two classes"
+    assert whole["test_top5"] == 1.0, "there are only two classes"
     assert whole["images_per_second"] > 0
     out = capsys.readouterr().out
-    assert "64 texts to train on, 16 to test" in out
+    assert "64 training texts, 16 test texts" in out
     assert " texts/s " in out
 
-    stops = iter((False, True))  # after steps 4 and 8, of which the first is saved
+    stops = iter((False, True))  # checked after steps 4 and 8; step 4 is saved
 
     def stop(*_):
         if next(stops):
@@ -307,21 +314,22 @@ def test_a_run_learns_and_resumed_it_comes_to_the_same_bits(good, tmp_path, monk
     assert resumed["params_sha256"] == whole["params_sha256"]
 
 
-@pytest.mark.parametrize("name", ["lstm"])
-def test_one_device_and_two_train_alike(name, good):
-    config = config_of(good, name)
-    config.optimizer.name = "momentum"  # Adam would make much of the keys' biases, which have none
+@pytest.mark.slow
+def test_one_and_two_devices_agree(good):
+    config = config_of(good, "lstm")
+    config.optimizer.name = "momentum"  # Adam amplifies the rounding of zero gradients
     results = []
     for devices in (1, 2):
         run = experiment.prepare(config, devices=jax.devices()[:devices])
-        now = run.init_state()
-        state, figures = run.compile(now).train(now, 0, 4)
-        results.append(jax.device_get((state.params, figures.sums)))
+        state = run.init_state()
+        state, metrics = run.compile(state).train(state, 0, 4)
+        results.append(jax.device_get((state.params, metrics.sums)))
     jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=1e-3), *results)
 
 
+@pytest.mark.slow
 @has_imdb
-def test_real_reviews_are_read_and_learnt_from():
+def test_imdb_reviews():
     config = imdb_lstm_gc.get_config()
     config.data.length, config.data.batch_size, config.num_steps = 40, 32, 100
     validate(config)
@@ -330,8 +338,8 @@ def test_real_reviews_are_read_and_learnt_from():
         assert split.inputs.shape == (25_000, 40)
         assert set(np.bincount(split.labels)) == {12_500}
         assert 0.03 < np.mean(split.inputs == vocabulary.UNKNOWN) < 0.10
-    now = run.init_state()
-    programs = run.compile(now)
-    now, _ = programs.train(now, 0, 50)
-    _, figures = programs.train(now, 50, 100)
-    assert figures.sums.means()["top1"] > 0.6
+    state = run.init_state()
+    executor = run.compile(state)
+    state, _ = executor.train(state, 0, 50)
+    _, metrics = executor.train(state, 50, 100)
+    assert metrics.sums.means()["top1"] > 0.6

@@ -1,4 +1,4 @@
-"""The processes that decode: they end with the one that started them, however that ends."""
+"""Data worker processes: they end with their parent, and their errors reach the user."""
 
 import contextlib
 import os
@@ -16,6 +16,8 @@ from train.data.records import EncodedImage
 from train.data.streaming import pipeline
 from train.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
@@ -31,7 +33,7 @@ def write(root, last=None):
 
 @contextlib.contextmanager
 def streaming_process(root, workers=2):
-    """The process, and its workers' ids once it streams."""
+    """Start a process; yield it and its workers' process ids once it streams."""
     arguments, folder = streaming.command(root, workers)
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -56,52 +58,52 @@ def ended(pid):
         return True
 
 
-def wait_for_the_end_of(children, seconds=60):
+def wait_until_ended(children, seconds=60):
     deadline = time.monotonic() + seconds
     while not all(map(ended, children)):
-        assert time.monotonic() < deadline, "workers live on"
+        assert time.monotonic() < deadline, "the workers still run"
         time.sleep(0.01)
 
 
-def test_workers_end_when_their_parent_is_killed(root):
+def test_workers_end_with_killed_parent(root):
     with streaming_process(root) as (process, children):
         assert len(children) == 2
         process.kill()
-        wait_for_the_end_of(children)
+        wait_until_ended(children)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_workers_leave_signals_to_their_parent(signum, root):
+def test_workers_block_signals(signum, root):
     with streaming_process(root) as (process, children):
         for child in children:
             os.kill(child, signum)
         os.kill(process.pid, signal.SIGINT)
         _, error = end_of(process)
         assert error == ""
-        wait_for_the_end_of(children)
+        wait_until_ended(children)
 
 
-def test_the_death_of_a_worker_is_told(root):
+def test_dead_worker_is_reported(root):
     with streaming_process(root) as (process, children):
         os.kill(children[0], signal.SIGKILL)
         _, error = end_of(process, status=2)
-        assert error.startswith("error: a process that decodes images has died")
-        # Python's own resource tracker may add what the dead one left in shared memory.
+        assert error.startswith("error: a data worker process died")
+        # Python's resource tracker can add a warning about the shared memory of the dead worker.
         assert "exit code -9" in error.splitlines()[0]
         assert "Traceback" not in error
-        wait_for_the_end_of(children)
+        wait_until_ended(children)
 
 
-def test_a_damaged_record_is_told_in_one_line(tmp_path):
+def test_damaged_record_is_reported(tmp_path):
     with streaming_process(write(tmp_path, last=b"no image")) as (process, children):
         _, error = end_of(process, status=2)
         assert error.startswith("error: record 999 of the split 'train' of imagenet2012 in")
         assert error.count("\n") == 1
-        wait_for_the_end_of(children)
+        wait_until_ended(children)
 
 
 class Spy:
-    """A data set that tells, as its damage, what is loaded where it is decoded."""
+    """A data set whose error message describes the process that reads it."""
 
     num_classes, class_names, fix_hint = 2, (), ""
 
@@ -122,7 +124,7 @@ class Spy:
         return "spy"
 
 
-def test_a_worker_takes_no_device_and_loads_little(root):
+def test_worker_initializes_no_device(root):
     config = streaming.config_of(root, workers=1, batch_size=2)
     with (
         pipeline.StreamingDataset(Spy(), Spy(), config, 0, 1).train_batches(0) as batches,

@@ -51,9 +51,8 @@ def load(config: ConfigDict) -> Dataset:
         return decoded_cache.cached(
             f"{builder.info.full_name}, {split}, the last {length} words, {size} numbers, "
             f"{vocabulary.PATTERN}",
-            tfds_builder.files(
-                builder, {train, split}
-            ),  # the vocabulary is that of the training split
+            # The vocabulary is that of the training split.
+            tfds_builder.files(builder, {train, split}),
             lambda: encode(split),
         )
 
