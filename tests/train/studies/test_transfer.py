@@ -38,12 +38,12 @@ def test_frozen_body_is_compared_with_scratch(tmp_path, monkeypatch):
     run(tmp_path / "source", "--config.num_steps=2", *FEW)
     summary = study(transfer_study(tmp_path / "source"), tmp_path / "study")
     assert [
-        (row.variant.arm.setting.variant, row.baseline.arm.setting.variant, row.variant.arm.gc)
+        (row.other.arm.setting.variant, row.reference.arm.setting.variant, row.other.arm.gc)
         for row in summary.variants
     ] == [("frozen", "scratch", "all")]
     (row,) = summary.variants
     assert row.difference.mean.value == pytest.approx(
-        row.variant.top1.value - row.baseline.top1.value
+        row.other.top1.value - row.reference.top1.value
     )
     frozen, scratch = (
         [line for line in lines(tmp_path / "study").values() if line["variant"] == variant]

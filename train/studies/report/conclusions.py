@@ -71,7 +71,7 @@ def _variant_conclusion(row: Comparison, summary: Summary) -> str:
     varied = setting_label(setting._replace(variant=""), summary.study)
     return _conclusion(
         row,
-        f"With {varied} {gc_label(row.other.arm.gc, summary.study)}",
+        f"With {varied}, {gc_label(row.other.arm.gc, summary.study)}",
         f"{setting.variant} instead of {baseline}",
         f" between {setting.variant} and {baseline}",
         len(summary.variants),
