@@ -11,6 +11,7 @@ from rich.table import Table
 
 from train.output.files import Line
 from train.studies.design import Arm, Run
+from train.studies.results import is_diverged
 
 
 class StudyProgress:
@@ -82,7 +83,7 @@ class StudyProgress:
             split = "validation" if line["kind"] == "tune" else "test"
             self._console.print(
                 f"{label(self._current_runs[0].arm)}, rate {line['learning_rate']:g}, seed "
-                f"{line['seed']}: {split} top-1 {100 * line['top1']:.1f} %",
+                f"{line['seed']}: {split} top-1 {_percent(line)}",
                 markup=False,
             )
         self._console.print(
@@ -106,6 +107,10 @@ class StudyProgress:
         seconds_per_run = (time.monotonic() - self._start_time) / finished
         seconds = seconds_per_run * (self._total - self.finished_runs - part)
         return f"{datetime.timedelta(seconds=round(seconds))} left"
+
+
+def _percent(line: Line) -> str:
+    return "diverged" if is_diverged(line) else f"{100 * line['top1']:.1f} %"
 
 
 def label(arm: Arm) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -115,6 +116,15 @@ def read(file: Path) -> list[Line]:
       UserError: If the file cannot be read, or a line is damaged.
     """
     return read_jsonl(file, _is_valid, "remove that line, and its run is made again")
+
+
+def is_diverged(line: Line) -> bool:
+    """Return whether the run of a line diverged: a loss is null, which stands for non-finite.
+
+    Its top-1 is no sign: it is 0, because the logits of such a network are NaN.
+    """
+    values = (line[name] for name in ("loss", "train_loss", "top1", "train_top1") if name in line)
+    return not all(value is not None and math.isfinite(value) for value in values)
 
 
 def _by_key(file: Path) -> dict[str, Line]:

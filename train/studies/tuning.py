@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from train.output.files import Line
 from train.studies import design
 from train.studies.design import Arm
+from train.studies.results import is_diverged
 
 
 class RateScore(NamedTuple):
@@ -17,15 +18,17 @@ class RateScore(NamedTuple):
 
     Attributes:
       rate: The learning rate.
-      top1: Mean over the tuning seeds.
-      loss: Mean over the tuning seeds; inf if that of any run is not finite.
-      worst: The lowest top-1 of the tuning seeds.
+      top1: Mean over the tuning seeds whose run did not diverge; NaN if there are none.
+      loss: Mean over the tuning seeds; inf if any run diverged.
+      worst: The lowest top-1 of the runs that did not diverge; NaN if there are none.
+      diverged: The number of runs that diverged.
     """
 
     rate: float
     top1: float
     loss: float
     worst: float
+    diverged: int
 
 
 class Rate(NamedTuple):
@@ -49,6 +52,8 @@ class Rate(NamedTuple):
 def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate:
     """Return the rate with the highest mean top-1 on the validation split; of ties, lowest loss.
 
+    A rate at which a run diverged is chosen only if runs diverged at every rate.
+
     Args:
       study: A study config.
       arm: The arm.
@@ -61,13 +66,20 @@ def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate:
     for run in design.tuning_runs(study, arm):
         lines_by_rate[run.learning_rate].append(lines[run.key])
     scores = tuple(_score(value, lines_by_rate[value]) for value in values)
-    best = max(scores, key=lambda score: (score.top1, -score.loss))
-    stable = [s.rate for s in scores if math.isfinite(s.loss) and s.worst >= best.top1 / 2]
+    best = max(scores, key=_preference)
+    stable = [s.rate for s in scores if not s.diverged and s.worst >= best.top1 / 2]
     at_edge = best.rate in (values[0], values[-1])
     return Rate(best.rate, at_edge, scores, max(stable, default=math.nan))
 
 
 def _score(rate: float, lines: list[Line]) -> RateScore:
-    losses = [math.inf if line["loss"] is None else line["loss"] for line in lines]
-    top1 = [line["top1"] for line in lines]
-    return RateScore(rate, float(np.mean(top1)), float(np.mean(losses)), min(top1))
+    finite = [line for line in lines if not is_diverged(line)]
+    top1 = [line["top1"] for line in finite] or [math.nan]
+    diverged = len(lines) - len(finite)
+    loss = math.inf if diverged else float(np.mean([line["loss"] for line in finite]))
+    return RateScore(rate, float(np.mean(top1)), loss, min(top1), diverged)
+
+
+def _preference(score: RateScore) -> tuple[float, ...]:
+    top1 = -1.0 if math.isnan(score.top1) else score.top1
+    return -score.diverged, top1, -score.loss

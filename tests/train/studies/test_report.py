@@ -10,7 +10,8 @@ import pytest
 from tests.support.studying import tiny
 from train.studies import design, report
 from train.studies.report import plots
-from train.studies.report.summary import is_diverged, summarize
+from train.studies.report.summary import summarize
+from train.studies.results import is_diverged
 
 SEEDS = tuple(range(12))
 STEPS = [4, 8, 12]

@@ -95,3 +95,29 @@ def test_norm_study_has_six_networks():
     settings = design.settings(config)
     configs = [design.trainer_config(config, design.arms(config, f)[0], 0, 0.1) for f in settings]
     assert len({(c.model.norm, c.model.weight_standardization) for c in configs}) == 6
+
+
+@pytest.mark.parametrize(
+    ("runs", "value"),
+    [
+        ({0.1: [0.5, 0.5], 1.0: [0.9, None]}, 0.1),  # a higher mean of the runs that are left
+        ({0.1: [0.5, None], 1.0: [None, None]}, 0.1),
+        ({0.1: [None, None], 1.0: [0.2, 0.2]}, 1.0),
+        ({0.1: [0.4, None], 1.0: [0.6, None]}, 1.0),  # runs diverged at every rate
+    ],
+)
+def test_diverged_tuning_runs_do_not_count_as_zero(runs, value):
+    config = tiny()
+    config.learning_rates.momentum = tuple(runs)
+    config.tuning.seeds = (1000, 1001)
+    arm = design.arms(config, design.settings(config)[0])[0]
+    results = {}
+    for run in design.tuning_runs(config, arm):
+        top1 = runs[run.learning_rate][run.seed - 1000]
+        results[run.key] = {"top1": top1 or 0.0, "loss": top1 and 1.0}
+    rate = tuning.rate(config, arm, results)
+    assert rate.value == value
+    for score in rate.scores:
+        finite = [top1 for top1 in runs[score.rate] if top1 is not None]
+        assert score.diverged == 2 - len(finite)
+        assert not finite or score.top1 == pytest.approx(sum(finite) / len(finite))

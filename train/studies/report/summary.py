@@ -11,7 +11,7 @@ from train.studies import design, tuning
 from train.studies.design import Arm
 from train.studies.report import statistics
 from train.studies.report.statistics import Difference, Mean, Ratio
-from train.studies.results import Line
+from train.studies.results import Line, is_diverged
 from train.studies.tuning import Rate
 
 
@@ -131,14 +131,6 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
     )
 
 
-def is_diverged(line: Line) -> bool:
-    """Return whether the run of a line diverged.
-
-    Only the losses tell: the logits of a diverged run are NaN, so its top-1 is stored as 0.
-    """
-    return not all(_is_finite(line[name]) for name in ("loss", "train_loss", "top1", "train_top1"))
-
-
 def steps_to(target: float, line: Line) -> float:
     """Return the first logged step at which the training loss was at most `target`.
 
@@ -220,10 +212,6 @@ def _timed_pairs(
     study: ConfigDict, first: Arm, other: Arm, lines: Mapping[str, Line]
 ) -> list[tuple[float, float]]:
     return lines.get(design.timing_key(study, first, other), {}).get("seconds", [])
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 def _ratio(part: float | None, whole: float | None) -> float:
