@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from train.models.layers.conv import relu
 from train.models.layers.norm import Normalization, normalize
-from train.models.layers.relu import relu
 
 OPTIONS = {
     "norm": ("batch", "group", "none", "weight"),

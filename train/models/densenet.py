@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.models.layers.conv import Conv
+from train.models.layers.conv import Conv, relu
 from train.models.layers.norm import HE_NORMAL, Normalization, normalize
-from train.models.layers.relu import relu
 
 _STAGE_SIZES = (6, 12, 24, 16)
 MIN_IMAGE_SIDE = 2 ** (len(_STAGE_SIZES) - 1)

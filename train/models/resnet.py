@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from train.models.layers.conv import relu
 from train.models.layers.norm import ConvNorm, Normalization
-from train.models.layers.relu import relu
 
 OPTIONS = {
     "stem": ("3x3", "7x7"),

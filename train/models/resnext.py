@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from train.models.layers.conv import relu
 from train.models.layers.norm import ConvNorm, Normalization
-from train.models.layers.relu import relu
 from train.models.resnet import Bottleneck
 
 _STEM_WIDTH = 64

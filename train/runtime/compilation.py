@@ -7,8 +7,8 @@ import jax
 
 _OPTIONS: dict[str, dict[str, str | bool]] = {
     "cpu": {
-        # This pass removes optimization barriers before fusion. `train.models.layers.relu` needs
-        # the barriers during fusion.
+        # This pass removes optimization barriers before fusion, during which
+        # `train.models.layers.conv.relu` needs them.
         "xla_disable_hlo_passes": "cse_barrier_expander",
         # YNNPACK for reductions and products, but not for convolutions: Eigen's are faster.
         "xla_cpu_experimental_ynn_fusion_type": (

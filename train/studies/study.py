@@ -6,6 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from train.config import flatten
 from train.runtime.preemption import Preemption
@@ -115,7 +116,7 @@ def _count_missing(
 def _rich_table(table: tables.Table) -> Table:
     shown = Table(title=table.title, title_justify="left")
     for column, head in enumerate(table.head):
-        shown.add_column(head, justify="left" if column == 0 else "right")
+        shown.add_column(Text(head), justify="left" if column == 0 else "right")
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(Text, row))  # not markup: a variant may be called [x]
     return shown

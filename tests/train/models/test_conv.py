@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from train.config import default_config
 from train.models import build
 from train.models.layers import conv
-from train.models.layers.relu import relu
+from train.models.layers.conv import relu
 from train.runtime import compilation
 
 
