@@ -164,7 +164,9 @@ def test_patch_camelyon_has_a_test_split_of_its_own(root, monkeypatch, tmp_path)
     assert (dataset.num_train, dataset.num_test, dataset.num_classes) == (24, 8, 2)
     assert dataset.input_shape == (96, 96, 3)
     config.data.test_share = 0.2
-    with pytest.raises(UserError, match=r"tested on 'test', and config\.data\.test_share=0\.2 is"):
+    with pytest.raises(
+        UserError, match=r"config\.data\.test_share=0\.2 is for data sets without a test split, but"
+    ):
         data.load(config)
 
 
