@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.support import linear
-from tests.train.data.test_streaming import folder_of_images
+from tests.train.data.test_streaming import write_folder
 from train import experiment
 from train.config import default_config, validate
 from train.data.dataset import Dataset, Split
@@ -189,7 +189,7 @@ def test_every_test_example_is_attacked_and_counts_once_on_any_devices(trained):
 def test_streamed_images_are_attacked_too(tmp_path):
     config = config_of(train="fgsm")
     rgb = (0.5, 0.5, 0.5)
-    folder = str(folder_of_images(tmp_path))
+    folder = str(write_folder(tmp_path))
     config.data.update(name="folder", dir=folder, image_size=8, batch_size=6, mean=rgb, std=rgb)
     config.eval.batch_size = 4
     run = linear.prepare(config, devices=jax.devices()[:1])

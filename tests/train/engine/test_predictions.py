@@ -13,7 +13,7 @@ from PIL import Image
 
 from configs import colorectal_histology_gc, patch_camelyon_gc
 from tests.support import linear
-from tests.train.data.test_streaming import folder_of_images
+from tests.train.data.test_streaming import write_folder
 from train import data
 from train.config import default_config, validate
 from train.data import tfds_builder
@@ -89,7 +89,7 @@ def test_the_digits_figures_are_scikit_learns(devices):
 def test_streamed_predictions_are_whole_and_in_order(tmp_path):
     config = default_config()
     rgb = (0.5, 0.5, 0.5)
-    folder = str(folder_of_images(tmp_path))
+    folder = str(write_folder(tmp_path))
     config.data.update(name="folder", dir=folder, image_size=8, batch_size=6, mean=rgb, std=rgb)
     config.eval.batch_size = 4
     run = linear.prepare(config, devices=jax.devices()[:1])
@@ -164,7 +164,9 @@ def test_patch_camelyon_has_a_test_split_of_its_own(root, monkeypatch, tmp_path)
     assert (dataset.num_train, dataset.num_test, dataset.num_classes) == (24, 8, 2)
     assert dataset.input_shape == (96, 96, 3)
     config.data.test_share = 0.2
-    with pytest.raises(UserError, match=r"tested on 'test', and config\.data\.test_share=0\.2 is"):
+    with pytest.raises(
+        UserError, match=r"config\.data\.test_share=0\.2 is for data sets without a test split, but"
+    ):
         data.load(config)
 
 

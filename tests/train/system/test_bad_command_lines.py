@@ -100,7 +100,7 @@ def test_the_real_command_prints_no_traceback(tmp_path):
     """Twice: before JAX is imported, and with all that a data set needs."""
     for override, expected in (
         ("gc.mode=half", "config.gc.mode='half' is not allowed; it must be one of none, all, conv"),
-        ("data.name=blobs", "config.data.name='blobs' is neither 'digits' nor a TFDS data set"),
+        ("data.name=blobs", "config.data.name='blobs' is not 'digits' or a TFDS data set"),
     ):
         done = real_command(tmp_path, f"--config.{override}")
         assert done.returncode == 2
