@@ -34,8 +34,8 @@ def main() -> None:
     layouts = [(1, 1), (1, flags.per_device), (num_devices, 1), (num_devices, flags.per_device)]
     timers = {}
     for devices, per_device in layouts:
-        program = ParallelRuns(config, dataset, jax.devices()[:devices], per_device)
-        timers[devices, per_device] = program.step_timer(0, 0.1, STEPS)
+        runs = ParallelRuns(config, dataset, jax.devices()[:devices], per_device)
+        timers[devices, per_device] = runs.step_timer(0, 0.1, STEPS)
         timers[devices, per_device]()  # warms up
     seconds: dict[tuple[int, int], list[float]] = {layout: [] for layout in layouts}
     for _ in range(flags.rounds):
