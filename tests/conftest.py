@@ -1,17 +1,26 @@
-"""Strictness for every test: eight devices, no silent broadcasting between ranks."""
+"""Settings of all tests: eight CPU devices, strict rank promotion, caches of compiled programs."""
 
 import os
 import tempfile
+from pathlib import Path
 
 import jax
 
-jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_numpy_rank_promotion", "raise")
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 
-if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit what is set here
-    # The programs are tested, not how fast LLVM can make them, which takes most of the time.
+if WORKER is None:  # workers inherit the environment
+    # Compiling takes longer than running, so LLVM optimizes as little as possible.
     _flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_flags}"
-    # A cache for all processes that the tests start, and not the user's.
+    # Processes that the tests start share one cache, which is not the user's.
     _cache = tempfile.TemporaryDirectory(prefix="optax_gc-")
     os.environ["XDG_CACHE_HOME"] = _cache.name
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Each worker has its own cache: JAX can read an entry that another process has half written.
+_folder = Path(os.environ["XDG_CACHE_HOME"], WORKER or "main")
+jax.config.update("jax_compilation_cache_dir", str(_folder))
+jax.config.update(
+    "jax_persistent_cache_min_compile_time_secs", float(os.environ.get("MINC", "0.2"))
+)

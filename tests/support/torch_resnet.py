@@ -1,25 +1,25 @@
-"""A ResNet in PyTorch with torchvision's names, to hold ours against."""
+"""A ResNet in PyTorch with torchvision's names, to compare the trainer's ResNets with."""
 
 from torch import nn
 
 
 class ResNet(nn.Module):
-    """The net of ImageNet's size: 7x7 convolution, max pool, four stages, mean, `fc`."""
+    """The network for ImageNet: 7x7 convolution, max pool, four stages, mean, `fc`."""
 
-    def __init__(self, sizes, bottleneck, classes):
+    def __init__(self, stage_sizes, bottleneck, num_classes):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         features = 64
-        for stage, size in enumerate(sizes):
+        for stage, size in enumerate(stage_sizes):
             width, blocks = 64 * 2**stage, []
             for index in range(size):
                 stride = 2 if stage and not index else 1
                 blocks.append(Block(features, width, stride, bottleneck))
                 features = width * (4 if bottleneck else 1)
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.fc = nn.Linear(features, classes)
+        self.fc = nn.Linear(features, num_classes)
 
     def forward(self, x):
         x = self.pool(self.bn1(self.conv1(x)).relu())
@@ -29,7 +29,7 @@ class ResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Both kinds; in a bottleneck the 3x3 convolution has the stride."""
+    """A basic block or a bottleneck; in a bottleneck, the 3x3 convolution has the stride."""
 
     def __init__(self, features, width, stride, bottleneck):
         super().__init__()

@@ -1,68 +1,52 @@
-"""How a mistake is made in-process, which saves the seconds that a process takes to start."""
+"""Command lines that run in the process of the tests, which saves the start of a process."""
 
 import sys
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from train.__main__ import main
 from train.cli import run
 
 
 @pytest.fixture
-def status_of(tmp_path, monkeypatch):
-    """Runs a command line in an empty folder without data sets; returns its exit status."""
+def exit_status(tmp_path, monkeypatch):
+    """Return a function that runs a command line in an empty folder and returns its status."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
 
-    def status_of(*arguments, command=main):
+    def exit_status(*arguments, command=main):
         monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
             run(command)
         return exit_.value.code
 
-    return status_of
+    return exit_status
 
 
 @pytest.fixture
-def refusal(status_of, tmp_path, capfd):
-    """Runs a command line that must end in one line on stderr and change no file: returns it."""
+def rejected(exit_status, tmp_path, capfd):
+    """Return a function that runs a wrong command line and returns its one line on stderr.
 
-    def refusal(*arguments, command=main):
-        before = contents(tmp_path)
-        status = status_of(*arguments, command=command)
+    It checks that the status is 2, that stdout is empty, and that no file has changed.
+    """
+
+    def rejected(*arguments, command=main):
+        before = read_tree(tmp_path)
+        status = exit_status(*arguments, command=command)
         out, error = capfd.readouterr()
         assert (status, out) == (2, ""), error
         assert error.startswith("error: ")
         assert error.count("\n") == 1
         assert error.endswith("\n")
-        assert contents(tmp_path) == before
+        assert read_tree(tmp_path) == before
         return error
 
-    return refusal
+    return rejected
 
 
-def contents(folder):
+def read_tree(folder):
+    """Return the content of each file below a folder, and the mode of everything else."""
     return {
         path: path.read_bytes() if path.is_file() else path.lstat().st_mode
         for path in folder.rglob("*")
     }
-
-
-@pytest.fixture(scope="module")
-def programs_are_kept(tmp_path_factory):
-    """For files whose runs compile the same few programs, in this process."""
-    kept = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in kept}
-    for name, value in kept.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()

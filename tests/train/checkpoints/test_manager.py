@@ -1,4 +1,4 @@
-"""Whatever happens to the files of a checkpoint is found and said, or does not matter."""
+"""Any damage to the files of a checkpoint is detected or harmless."""
 
 import pickle
 import random
@@ -18,10 +18,10 @@ from train.errors import UserError
 from train.output.timer import Timer
 
 KEEP = 3
-ORBAX_NOTES = {"_CHECKPOINT_METADATA", "commit_success.txt"}  # timestamps; nothing rests on them
+UNREAD_FILES = {"_CHECKPOINT_METADATA", "commit_success.txt"}  # timestamps of Orbax
 DAMAGE = {
     "truncated": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
-    "emptied": lambda file: file.write_bytes(b""),
+    "empty": lambda file: file.write_bytes(b""),
     "zeroed": lambda file: file.write_bytes(bytes(file.stat().st_size)),
     "missing": lambda file: file.unlink(),
     "flipped": lambda file: flip(file, file.stat().st_size // 2, 0),
@@ -36,6 +36,7 @@ def flip(file, byte, bit):
 
 
 def state_after(step, width=8):
+    """Return a training state that depends on the step."""
     params = {
         "conv": {"kernel": jax.random.normal(jax.random.key(step), (3, 3, 4, width))},
         "dense": {"bias": jnp.full(width, step, jnp.float32)},
@@ -57,11 +58,11 @@ def save(folder, *steps):
 
 
 def restore(folder, like=None):
-    """The state, what was said, and the timer."""
-    said, timer = [], Timer()
+    """Return the restored state, the messages, and the timer."""
+    messages, timer = [], Timer()
     with Checkpoints(folder, KEEP) as checkpoints:
-        state = checkpoints.restore(like or state_after(0), timer, said.append)
-    return state, said, timer
+        state = checkpoints.restore(like or state_after(0), timer, messages.append)
+    return state, messages, timer
 
 
 def files_of(folder):
@@ -70,12 +71,12 @@ def files_of(folder):
 
 def is_state_after(step, state):
     leaves = zip(jax.tree.leaves(state), jax.tree.leaves(state_after(step)), strict=True)
-    return all(np.array_equal(is_, should) for is_, should in leaves)
+    return all(np.array_equal(leaf, expected) for leaf, expected in leaves)
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A work folder with checkpoints 1 and 2, to be copied."""
+    """Return a work folder with checkpoints 1 and 2, which tests must not change."""
     folder = tmp_path_factory.mktemp("saved")
     save(folder / "checkpoints", 1, 2)
     return folder
@@ -83,84 +84,85 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def folder(saved, tmp_path):
+    """Return a copy of the folder with checkpoints 1 and 2."""
     return shutil.copytree(saved / "checkpoints", tmp_path / "checkpoints")
 
 
-def test_the_newest_is_restored_with_its_clock(folder):
-    state, said, timer = restore(folder)
+def test_newest_checkpoint_is_restored(folder):
+    state, messages, timer = restore(folder)
     assert is_state_after(2, state)
-    assert said == []
+    assert messages == []
     assert timer.examples == 2
 
 
-def test_without_a_checkpoint_the_first_state_is_used(tmp_path):
-    state, said, timer = restore(tmp_path / "checkpoints")
+def test_first_state_without_checkpoint(tmp_path):
+    state, messages, timer = restore(tmp_path / "checkpoints")
     assert is_state_after(0, state)
-    assert said == []
+    assert messages == []
     assert timer.examples == 0
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_to_any_file_is_found_and_the_checkpoint_before_is_used(kind, saved, tmp_path):
+def test_damaged_file_is_detected(kind, saved, tmp_path):
     names = [file.relative_to(saved) for file in files_of(saved / "checkpoints" / "2")]
     assert len(names) >= 10
     harmless = set()
     for number, name in enumerate(names):
         work = shutil.copytree(saved, tmp_path / str(number))
         DAMAGE[kind](work / name)
-        state, said, timer = restore(work / "checkpoints")
+        state, messages, timer = restore(work / "checkpoints")
         if is_state_after(2, state):
-            assert said == [], name
+            assert messages == [], name
             harmless.add(name.name if name.parent.name == "2" else str(name))
             continue
         assert is_state_after(1, state), name
-        (line,) = said
+        (line,) = messages
         assert line.startswith("checkpoint 2 is damaged ("), name
         assert name.name in line
         assert timer.examples == 1
         assert [file.name for file in (work / "quarantine").iterdir()] == ["2-1"]
-    assert harmless <= ORBAX_NOTES
+    assert harmless <= UNREAD_FILES
 
 
-def test_flipping_any_bit_is_found_or_harmless(saved, tmp_path):
+def test_flipped_bit_is_detected(saved, tmp_path):
     work = tmp_path / "work"
     rng = random.Random(0)
     for _ in range(100):
         shutil.copytree(saved, work)
         file = rng.choice(files_of(work / "checkpoints" / "2"))
         flip(file, rng.randrange(file.stat().st_size), rng.randrange(8))
-        state, said, _ = restore(work / "checkpoints")
-        harmless = file.name in ORBAX_NOTES and file.parent.name == "2"
-        assert is_state_after(2 if harmless else 1, state), file
-        assert len(said) == (0 if harmless else 1), file
+        state, messages, _ = restore(work / "checkpoints")
+        is_unread = file.name in UNREAD_FILES and file.parent.name == "2"
+        assert is_state_after(2 if is_unread else 1, state), file
+        assert len(messages) == (0 if is_unread else 1), file
         shutil.rmtree(work)
 
 
-@pytest.mark.parametrize("what", ["state", "state/d", "state/ocdbt.process_0"])
-def test_a_missing_folder_is_found(what, folder):
-    shutil.rmtree(folder / "2" / what)
-    state, said, _ = restore(folder)
+@pytest.mark.parametrize("missing", ["state", "state/d", "state/ocdbt.process_0"])
+def test_missing_folder_is_detected(missing, folder):
+    shutil.rmtree(folder / "2" / missing)
+    state, messages, _ = restore(folder)
     assert is_state_after(1, state)
-    assert "is missing" in said[0]
+    assert "is missing" in messages[0]
 
 
 def test_other_files_are_ignored(folder):
     """File managers and network file systems add files; Orbax does not read them."""
     (folder / "2" / "state" / ".DS_Store").write_text("?")
     (folder / "2" / "state" / "d" / ".nfs0001").write_text("?")
-    state, said, _ = restore(folder)
+    state, messages, _ = restore(folder)
     assert is_state_after(2, state)
-    assert said == []
+    assert messages == []
 
 
-def test_a_checkpoint_under_the_name_of_another_step_is_found(folder):
+def test_renamed_checkpoint_is_detected(folder):
     (folder / "2").rename(folder / "7")
-    state, said, _ = restore(folder)
+    state, messages, _ = restore(folder)
     assert is_state_after(1, state)
-    assert "checkpoint 7 is damaged (it is of step 2)" in said[0]
+    assert "checkpoint 7 is damaged (it is of step 2)" in messages[0]
 
 
-def test_with_none_left_an_error_names_the_folder_and_nothing_is_deleted(folder):
+def test_no_good_checkpoint_deletes_nothing(folder):
     for step in ("1", "2"):
         (folder / step / "state" / "manifest.ocdbt").write_bytes(b"")
     before = {file: file.read_bytes() for file in files_of(folder)}
@@ -172,30 +174,30 @@ def test_with_none_left_an_error_names_the_folder_and_nothing_is_deleted(folder)
     assert {file: file.read_bytes() for file in files_of(folder)} == before
 
 
-def test_the_step_of_a_damaged_checkpoint_can_be_saved_and_damaged_again(folder):
+def test_damaged_step_is_saved_again(folder):
     for round_ in (1, 2):
         flip(folder / "2" / "state" / "manifest.ocdbt", 20, 3)
-        _, said, _ = restore(folder)
-        assert len(said) == 1
+        _, messages, _ = restore(folder)
+        assert len(messages) == 1
         save(folder, 2)
-        state, said, _ = restore(folder)
+        state, messages, _ = restore(folder)
         assert is_state_after(2, state)
-        assert said == []
-        attic = {file.name for file in (folder.parent / "quarantine").iterdir()}
-        assert attic == {f"2-{count}" for count in range(1, round_ + 1)}
+        assert messages == []
+        quarantined = {file.name for file in (folder.parent / "quarantine").iterdir()}
+        assert quarantined == {f"2-{count}" for count in range(1, round_ + 1)}
 
 
-def test_what_a_kill_left_half_written_is_ignored_and_cleared(folder):
+def test_partial_checkpoint_is_removed(folder):
     shutil.copytree(folder / "2", folder / "3.orbax-checkpoint-tmp")
     shutil.copytree(folder / "2", folder / "4.orbax-checkpoint-tmp-1700000000")
     (folder / "3.orbax-checkpoint-tmp" / "manifest.json").unlink()
-    state, said, _ = restore(folder)
+    state, messages, _ = restore(folder)
     assert is_state_after(2, state)
-    assert said == []
+    assert messages == []
     assert {file.name for file in folder.iterdir()} == {"1", "2"}
 
 
-def test_another_structure_is_an_error_that_says_what_differs(folder):
+def test_other_structure_is_rejected(folder):
     before = {file: file.read_bytes() for file in files_of(folder)}
     wider = state_after(0, width=16)
     with pytest.raises(UserError) as error:
@@ -209,43 +211,42 @@ def test_another_structure_is_an_error_that_says_what_differs(folder):
     assert {file: file.read_bytes() for file in files_of(folder)} == before
 
 
-def test_only_so_many_are_kept_and_the_newest(tmp_path):
+def test_newest_checkpoints_are_kept(tmp_path):
     save(tmp_path / "checkpoints", *range(1, KEEP + 3))
     kept = {file.name for file in (tmp_path / "checkpoints").iterdir()}
     assert kept == {str(step) for step in range(3, KEEP + 3)}
 
 
-def test_the_state_on_the_disk_is_that_of_the_call_though_the_buffers_are_reused(tmp_path):
-    """A training step overwrites the state that it is given, while the checkpoint is written."""
+def test_save_copies_the_state(tmp_path):
+    """The next training step overwrites the state while the checkpoint is written."""
     overwrite = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf * 0, state), donate_argnums=0)
     with Checkpoints(tmp_path / "checkpoints", KEEP) as checkpoints:
         state = jax.tree.map(jnp.copy, state_after(5, width=50_000))
         checkpoints.save(5, state, Timer())
         jax.block_until_ready(overwrite(state))
-    state, said, _ = restore(tmp_path / "checkpoints", state_after(0, width=50_000))
-    assert said == []
+    state, messages, _ = restore(tmp_path / "checkpoints", state_after(0, width=50_000))
+    assert messages == []
     assert np.array_equal(state.params["dense"]["bias"], np.full(50_000, 5))
 
 
-_events: list[str] | None = None  # None: nobody listens
+_events: list[str] | None = None  # None: do not record
 
 
-def _listen(event, arguments):
+def _record(event, arguments):
     del arguments
     if _events is not None and event in {"pickle.find_class", "marshal.loads", "compile", "exec"}:
         _events.append(event)
 
 
-def test_restoring_unpickles_and_runs_nothing(folder):
+def test_restore_executes_no_code(folder):
     global _events
-    restore(folder)  # imports what it imports
-    sys.addaudithook(_listen)  # stays until the process ends
+    restore(folder)  # imports modules
+    sys.addaudithook(_record)  # it cannot be removed
     _events = []
     try:
         restore(folder)
-        heard = list(_events)
-        assert heard == []
+        assert list(_events) == []
         pickle.loads(pickle.dumps(Timer))
-        assert _events == ["pickle.find_class"], "the hook hears nothing"
+        assert _events == ["pickle.find_class"], "the hook does not work"
     finally:
         _events = None

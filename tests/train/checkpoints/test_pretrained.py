@@ -1,4 +1,4 @@
-"""Weights of another run and of PyTorch: taken over exactly, or refused by name."""
+"""Weights of another run and of PyTorch: loaded exactly, or rejected with the array's name."""
 
 import functools
 import hashlib
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.processes import ROOT, run, summary
+from tests.support.processes import ROOT, summary
+from tests.support.training import train_here
 from train import experiment, models
 from train.checkpoints import pretrained
 from train.config import default_config, validate
@@ -18,47 +19,39 @@ from train.errors import UserError
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
 
-SIZES = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
-FEW = ("--config.data.batch_size=16", "--config.log_every_steps=2")
+STAGE_SIZES = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+FLAGS = ("--config.num_steps=4", "--config.data.batch_size=16", "--config.log_every_steps=2")
 
 
-def resnet_shapes(name, classes=10):
-    """The names and shapes of torchvision's `state_dict()`, without its counters."""
-    wide = 4 if name == "resnet50" else 1
+def torch_shapes(name, num_classes=10):
+    """Return the names and shapes of torchvision's `state_dict()`, without its counters."""
+    expansion = 4 if name == "resnet50" else 1
     shapes, features = {"conv1": (64, 3, 7, 7), "bn1": 64}, 64
-    for stage, blocks in enumerate(SIZES[name]):
+    for stage, num_blocks in enumerate(STAGE_SIZES[name]):
         width = 64 * 2**stage
-        for index in range(blocks):
+        for index in range(num_blocks):
             block = f"layer{stage + 1}.{index}"
-            if wide == 1:
+            if expansion == 1:
                 kernels = [(width, features, 3, 3), (width, width, 3, 3)]
             else:
                 kernels = [(width, features, 1, 1), (width, width, 3, 3), (width * 4, width, 1, 1)]
             for number, kernel in enumerate(kernels, 1):
                 shapes |= {f"{block}.conv{number}": kernel, f"{block}.bn{number}": kernel[0]}
-            if features != width * wide:
-                kernel = (width * wide, features, 1, 1)
+            if features != width * expansion:
+                kernel = (width * expansion, features, 1, 1)
                 shapes |= {f"{block}.downsample.0": kernel, f"{block}.downsample.1": kernel[0]}
-            features = width * wide
-    norm = ("weight", "bias", "running_mean", "running_var")
+            features = width * expansion
     leaves = {}
     for layer, shape in shapes.items():
         if isinstance(shape, tuple):
             leaves[f"{layer}.weight"] = shape
         else:
-            leaves |= {f"{layer}.{leaf}": (shape,) for leaf in norm}
-    return leaves | {"fc.weight": (classes, features), "fc.bias": (classes,)}
+            names = ("weight", "bias", "running_mean", "running_var")
+            leaves |= {f"{layer}.{name}": (shape,) for name in names}
+    return leaves | {"fc.weight": (num_classes, features), "fc.bias": (num_classes,)}
 
 
-def arrays_of(shapes):
-    """Small random ones, and positive, for some are variances."""
-    rng = np.random.default_rng(0)
-    return {
-        name: rng.uniform(0.01, 0.02, shape).astype(np.float32) for name, shape in shapes.items()
-    }
-
-
-def config_of(source, name="resnet18", **fields):
+def make_config(source, name="resnet18", **fields):
     config = default_config()
     config.model.update(name=name, stem="7x7" if name.startswith("resnet") else "3x3")
     config.init_from = str(source)
@@ -68,17 +61,22 @@ def config_of(source, name="resnet18", **fields):
 
 
 @functools.cache
-def model_of(name, classes=10):
-    return models.build(config_of("", name), classes, (64, 64, 3))
+def build_model(name, num_classes=10):
+    return models.build(make_config("", name), num_classes, (64, 64, 3))
 
 
-def load(config, classes=10):
-    return pretrained.load(config, model_of(config.model.name, classes))
+def load(config, num_classes=10):
+    return pretrained.load(config, build_model(config.model.name, num_classes))
 
 
 @pytest.fixture(scope="module")
 def arrays():
-    return arrays_of(resnet_shapes("resnet18"))
+    """Return the arrays of a PyTorch ResNet-18; positive, since some are variances."""
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.uniform(0.01, 0.02, shape).astype(np.float32)
+        for name, shape in torch_shapes("resnet18").items()
+    }
 
 
 @pytest.fixture
@@ -89,37 +87,37 @@ def file(tmp_path, arrays):
     return file
 
 
-def test_each_array_of_a_file_lands_in_its_place_in_our_layout(file, arrays):
-    initial = load(config_of(file, init_head=True))
-    params, stats = initial.params, initial.stats
+def test_arrays_of_file_are_transposed(file, arrays):
+    weights = load(make_config(file, init_head=True))
+    params, stats = weights.params, weights.stats
     kernel = params["blocks"][4]["shortcut"]["conv"]["kernel"]
     np.testing.assert_array_equal(kernel[0, 0], arrays["layer3.0.downsample.0.weight"][..., 0, 0].T)
     stem = params["stem"]["conv"]["kernel"]
     assert stem[5, 2, 1, 40] == arrays["conv1.weight"][40, 1, 5, 2]
     assert params["head"]["kernel"][3, 7] == arrays["fc.weight"][7, 3]
-    of_norm = stats["blocks"][7]["conv2"]["norm"]
-    np.testing.assert_array_equal(of_norm["var"], arrays["layer4.1.bn2.running_var"])
-    np.testing.assert_array_equal(of_norm["mean"], arrays["layer4.1.bn2.running_mean"])
-    taken = sum(leaf.size for leaf in jax.tree.leaves((params, stats)))
-    assert taken == sum(array.size for array in arrays.values()), "all of it, and nothing twice"
-    assert initial.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    norm = stats["blocks"][7]["conv2"]["norm"]
+    np.testing.assert_array_equal(norm["var"], arrays["layer4.1.bn2.running_var"])
+    np.testing.assert_array_equal(norm["mean"], arrays["layer4.1.bn2.running_mean"])
+    num_loaded = sum(leaf.size for leaf in jax.tree.leaves((params, stats)))
+    assert num_loaded == sum(array.size for array in arrays.values()), "each array once"
+    assert weights.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_another_number_of_classes_is_no_matter_as_long_as_the_head_begins_anew(file):
-    assert load(config_of(file), classes=37).params.keys() == {"stem", "blocks"}
+def test_new_head_may_have_other_classes(file):
+    assert load(make_config(file), num_classes=37).params.keys() == {"stem", "blocks"}
     with pytest.raises(UserError, match=r"set config\.init_head=False"):
-        load(config_of(file, init_head=True), classes=37)
+        load(make_config(file, init_head=True), num_classes=37)
 
 
-def test_what_is_not_taken_over_is_what_it_would_have_been():
-    model = models.build(config_of("", "convnet"), 10, (8, 8, 1))
-    fresh, stats = state.init_weights(model, 3, None)
-    other, moved = state.init_weights(model, 4, None)
-    body = {name: layer for name, layer in other.items() if name != models.HEAD}
-    params, taken = state.init_weights(model, 3, (body, moved))
-    assert state.sha256(params[models.HEAD]) == state.sha256(fresh[models.HEAD])
+def test_missing_weights_are_initialized():
+    model = models.build(make_config("", "convnet"), 10, (8, 8, 1))
+    random, random_stats = state.init_weights(model, 3, None)
+    loaded, loaded_stats = state.init_weights(model, 4, None)
+    body = {name: layer for name, layer in loaded.items() if name != models.HEAD}
+    params, stats = state.init_weights(model, 3, (body, loaded_stats))
+    assert state.sha256(params[models.HEAD]) == state.sha256(random[models.HEAD])
     assert all(params[name] is layer for name, layer in body.items())
-    assert state.sha256(taken) == state.sha256(stats)
+    assert state.sha256(stats) == state.sha256(random_stats)
 
 
 CHANGES = {
@@ -141,145 +139,166 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("message", CHANGES)
-def test_a_file_that_does_not_fit_is_refused_by_the_name_of_the_array(message, tmp_path, arrays):
+def test_unsuitable_array_is_named(message, tmp_path, arrays):
     changed = {k: v for k, v in (arrays | CHANGES[message]).items() if v is not None}
     safetensors.save_file(changed, tmp_path / "changed.safetensors")
     with pytest.raises(UserError) as error:
-        load(config_of(tmp_path / "changed.safetensors", init_head=True))
+        load(make_config(tmp_path / "changed.safetensors", init_head=True))
     assert message in str(error.value)
 
 
-def test_what_is_no_sound_file_is_refused(file, tmp_path):
-    whole = file.read_bytes()
-    for name, content, message in [
-        ("cut.safetensors", whole[:-100], "is damaged or not a .safetensors file"),
-        ("torn.safetensors", whole[:50], "is damaged or not a .safetensors file"),
+def test_damaged_file_is_rejected(file, tmp_path):
+    content = file.read_bytes()
+    for name, new_content, message in [
+        ("cut.safetensors", content[:-100], "is damaged or not a .safetensors file"),
+        ("header.safetensors", content[:50], "is damaged or not a .safetensors file"),
         ("text.safetensors", b"<html>not found</html>", "is damaged or not a .safetensors file"),
         ("empty.safetensors", b"", "is damaged or not a .safetensors file"),
-        ("resnet.pth", whole, "is not a .safetensors file; create one in PyTorch with"),
+        ("resnet.pth", content, "is not a .safetensors file; create one in PyTorch with"),
     ]:
-        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).write_bytes(new_content)
         with pytest.raises(UserError) as error:
-            load(config_of(tmp_path / name))
+            load(make_config(tmp_path / name))
         assert message in str(error.value)
     half = b'{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
     (tmp_path / "half.safetensors").write_bytes(len(half).to_bytes(8, "little") + half + bytes(4))
     with pytest.raises(
         UserError, match=r"contains BF16, a dtype that NumPy does not have; save it as fl"
     ):
-        load(config_of(tmp_path / "half.safetensors"))
-    for nowhere in (tmp_path / "nowhere", "~nobody/net.safetensors", "long" * 1000):
+        load(make_config(tmp_path / "half.safetensors"))
+    for missing in (tmp_path / "nowhere", "~nobody/net.safetensors", "long" * 1000):
         with pytest.raises(
             UserError, match="does not exist; it must be the work folder of a finished run"
         ):
-            load(config_of(nowhere))
+            load(make_config(missing))
     with pytest.raises(
         UserError, match=r"is a file for ResNets, but config\.model describes a convnet"
     ):
-        load(config_of(file, name="convnet"))
+        load(make_config(file, name="convnet"))
 
 
-def test_a_mistake_in_it_costs_one_line_and_writes_nothing(refusal, tmp_path, file):
+def test_wrong_source_is_one_line(rejected, tmp_path, file):
     command = ("--config", "configs/digits_gc.py", "--workdir", "run")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    assert "config.init_from='nowhere' does not exist" in refusal(
+    assert "config.init_from='nowhere' does not exist" in rejected(
         *command, "--config.init_from=nowhere"
     )
-    assert "config.init_head=True needs config.init_from" in refusal(*command, "--config.init_head")
-    assert "contains no checkpoint" in refusal(*command, "--config.init_from=configs")
-    assert "is a file for ResNets" in refusal(*command, f"--config.init_from={file}")
+    assert "config.init_head=True needs config.init_from" in rejected(
+        *command, "--config.init_head"
+    )
+    assert "contains no checkpoint" in rejected(*command, "--config.init_from=configs")
+    assert "is a file for ResNets" in rejected(*command, f"--config.init_from={file}")
 
 
 @pytest.fixture(scope="module")
-def pretrained_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretrained") / "run"
-    run(folder, "--config.num_steps=4", *FEW)
-    return folder
+def source(tmp_path_factory):
+    """Return the work folder of a finished run, which tests must not change."""
+    workdir = tmp_path_factory.mktemp("source") / "run"
+    train_here(workdir, *FLAGS)
+    return workdir
 
 
-def test_a_run_goes_on_from_another_and_after_a_kill_needs_it_no_more(pretrained_run, tmp_path):
-    source = shutil.copytree(pretrained_run, tmp_path / "source")
-    fields = (f"--config.init_from={source}", "--config.num_steps=4", *FEW)
-    fields += ("--config.checkpoint.every_steps=2", "--config.optimizer.body_lr_scale=0.1")
-    out = run(tmp_path / "run", *fields)
-    assert f"starting at step 0 from {source}, with a new last layer" in out
-    whole = summary(tmp_path / "run")
-    assert whole["init_sha256"] == summary(pretrained_run)["params_sha256"]
-    shutil.rmtree(source)
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
-    (tmp_path / "run" / "summary.json").unlink()
-    assert "resuming after step 2" in run(tmp_path / "run", *fields)
-    for figure in ("params_sha256", "init_sha256", "test_loss"):
-        assert summary(tmp_path / "run")[figure] == whole[figure]
+@pytest.mark.slow
+def test_resume_does_not_need_source(source, tmp_path, capfd):
+    copy = shutil.copytree(source, tmp_path / "source")
+    workdir = tmp_path / "run"
+    flags = (
+        *FLAGS,
+        f"--config.init_from={copy}",
+        "--config.checkpoint.every_steps=2",
+        "--config.optimizer.body_lr_scale=0.1",
+    )
+    expected = train_here(workdir, *flags)
+    assert f"starting at step 0 from {copy}, with a new last layer" in capfd.readouterr().out
+    assert expected["init_sha256"] == summary(source)["params_sha256"]
+    shutil.rmtree(copy)
+    shutil.rmtree(workdir / "checkpoints" / "4")
+    (workdir / "summary.json").unlink()
+    resumed = train_here(workdir, *flags)
+    assert "resuming after step 2" in capfd.readouterr().out
+    for name in ("params_sha256", "init_sha256", "test_loss"):
+        assert resumed[name] == expected[name]
 
 
-def test_a_run_that_is_not_finished_damaged_or_of_another_net_is_refused(
-    pretrained_run, tmp_path, monkeypatch
-):
-    folder = shutil.copytree(pretrained_run, tmp_path / "run")
+@pytest.fixture
+def convnet(source, tmp_path):
+    """Return a copy of `source`, a config that starts from it, and its model."""
+    folder = shutil.copytree(source, tmp_path / "run")
+    config = make_config(folder, name="convnet", init_head=True)
+    return folder, config, models.build(config, 10, (8, 8, 1))
+
+
+def test_run_with_other_model_is_rejected(source, convnet):
     with pytest.raises(UserError, match=r"which a resnet18 has; set config\.model to the model"):
-        load(config_of(folder))
-    config = config_of(folder, name="convnet", init_head=True)
-    model = models.build(config, 10, (8, 8, 1))
-    same = pretrained.load(config, model)
-    assert state.sha256(same.params) == same.sha256 == summary(folder)["params_sha256"]
+        load(make_config(source))
+    _, config, model = convnet
     config.model.weight_standardization = True
     with pytest.raises(UserError, match=r"with config\.model\.weight_standardization=False, but h"):
         pretrained.load(config, model)
-    config.model.weight_standardization = False
+
+
+def test_checkpoint_of_unfinished_run(convnet, monkeypatch):
+    folder, config, model = convnet
+    sha256 = summary(folder)["params_sha256"]
+    weights = pretrained.load(config, model)
+    assert state.sha256(weights.params) == weights.sha256 == sha256
     (folder / "summary.json").unlink()
     with pytest.raises(UserError, match=r"is not finished; .* such as .*run/checkpoints/4"):
         pretrained.load(config, model)
     config.init_from = str(folder / "checkpoints" / "4")
-    assert pretrained.load(config, model).sha256 == same.sha256
+    assert pretrained.load(config, model).sha256 == sha256
     monkeypatch.chdir(folder / "checkpoints")
-    config.init_from = "4"  # as it is named from where it lies
-    assert pretrained.load(config, model).sha256 == same.sha256
+    config.init_from = "4"  # a relative path without a folder
+    assert pretrained.load(config, model).sha256 == sha256
+
+
+def test_damaged_checkpoint_is_rejected(convnet):
+    folder, config, model = convnet
     largest = max((folder / "checkpoints").rglob("d/*"), key=lambda file: file.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
-    with pytest.raises(UserError, match=r"checkpoint 4 is damaged \(.* has changed\)"):
+    with pytest.raises(UserError, match=r"checkpoint .*/4 is damaged \(.* has changed\)"):
         pretrained.load(config, model)
 
 
-def test_of_lookahead_the_weights_that_are_tested_are_taken(tmp_path):
-    steps = "--config.num_steps=3"  # no multiple of the period, so fast and slow weights differ
-    run(tmp_path / "run", steps, "--config.optimizer.name=lookahead", *FEW)
+def test_slow_weights_of_lookahead_are_loaded(tmp_path):
+    # The period does not divide the steps, so that fast and slow weights differ.
+    flags = (*FLAGS, "--config.optimizer.name=lookahead", "--config.optimizer.lookahead.period=3")
+    expected = train_here(tmp_path / "run", *flags)
     config = default_config()
     config.init_from, config.init_head = str(tmp_path / "run"), True
     config.data.mean, config.data.std = (0.305,), (0.376,)
-    taken = experiment.prepare(config)
-    assert taken.pretrained.sha256 == summary(tmp_path / "run")["params_sha256"]
-    first = taken.init_state()
-    assert state.sha256(first.params) == taken.pretrained.sha256
-    figures = taken.compile(first).evaluate(first).means()
-    assert figures["loss"] == pytest.approx(summary(tmp_path / "run")["test_loss"], rel=1e-3)
+    run = experiment.prepare(config)
+    assert run.pretrained.sha256 == expected["params_sha256"]
+    first = run.init_state()
+    assert state.sha256(first.params) == run.pretrained.sha256
+    metrics = run.compile(first).evaluate(first).means()
+    assert metrics["loss"] == pytest.approx(expected["test_loss"], rel=1e-3)
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_our_resnet_computes_what_pytorchs_does(name, tmp_path):
+@pytest.mark.parametrize("name", STAGE_SIZES)
+def test_resnet_matches_pytorch(name, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from tests.support.torch_resnet import ResNet
 
     torch.manual_seed(0)
-    net = ResNet(SIZES[name], bottleneck=name == "resnet50", classes=10).eval()
+    net = ResNet(STAGE_SIZES[name], bottleneck=name == "resnet50", num_classes=10).eval()
     for key, value in net.state_dict().items():
         if key.endswith("running_mean"):
             value.normal_(0, 0.1)
         elif key.endswith(("running_var", "bn3.weight", "bn2.weight")):
             value.uniform_(0.5, 1.5)
-    theirs = {key: value.numpy() for key, value in net.state_dict().items()}
-    counters = {key for key in theirs if key.endswith("num_batches_tracked")}
-    assert {k: v.shape for k, v in theirs.items() if k not in counters} == resnet_shapes(name)
-    safetensors.save_file(theirs, tmp_path / "net.safetensors")
-    config = config_of(tmp_path / "net.safetensors", name, init_head=True)
-    model, initial = model_of(name), load(config)
+    tensors = {key: value.numpy() for key, value in net.state_dict().items()}
+    counters = {key for key in tensors if key.endswith("num_batches_tracked")}
+    assert {k: v.shape for k, v in tensors.items() if k not in counters} == torch_shapes(name)
+    safetensors.save_file(tensors, tmp_path / "net.safetensors")
+    config = make_config(tmp_path / "net.safetensors", name, init_head=True)
+    weights = load(config)
     images = np.random.default_rng(0).standard_normal((2, 64, 64, 3)).astype(np.float32)
-    ours, _ = jax.jit(model.apply, static_argnums=3)(
-        initial.params, initial.stats, jnp.asarray(images), False
-    )
+    apply = jax.jit(build_model(name).apply, static_argnums=3)
+    logits, _ = apply(weights.params, weights.stats, jnp.asarray(images), False)
     with torch.no_grad():
         expected = net(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
     assert np.abs(expected).max() > 0.1
-    np.testing.assert_allclose(ours, expected, atol=1e-4)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)

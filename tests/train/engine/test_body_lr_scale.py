@@ -1,4 +1,4 @@
-"""The last layer and the layers below it learn at rates of their own."""
+"""`optimizer.body_lr_scale` scales the updates of all layers but the last one."""
 
 import chex
 import jax
@@ -22,10 +22,10 @@ AXES = {
     "body": {"kernel": optax_gc.FanIn((0, 1, 2)), "bias": optax_gc.FanIn(())},
     "head": {"kernel": optax_gc.FanIn((0,))},
 }
-OPTIMIZERS = ("momentum", "adamw")  # with coupled decay and with decoupled
+OPTIMIZERS = ("momentum", "adamw")  # with coupled decay and with decoupled decay
 
 
-def make(name, body_lr_scale, location="gradient"):
+def build(name, body_lr_scale, location="gradient"):
     config = default_config()
     config.optimizer.update(name=name, weight_decay=0.01, body_lr_scale=body_lr_scale)
     config.gc.location = location
@@ -33,34 +33,35 @@ def make(name, body_lr_scale, location="gradient"):
     return optimizers.build(config, optax.constant_schedule(0.1), AXES)
 
 
-def updates(tx, steps=3):
-    """Those of the last of some steps with the same gradients."""
-    state, update = tx.init(PARAMS), jax.jit(tx.update)
-    for _ in range(steps):
-        made, state = update(GRADS, state, PARAMS)
-    return made, state
+def third_update(tx):
+    """Return the third update with the same gradients, and the state after it."""
+    opt_state, update = tx.init(PARAMS), jax.jit(tx.update)
+    for _ in range(3):
+        updates, opt_state = update(GRADS, opt_state, PARAMS)
+    return updates, opt_state
 
 
 @pytest.mark.parametrize("location", ["gradient", "update"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_body_moves_by_a_share_of_what_it_would_and_the_head_as_ever(name, location):
-    (plain, _), (slow, _) = (updates(make(name, rate, location)) for rate in (1.0, 0.25))
+def test_scale_applies_to_body_only(name, location):
+    (plain, _), (slow, _) = (third_update(build(name, scale, location)) for scale in (1.0, 0.25))
     expected = plain | {"body": jax.tree.map(lambda leaf: 0.25 * leaf, plain["body"])}
     chex.assert_trees_all_close(slow, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_frozen_body_has_neither_an_update_nor_a_state_nor_a_part_in_what_gc_removed(name):
-    frozen, state = updates(make(name, 0.0))
+def test_frozen_body_has_no_update_and_no_state(name):
+    frozen, opt_state = third_update(build(name, 0.0))
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(frozen["body"]))
-    chex.assert_trees_all_close(frozen["head"], updates(make(name, 1.0))[0]["head"], rtol=1e-6)
-    assert all(leaf.shape in ((), (6, 7)) for leaf in jax.tree.leaves(state))
+    plain, _ = third_update(build(name, 1.0))
+    chex.assert_trees_all_close(frozen["head"], plain["head"], rtol=1e-6)
+    assert all(leaf.shape in ((), (6, 7)) for leaf in jax.tree.leaves(opt_state))
     decayed = GRADS["head"]["kernel"] + (name != "adamw") * 0.01 * PARAMS["head"]["kernel"]
     removed = optax_gc.diagnostics.removed_fraction(decayed, AXES["head"]["kernel"]).total
-    np.testing.assert_allclose(optimizers.removed_fraction(state), removed, rtol=1e-6)
+    np.testing.assert_allclose(optimizers.removed_fraction(opt_state), removed, rtol=1e-6)
 
 
-def test_what_is_frozen_stays_bit_for_bit_with_its_running_statistics():
+def test_frozen_body_and_statistics_stay_unchanged():
     config = default_config()
     config.optimizer.update(weight_decay=0.1, body_lr_scale=0.0)
     model = models.build(config, 5, (8, 8, 1))
@@ -81,7 +82,7 @@ def test_what_is_frozen_stays_bit_for_bit_with_its_running_statistics():
 @pytest.mark.parametrize(
     "name", [name for name in models.MODELS if name not in ("resnet34", "resnet50", "resnet101")]
 )
-def test_every_network_has_a_body_and_a_head_with_its_classes(name):
+def test_every_model_has_body_and_head(name):
     config = default_config()
     config.model.name = name
     model = models.build(config, 7, (32, 32, 3))

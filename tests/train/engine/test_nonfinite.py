@@ -1,11 +1,12 @@
-"""Numbers that are not finite stop a run, or are skipped, as the config says."""
+"""Non-finite values stop a run or are skipped, as `config.nan_policy` says."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.processes import metrics, run
+from tests.support.processes import metrics
+from tests.support.training import train_here
 from train import experiment
 from train.config import default_config, validate
 from train.data.batch import Batch
@@ -15,10 +16,11 @@ from train.engine.step import make_train_step
 from train.errors import UserError
 from train.models import Model
 
-BAD_PIXEL = 255  # an image that begins with it makes the model's output NaN
-BATCH = 8
+NAN_PIXEL = 255  # an image whose first pixel has this value makes the model's output NaN
+BATCH_SIZE = 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
@@ -29,70 +31,63 @@ BATCH = 8
         ),
     ],
 )
-def test_a_run_that_diverges_stops_and_says_where(policy, expected, tmp_path):
-    wild = ("--config.optimizer.learning_rate=1e30", "--config.schedule.warmup=0.0")
-    few = ("--config.num_steps=40", "--config.log_every_steps=10")
-    error = run(tmp_path, *wild, *few, *policy, status=2)
-    assert error.count("\n") == 1
-    assert error.startswith("error: not finite at step ")
-    assert "conv1/kernel" in error
-    assert expected in error
+def test_diverging_run_stops(policy, expected, tmp_path):
+    large_rate = ("--config.optimizer.learning_rate=1e30", "--config.schedule.warmup=0.0")
+    few_steps = ("--config.num_steps=40", "--config.log_every_steps=10")
+    with pytest.raises(UserError, match="not finite at step ") as error:
+        train_here(tmp_path, *large_rate, *few_steps, *policy)
+    assert "conv1/kernel" in str(error.value)
+    assert expected in str(error.value)
     assert not (tmp_path / "summary.json").exists()
-    assert len(metrics(tmp_path)) == 0, "a line of such numbers says nothing"
+    assert metrics(tmp_path) == []
 
 
-def fragile(model):
-    """The model, but one that answers NaN to a batch with a marked image."""
+def nan_for_marked_images(model):
+    """Return the model with NaN outputs and statistics for a batch with a marked image."""
 
     def apply(params, stats, images, train, key=None):
         logits, stats = model.apply(params, stats, images, train, key)
-        marked = (images[:, 0, 0, 0] > 0.99).any()  # 255 is 1 by the default mean and deviation
-        poison = jnp.where(marked, jnp.nan, 1.0)
-        return logits * poison, jax.tree.map(lambda leaf: leaf * poison, stats)
+        is_marked = (images[:, 0, 0, 0] > 0.99).any()  # 255 becomes 1 by the default mean and std
+        factor = jnp.where(is_marked, jnp.nan, 1.0)
+        return logits * factor, jax.tree.map(lambda leaf: leaf * factor, stats)
 
     return Model(model.init, apply, model.input_shape)
 
 
 class Training:
-    """A jitted step on the digits' net, and batches that are good or bad."""
+    """A jitted training step on the digits, for finite and non-finite batches."""
 
     def __init__(self, **fields):
         config = default_config()
-        config.data.batch_size, config.nan_policy = BATCH, "skip"
+        config.data.batch_size, config.nan_policy = BATCH_SIZE, "skip"
         config.update(fields)
         validate(config)
+        run = experiment.prepare(config)
+        model = nan_for_marked_images(run.model)
         self.config = config
-        run_ = experiment.prepare(config)
-        model = fragile(run_.model)
-        self.state = create(model, run_.tx, 0)
-        self.step = jax.jit(make_train_step(config, model, run_.tx, config.seed))
-        self.shape = (BATCH, *model.input_shape)
+        self.state = create(model, run.tx, 0)
+        self.step = jax.jit(make_train_step(config, model, run.tx, config.seed))
+        self.shape = (BATCH_SIZE, *model.input_shape)
 
-    def batch(self, bad):
-        images = np.random.Generator(np.random.Philox(int(bad))).integers(
-            1, BAD_PIXEL - 1, self.shape, np.uint8
-        )
-        images[0, 0, 0, 0] = BAD_PIXEL if bad else 1
-        return jax.device_put(
-            Batch(images, np.arange(BATCH, dtype=np.int32), np.ones(BATCH, np.bool_))
-        )
+    def batch(self, is_nan):
+        rng = np.random.Generator(np.random.Philox(int(is_nan)))
+        images = rng.integers(1, NAN_PIXEL - 1, self.shape, np.uint8)
+        images[0, 0, 0, 0] = NAN_PIXEL if is_nan else 1
+        labels = np.arange(BATCH_SIZE, dtype=np.int32)
+        return jax.device_put(Batch(images, labels, np.ones(BATCH_SIZE, np.bool_)))
 
     def run(self, pattern):
-        """Steps that are good (.) or bad (x)."""
+        """Make a finite step for each "." and a non-finite one for each "x"."""
         for mark in pattern:
             self.state = self.step(self.state, self.batch(mark == "x"))
         return self.state
 
     def check(self, latest_step=None):
-        raise_if_nonfinite(
-            self.state.nonfinite,
-            list(named_leaves(self.state.params)),
-            self.config,
-            lambda: latest_step,
-        )
+        names = list(named_leaves(self.state.params))
+        raise_if_nonfinite(self.state.nonfinite, names, self.config, lambda: latest_step)
 
 
-def bits(*trees):
+def to_bytes(*trees):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(trees)]
 
 
@@ -103,28 +98,27 @@ def compiled():
 
 @pytest.fixture
 def training(compiled):
+    """Return a training at its first step, with the compiled step of the others."""
     fresh = Training.__new__(Training)
     fresh.__dict__ |= compiled.__dict__
     return fresh
 
 
-def test_a_skipped_step_changes_nothing_but_the_count(training):
+def test_skipped_step_changes_only_counts(training):
     before = training.run("..")
     after = training.run("x")
-    kept = ("params", "stats", "opt_state", "sums")
-    assert bits(*(getattr(before, name) for name in kept)) == bits(
-        *(getattr(after, name) for name in kept)
-    )
+    for name in ("params", "stats", "opt_state", "sums"):
+        assert to_bytes(getattr(before, name)) == to_bytes(getattr(after, name)), name
     assert int(after.step) == 3
     assert int(after.nonfinite.skipped) == 1
     assert int(after.nonfinite.first_step) == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
-    then = training.run(".")
-    assert bits(then.params) != bits(before.params)
-    assert int(then.nonfinite.consecutive) == 0
+    later = training.run(".")
+    assert to_bytes(later.params) != to_bytes(before.params)
+    assert int(later.nonfinite.consecutive) == 0
 
 
-def test_under_stop_the_bad_numbers_are_not_hidden():
+def test_stop_policy_keeps_nonfinite_values():
     training = Training(nan_policy="stop")
     training.run(".x")
     assert not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(training.state.params))
@@ -140,18 +134,17 @@ def test_under_stop_the_bad_numbers_are_not_hidden():
         ("xx", False),
         ("xxx", True),
         ("xx.xx.xx", False),
-        ("..xxx...", True),  # in between two looks at it
+        ("..xxx...", True),  # finite again when the host checks
         ("x.x.x.x", False),
     ],
 )
-def test_skipping_stops_after_so_many_in_a_row(pattern, stops, training):
+def test_skipping_stops_after_limit(pattern, stops, training):
     training.run(pattern)
     if not stops:
         training.check()
         return
-    first = pattern.index("x")
     with pytest.raises(UserError) as error:
         training.check(latest_step=40)
-    assert f"not finite at step {first}: the loss, " in str(error.value)
+    assert f"not finite at step {pattern.index('x')}: the loss, " in str(error.value)
     assert "more than 2 non-finite steps in a row" in str(error.value)
     assert "the last good checkpoint is 40" in str(error.value)

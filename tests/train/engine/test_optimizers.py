@@ -1,4 +1,6 @@
-"""Where GC stands in the chain, read off what each optimizer's state has seen."""
+"""The optimizer chains: the position of GC in them, their updates, and learning rates."""
+
+from typing import get_args
 
 import chex
 import jax
@@ -9,7 +11,8 @@ import pytest
 
 import optax_gc
 from train import experiment
-from train.config import OPTIMIZERS, default_config, validate
+from train.config import default_config, validate
+from train.config.schema import Optimizer
 from train.engine import optimizers, plan
 
 PARAMS = {
@@ -23,13 +26,13 @@ AXES = {
     "dense": optax_gc.FanIn((0,), "dot_general"),
     "bias": optax_gc.FanIn(()),
 }
-CENTRED = {"none": set(), "all": {"conv", "dense"}, "conv": {"conv"}}
+CENTRALIZED = {"none": set(), "all": {"conv", "dense"}, "conv": {"conv"}}
 RATE, DECAY = 0.1, 0.01
 DECOUPLED = ("sgdw", "adamw", "radam", "ranger")
-STEPS, PERIOD = 13, 3  # the last one is between two meetings of Lookahead's weights
+STEPS, PERIOD = 13, 3  # Lookahead does not synchronize its weights in the last step
 
 
-def make(name, mode, location="gradient", decay=DECAY, inner="momentum"):
+def build(name, mode, location="gradient", decay=DECAY, inner="momentum"):
     config = default_config()
     config.optimizer.lookahead.update(inner=inner, period=PERIOD, step_size=0.4)
     config.optimizer.name, config.optimizer.weight_decay = name, decay
@@ -39,14 +42,15 @@ def make(name, mode, location="gradient", decay=DECAY, inner="momentum"):
     return optimizers.build(config, optax.constant_schedule(RATE), AXES)
 
 
-def step(tx):
+def first_update(tx):
+    """Return the first update and the state after it."""
     updates, state = jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)
     chex.assert_trees_all_equal_shapes_and_dtypes(updates, PARAMS)
     return updates, state
 
 
-def seen_by(name, updates, state):
-    """The gradient that the optimizer's own part of the chain was given, or its square."""
+def gradient_in_state(name, updates, state):
+    """Return the gradient that an optimizer has stored, and whether it is the square."""
 
     def get(key, scale):
         return jax.tree.map(lambda leaf: leaf / scale, optax.tree.get(state, key))
@@ -65,48 +69,48 @@ def seen_by(name, updates, state):
 
 
 @pytest.mark.parametrize("mode", ["none", "all", "conv"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_optimizer_sees_the_centred_gradient(name, mode):
+@pytest.mark.parametrize("name", get_args(Optimizer))
+def test_optimizer_gets_centralized_gradient(name, mode):
     coupled = 0.0 if name in DECOUPLED else DECAY
-    decay = 0.0 if name == "sgd" else DECAY  # without a state, sgd shows its update alone
+    decay = 0.0 if name == "sgd" else DECAY  # sgd has no state; its update includes the decay
     decayed = jax.tree.map(lambda g, w: g + min(coupled, decay) * w, GRADS, PARAMS)
-    seen, squared = seen_by(name, *step(make(name, mode, decay=decay)))
+    stored, is_square = gradient_in_state(name, *first_update(build(name, mode, decay=decay)))
     for leaf, gradient in decayed.items():
-        if leaf in CENTRED[mode]:
+        if leaf in CENTRALIZED[mode]:
             gradient = gradient - gradient.mean(AXES[leaf].axes, keepdims=True)
-        expected = gradient**2 if squared else gradient
-        np.testing.assert_allclose(seen[leaf], expected, rtol=1e-4, atol=1e-6, err_msg=leaf)
+        expected = gradient**2 if is_square else gradient
+        np.testing.assert_allclose(stored[leaf], expected, rtol=1e-4, atol=1e-6, err_msg=leaf)
 
 
 @pytest.mark.parametrize("mode", ["all", "conv"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_at_the_update_the_whole_step_is_centred_and_the_optimizer_sees_the_gradient(name, mode):
-    updates, state = step(make(name, mode, "update"))
-    for leaf in CENTRED[mode]:
+@pytest.mark.parametrize("name", get_args(Optimizer))
+def test_gc_at_update_centralizes_whole_update(name, mode):
+    updates, state = first_update(build(name, mode, "update"))
+    for leaf in CENTRALIZED[mode]:
         means = updates[leaf].mean(AXES[leaf].axes)
         assert np.abs(means).max() < 1e-6 * np.abs(updates[leaf]).max() * 10
     if name not in ("sgd", *DECOUPLED):
-        seen, squared = seen_by(name, updates, state)
+        stored, is_square = gradient_in_state(name, updates, state)
         plain = jax.tree.map(lambda g, w: g + DECAY * w, GRADS, PARAMS)
-        expected = jax.tree.map(jnp.square, plain) if squared else plain
-        chex.assert_trees_all_close(seen, expected, rtol=1e-4, atol=1e-6)
+        expected = jax.tree.map(jnp.square, plain) if is_square else plain
+        chex.assert_trees_all_close(stored, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", DECOUPLED)
-def test_decoupled_decay_is_outside_the_centralization(name):
-    with_decay, _ = step(make(name, "all"))
-    without, _ = step(make(name, "all", decay=0.0))
+def test_decoupled_decay_is_not_centralized(name):
+    with_decay, _ = first_update(build(name, "all"))
+    without, _ = first_update(build(name, "all", decay=0.0))
     expected = jax.tree.map(lambda u, w: u - RATE * DECAY * w, without, PARAMS)
     chex.assert_trees_all_close(with_decay, expected, rtol=1e-4, atol=1e-6)
 
 
 def gradients(params):
-    """Of a loss that is no quadratic, so that a wrong weight is seen in the next gradient."""
+    """Return the gradients of a loss that is not quadratic; they depend on the weights."""
     return {name: np.cos(7 * leaf) + 0.3 for name, leaf in params.items()}
 
 
-def trained(tx, dtype=jnp.float32):
-    """The parameters and the state after some steps."""
+def train(tx, dtype=jnp.float32):
+    """Return the parameters and the state after `STEPS` steps."""
     params = optax.tree.cast(PARAMS, dtype)
     state = tx.init(params)
     update = jax.jit(tx.update)
@@ -116,7 +120,7 @@ def trained(tx, dtype=jnp.float32):
     return params, state
 
 
-def centred(grads):
+def centralize(grads):
     return {
         name: leaf - (leaf.mean(AXES[name].axes, keepdims=True) if AXES[name].axes else 0)
         for name, leaf in grads.items()
@@ -124,7 +128,10 @@ def centred(grads):
 
 
 def radam_step(step, grads, params, moments):
-    """Liu et al. 2020, arXiv 1908.03265, algorithm 2, with decoupled decay, in float64."""
+    """Return the weights after a step of RAdam, with decoupled decay, in float64.
+
+    Algorithm 2 of Liu et al. 2020, arXiv 1908.03265.
+    """
     b1, b2 = 0.9, 0.999
     rho_max = 2 / (1 - b2) - 1
     rho = rho_max - 2 * step * b2**step / (1 - b2**step)
@@ -147,15 +154,15 @@ def momentum_step(step, grads, params, traces):
     return {name: leaf - RATE * traces[name] for name, leaf in params.items()}
 
 
-def reference(step_of, coupled, lookahead):
-    """Weights for gradients and for tests, computed in NumPy."""
+def reference(make_step, coupled, lookahead):
+    """Return the weights for gradients and the weights for evaluation, computed with NumPy."""
     fast = slow = {name: np.asarray(leaf, np.float64) for name, leaf in PARAMS.items()}
-    memory: dict = {}
+    state: dict = {}
     for step_number in range(1, STEPS + 1):
         grads = gradients(fast)
         if coupled:
             grads = {name: grad + DECAY * fast[name] for name, grad in grads.items()}
-        fast = step_of(step_number, centred(grads), fast, memory)
+        fast = make_step(step_number, centralize(grads), fast, state)
         if lookahead and step_number % PERIOD == 0:
             fast = slow = {name: slow[name] + 0.4 * (fast[name] - slow[name]) for name in fast}
     return fast, slow if lookahead else fast
@@ -170,48 +177,49 @@ def reference(step_of, coupled, lookahead):
         ("lookahead", "radam", reference(radam_step, coupled=False, lookahead=True)),
     ],
 )
-def test_steps_are_those_of_the_papers(name, inner, expected):
-    with jax.enable_x64(True):  # RAdam's 1 - b2**step has four good digits in float32
-        params, state = trained(make(name, "all", inner=inner), jnp.float64)
-    of_gradients, of_tests = expected
-    chex.assert_trees_all_close(params, of_gradients, rtol=1e-9)
-    chex.assert_trees_all_close(optimizers.eval_params(state, params), of_tests, rtol=1e-9)
+def test_updates_match_the_papers(name, inner, expected):
+    with jax.enable_x64(True):  # 1 - b2**step of RAdam has only four exact digits in float32
+        params, state = train(build(name, "all", inner=inner), jnp.float64)
+    expected_params, expected_eval_params = expected
+    eval_params = optimizers.eval_params(state, params)
+    chex.assert_trees_all_close(params, expected_params, rtol=1e-9)
+    chex.assert_trees_all_close(eval_params, expected_eval_params, rtol=1e-9)
 
 
-def test_sgdw_is_that_of_the_authors():
-    ours, _ = trained(make("sgdw", "all"))
-    theirs, _ = trained(optax_gc.official.sgdw_gc(RATE, 0.9, weight_decay=DECAY, axes=AXES))
+def test_sgdw_matches_the_authors():
+    ours, _ = train(build("sgdw", "all"))
+    theirs, _ = train(optax_gc.official.sgdw_gc(RATE, 0.9, weight_decay=DECAY, axes=AXES))
     chex.assert_trees_all_close(ours, theirs, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "lookahead"])
-def test_the_mean_over_the_fan_in_never_moves(name):
-    params, state = trained(make(name, "all"))
+def test_fan_in_means_stay_constant(name):
+    params, state = train(build(name, "all"))
     for after in (params, optimizers.eval_params(state, params)):
-        moved = optax_gc.diagnostics.mean_drift(after, PARAMS, AXES).distance
-        whole = optax.tree.norm(optax.tree.sub(after, PARAMS))
-        assert moved < 1e-5 < whole
+        drift = optax_gc.diagnostics.mean_drift(after, PARAMS, AXES).distance
+        distance = optax.tree.norm(optax.tree.sub(after, PARAMS))
+        assert drift < 1e-5 < distance
 
 
-def test_lookaheads_slow_weights_are_those_that_are_tested():
+def test_lookahead_evaluates_slow_weights():
     config = default_config()
     config.optimizer.name, config.optimizer.lookahead.period = "lookahead", PERIOD
     config.data.batch_size = 16
     run = experiment.prepare(config, devices=jax.devices()[:1])
     state = run.init_state()
-    programs = run.compile(state)
-    state, _ = programs.train(state, 0, PERIOD + 1)
+    executor = run.compile(state)
+    state, _ = executor.train(state, 0, PERIOD + 1)
     slow = optimizers.eval_params(state.opt_state, None)
     for params in (slow, jax.tree.map(jnp.zeros_like, slow)):
-        assert programs.evaluate(state) == programs.evaluate(state._replace(params=params))
+        assert executor.evaluate(state) == executor.evaluate(state._replace(params=params))
 
 
-def test_the_removed_fraction_is_what_centralizing_takes_away():
-    _, state = step(make("sgd", "all", decay=0.0))
-    centred, _ = optax_gc.centralize(AXES).update(GRADS, optax.EmptyState())
-    kept = optax.tree.norm(centred, squared=True) / optax.tree.norm(GRADS, squared=True)
+def test_removed_fraction_matches_centralize():
+    _, state = first_update(build("sgd", "all", decay=0.0))
+    centralized, _ = optax_gc.centralize(AXES).update(GRADS, optax.EmptyState())
+    kept = optax.tree.norm(centralized, squared=True) / optax.tree.norm(GRADS, squared=True)
     np.testing.assert_allclose(optimizers.removed_fraction(state), 1 - kept, rtol=1e-4)
-    _, state = step(make("sgd", "none"))
+    _, state = first_update(build("sgd", "none"))
     assert optimizers.removed_fraction(state) == 0
 
 
@@ -237,7 +245,7 @@ def test_schedules(name, warmup, expected):
         np.testing.assert_allclose(rate(at), value, atol=1e-6, err_msg=f"step {at}")
 
 
-def test_two_drops_of_the_rate_in_one_step_are_two():
+def test_two_rate_drops_in_one_step():
     config = default_config()
     config.num_epochs, config.data.batch_size = 4, 10
     config.optimizer.learning_rate = 1.0

@@ -1,24 +1,26 @@
-"""Killed at any moment and started again, a run ends as if nothing had happened."""
+"""A run that is killed at any moment and restarted gives the result of an uninterrupted run."""
 
 import random
 
 import pytest
 
-from tests.support.killing import campaign
+from tests.support.kills import kill_many
 
-KILLS = 21
+pytestmark = pytest.mark.slow
+
+NUM_KILLS = 21
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    return campaign(tmp_path_factory.mktemp("killed"), KILLS, random.Random(0))
+def outcome(tmp_path_factory):
+    return kill_many(tmp_path_factory.mktemp("killed"), NUM_KILLS, random.Random(0))
 
 
-def test_the_result_is_that_of_an_uninterrupted_run_to_the_bit(killed):
-    assert killed.runs > 1
-    assert killed.spoilt == []
+def test_killed_runs_give_same_result(outcome):
+    assert outcome.num_runs > 1
+    assert outcome.failed == []
 
 
-def test_enough_runs_were_killed_while_a_checkpoint_was_written(killed):
-    assert len(killed.kills) == KILLS
-    assert sum(kill.tore for kill in killed.kills) >= 5
+def test_kills_interrupt_saves(outcome):
+    assert len(outcome.kills) == NUM_KILLS
+    assert sum(kill.mid_save for kill in outcome.kills) >= 5

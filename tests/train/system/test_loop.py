@@ -1,48 +1,43 @@
-"""Whole runs of the real command, on the digits."""
+"""Complete runs of `python -m train` on the digits."""
 
 import json
 import signal
 
-import numpy as np
 import pytest
 
 from tests.support.processes import (
+    SETTINGS,
     contents,
-    end_of,
     metrics,
     run,
     start,
     summary,
+    wait_for_exit,
     wait_until,
 )
+from tests.support.training import train_here
 
-SMALL = (
-    "--config.num_steps=60",
-    "--config.log_every_steps=20",
-    "--config.checkpoint.every_steps=20",
-)
+pytestmark = pytest.mark.slow
+
+FLAGS = (*SETTINGS, "--config.checkpoint.every_steps=20")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """An uninterrupted run, which tests may read and must not change."""
+    """Return the work folder of a finished run, which tests must not change, and its stdout."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    return workdir, run(workdir, *SMALL)
+    return workdir, run(workdir, *FLAGS)
 
 
-def test_a_run_writes_all_that_it_promises(finished):
+def test_run_writes_all_files(finished):
     workdir, out = finished
-    promised = {"config.json", "metrics.jsonl", "checkpoints", "curves.png", "summary.json"}
-    assert {file.name for file in workdir.iterdir()} == promised
+    files = {"config.json", "metrics.jsonl", "checkpoints", "curves.png", "summary.json"}
+    assert {file.name for file in workdir.iterdir()} == files
     assert json.loads((workdir / "config.json").read_text())["gc.mode"] == "all"
-    assert [(line["step"], line["split"]) for line in metrics(workdir)] == [
-        (20, "train"),
-        (40, "train"),
-        (60, "train"),
-        (60, "test"),
-    ]
+    lines = [(line["step"], line["split"]) for line in metrics(workdir)]
+    assert lines == [*((step, "train") for step in range(4, 81, 4)), (80, "test")]
     result = summary(workdir)
-    assert result["steps"] == 60
+    assert result["steps"] == 80
     assert 0.5 < result["test_top1"] <= result["test_top5"] <= 1
     assert 0 < result["gc_removed_fraction"] < 1
     assert result["images_per_second"] > 0
@@ -51,70 +46,59 @@ def test_a_run_writes_all_that_it_promises(finished):
     assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert str(workdir / "summary.json") in out
     assert str(workdir / "curves.png") in out
-    assert "\x1b" not in out, "a pipe is no terminal: plain lines"
+    assert "\x1b" not in out, "escape sequences are for terminals only"
 
 
-def test_a_finished_run_says_so_and_changes_nothing(finished):
+def test_finished_run_stays_unchanged(finished):
     workdir, _ = finished
     before = contents(workdir)
-    assert "already finished" in run(workdir, *SMALL)
+    assert "already finished" in run(workdir, *FLAGS)
     assert contents(workdir) == before
 
 
-def test_another_configuration_is_refused_and_shown(finished):
+def test_other_config_is_rejected(finished):
     workdir, _ = finished
     before = contents(workdir)
-    error = run(workdir, *SMALL, "--config.seed=7", "--config.gc.mode=conv", status=2)
+    error = run(workdir, *FLAGS, "--config.seed=7", "--config.gc.mode=conv", status=2)
     assert "gc.mode: 'all' there, 'conv' now; seed: 0 there, 7 now" in error
     assert contents(workdir) == before
 
 
-def test_a_folder_of_someone_else_is_left_alone(tmp_path):
+def test_foreign_folder_stays_unchanged(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    assert "not a work folder" in run(tmp_path, *SMALL, status=2)
+    assert "not a work folder" in run(tmp_path, *FLAGS, status=2)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_second_run_in_the_same_folder_is_refused_and_the_first_unharmed(finished, tmp_path):
+def test_second_run_is_rejected(finished, tmp_path):
     workdir, _ = finished
-    first = start(tmp_path / "run", *SMALL)
+    first = start(tmp_path / "run", *FLAGS)
     assert wait_until((tmp_path / "run" / "config.json").exists, first)
-    first.send_signal(signal.SIGSTOP)  # else it might be over before the second is there
-    error = run(tmp_path / "run", *SMALL, status=2)
+    first.send_signal(signal.SIGSTOP)  # otherwise it could finish before the second run starts
+    error = run(tmp_path / "run", *FLAGS, status=2)
     first.send_signal(signal.SIGCONT)
     assert error.startswith("error: another run is working in ")
     assert error.count("\n") == 1
-    end_of(first)
+    wait_for_exit(first)
     assert metrics(tmp_path / "run") == metrics(workdir)
     assert summary(tmp_path / "run")["params_sha256"] == summary(workdir)["params_sha256"]
 
 
-def test_the_seed_decides_the_result(finished, tmp_path):
+def test_seed_determines_result(finished, tmp_path):
     workdir, _ = finished
-    run(tmp_path / "same", *SMALL, compile_anew=True)
-    run(tmp_path / "other", *SMALL, "--config.seed=1")
+    run(tmp_path / "same", *FLAGS, use_cache=False)
+    run(tmp_path / "other", *FLAGS, "--config.seed=1")
     assert summary(tmp_path / "same")["params_sha256"] == summary(workdir)["params_sha256"]
     assert metrics(tmp_path / "same") == metrics(workdir)
     assert summary(tmp_path / "other")["params_sha256"] != summary(workdir)["params_sha256"]
 
 
-def test_one_device_and_eight_give_the_same_losses(tmp_path):
-    twenty = ("--config.num_steps=20", "--config.log_every_steps=1")
-    for devices in (1, 8):
-        run(tmp_path / str(devices), *twenty, devices=devices)
-    one, eight = (
-        [line["loss"] for line in metrics(tmp_path / str(devices), "train")] for devices in (1, 8)
-    )
-    assert len(one) == 20
-    np.testing.assert_allclose(one, eight, atol=1e-4)
-
-
-def test_gc_is_the_only_difference_between_the_two_configs(tmp_path):
+def test_configs_differ_only_in_gc(tmp_path):
     few = ("--config.num_steps=4", "--config.log_every_steps=1")
-    run(tmp_path / "gc", *few)
-    run(tmp_path / "plain", *few, config="digits")
-    with_gc, without = metrics(tmp_path / "gc", "train"), metrics(tmp_path / "plain", "train")
-    assert with_gc[0]["loss"] == without[0]["loss"], "same weights, same batch, same crops"
-    assert with_gc[-1]["loss"] != without[-1]["loss"]
-    assert {line["gc_removed_fraction"] for line in without} == {0.0}
+    train_here(tmp_path / "gc", *few)
+    train_here(tmp_path / "plain", *few, config="digits")
+    with_gc, without_gc = metrics(tmp_path / "gc", "train"), metrics(tmp_path / "plain", "train")
+    assert with_gc[0]["loss"] == without_gc[0]["loss"], "same weights, same batch, same crops"
+    assert with_gc[-1]["loss"] != without_gc[-1]["loss"]
+    assert {line["gc_removed_fraction"] for line in without_gc} == {0.0}
     assert all(0 < line["gc_removed_fraction"] < 1 for line in with_gc)
