@@ -21,6 +21,4 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Each worker has its own cache: JAX can read an entry that another process has half written.
 _folder = Path(os.environ["XDG_CACHE_HOME"], WORKER or "main")
 jax.config.update("jax_compilation_cache_dir", str(_folder))
-jax.config.update(
-    "jax_persistent_cache_min_compile_time_secs", float(os.environ.get("MINC", "0.2"))
-)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from configs import digits_gc
-from tests.support.processes import PROGRAMS, ROOT
+from tests.support.processes import ROOT
 from train.studies.config import default_study
 from train.studies.results import TIMES
 
@@ -38,7 +38,7 @@ def tiny(**fields):
 def start(folder, *arguments, config):
     """Start `python -m train.study` on two CPU devices."""
     command = [sys.executable, "-m", "train.study", "--config", str(config)]
-    environment = {"JAX_NUM_CPU_DEVICES": "2", "JAX_COMPILATION_CACHE_DIR": PROGRAMS.name}
+    environment = {"JAX_NUM_CPU_DEVICES": "2"}
     return subprocess.Popen(
         [*command, "--workdir", str(folder), *arguments],
         cwd=ROOT,

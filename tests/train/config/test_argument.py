@@ -59,8 +59,8 @@ def test_first_word_is_the_default():
         parse_config_argument("a,b", **groups)
 
 
-def test_unknown_argument_is_rejected(refusal):
-    error = refusal("--config", f"{CONFIGS / 'cifar100_gc.py'}:vgg12")
+def test_unknown_argument_is_rejected(rejected):
+    error = rejected("--config", f"{CONFIGS / 'cifar100_gc.py'}:vgg12")
     assert error.startswith(
         "error: unknown config argument 'vgg12'; give at most one word of each group"
     )

@@ -100,24 +100,24 @@ VALUES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_bad_config_file_is_rejected(case, tmp_path, refusal):
+def test_bad_config_file_is_rejected(case, tmp_path, rejected):
     source, *expected = FILES[case]
     file = tmp_path / "broken.py"
     file.write_bytes(source if isinstance(source, bytes) else source.encode())
-    error = refusal("--config", file)
+    error = rejected("--config", file)
     assert all(part in error for part in expected), error
     assert len(error) < 1000
 
 
 @pytest.mark.parametrize("override", VALUES)
-def test_bad_value_is_rejected(override, refusal):
-    error = refusal("--config", DIGITS, f"--config.{override}")
+def test_bad_value_is_rejected(override, rejected):
+    error = rejected("--config", DIGITS, f"--config.{override}")
     assert f"config.{override.partition('=')[0]}" in error
     assert VALUES[override] in error
     assert len(error) < 1000
 
 
-def test_too_many_rate_drops_are_rejected(refusal):
+def test_too_many_rate_drops_are_rejected(rejected):
     steps = ("--config.schedule.name=step", "--config.schedule.step_epochs=1e-30")
-    error = refusal("--config", DIGITS, *steps)
+    error = rejected("--config", DIGITS, *steps)
     assert "config.schedule.step_epochs=1e-30 changes the rate more than 1000 times" in error

@@ -269,48 +269,48 @@ def test_unregistered_set_is_read(good):
 
 
 @pytest.mark.parametrize("case", UNSUITABLE)
-def test_unsuitable_set_is_rejected(case, tmp_path, refusal):
+def test_unsuitable_set_is_rejected(case, tmp_path, rejected):
     written, *expected = UNSUITABLE[case]
     write(tmp_path / "tfds", **written)
-    error = refusal("--config", CONFIG, "--config.data.name=blobs")
+    error = rejected("--config", CONFIG, "--config.data.name=blobs")
     assert all(part in error for part in expected), error
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_damaged_set_is_reported(case, good, tmp_path, refusal):
+def test_damaged_set_is_reported(case, good, tmp_path, rejected):
     damage, *expected = DAMAGED[case]
     shutil.copytree(good, tmp_path / "tfds")
     damage(tmp_path / "tfds" / "blobs" / "1.0.0")
-    error = refusal("--config", CONFIG, "--config.data.name=blobs")
+    error = rejected("--config", CONFIG, "--config.data.name=blobs")
     assert all(part in error for part in expected), error
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
-def test_unreadable_folder_is_reported(good, tmp_path, refusal):
+def test_unreadable_folder_is_reported(good, tmp_path, rejected):
     shutil.copytree(good, tmp_path / "tfds")
     (tmp_path / "tfds" / "blobs" / "1.0.0").chmod(0)
     try:
-        assert "blobs" in refusal("--config", CONFIG, "--config.data.name=blobs")
+        assert "blobs" in rejected("--config", CONFIG, "--config.data.name=blobs")
     finally:
         (tmp_path / "tfds" / "blobs" / "1.0.0").chmod(0o700)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="has TensorFlow")
 @pytest.mark.parametrize("missing", ["all", INFO])
-def test_error_names_the_prepare_command(missing, tmp_path, refusal):
+def test_error_names_the_prepare_command(missing, tmp_path, rejected):
     if missing != "all":
         truncate(write(tmp_path / "tfds", name="mnist", version="3.0.1") / missing, 20)
-    error = refusal("--config", CONFIG, "--config.data.name=mnist")
+    error = rejected("--config", CONFIG, "--config.data.name=mnist")
     assert "mnist" in error
     assert f"tfds build mnist --file_format=array_record --data_dir={tmp_path / 'tfds'}" in error
 
 
-def test_channels_and_padding_must_fit(good, refusal):
+def test_channels_and_padding_must_fit(good, rejected):
     blobs = ("--config", CONFIG, "--config.data.name=blobs", f"--config.data.dir={good}")
-    assert "data.mean has 3 value(s)" in refusal(*blobs, "--config.data.mean=(0.1, 0.2, 0.3)")
-    assert "data.std has 2 value(s)" in refusal(*blobs, "--config.data.std=(0.1, 0.2)")
-    assert "use at most 8" in refusal(*blobs, "--config.data.pad=9")
-    assert "64 training examples" in refusal(*blobs, "--config.data.batch_size=128")
+    assert "data.mean has 3 value(s)" in rejected(*blobs, "--config.data.mean=(0.1, 0.2, 0.3)")
+    assert "data.std has 2 value(s)" in rejected(*blobs, "--config.data.std=(0.1, 0.2)")
+    assert "use at most 8" in rejected(*blobs, "--config.data.pad=9")
+    assert "64 training examples" in rejected(*blobs, "--config.data.batch_size=128")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_channels_and_padding_must_fit(good, refusal):
         "a b",
     ],
 )
-def test_invalid_name_is_rejected(name, refusal):
-    error = refusal("--config", CONFIG, f"--config.data.name={name}")
+def test_invalid_name_is_rejected(name, rejected):
+    error = rejected("--config", CONFIG, f"--config.data.name={name}")
     assert "config.data.name=" in error or "cannot open" in error
     assert len(error) < 1000

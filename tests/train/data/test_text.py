@@ -20,7 +20,6 @@ from train.data.in_memory import vocabulary
 from train.errors import Preempted
 from train.models.lstm import LSTM
 
-pytestmark = pytest.mark.usefixtures("programs_are_kept")
 features = tfds.features
 CONFIGS = ROOT / "configs"
 CLASSES = ("bad", "good")
@@ -157,17 +156,17 @@ UNSUITABLE = {
 
 
 @pytest.mark.parametrize("case", UNSUITABLE)
-def test_unsuitable_config_is_rejected(case, good, refusal):
+def test_unsuitable_config_is_rejected(case, good, rejected):
     overrides, expected = UNSUITABLE[case]
     reviews_ = ("--config.data.name=reviews", f"--config.data.dir={good}")
-    assert expected in refusal("--config", CONFIGS / "imdb_lstm_gc.py", *reviews_, *overrides)
+    assert expected in rejected("--config", CONFIGS / "imdb_lstm_gc.py", *reviews_, *overrides)
 
 
-def test_text_options_need_texts(refusal):
+def test_text_options_need_texts(rejected):
     digits = ("--config", CONFIGS / "digits_gc.py")
-    error = refusal(*digits, "--config.model.dropout=0.5")
+    error = rejected(*digits, "--config.model.dropout=0.5")
     assert "config.model.dropout=0.5 is for text models" in error
-    error = refusal(*digits, "--config.model.name=lstm")
+    error = rejected(*digits, "--config.model.name=lstm")
     assert "'lstm' is not a model for images; it must be one of convnet" in error
 
 
@@ -192,11 +191,13 @@ DAMAGED = {
 
 @pytest.mark.filterwarnings("ignore")  # libraries also warn before some of the errors
 @pytest.mark.parametrize("case", DAMAGED)
-def test_damaged_set_is_reported(case, tmp_path, refusal):
+def test_damaged_set_is_reported(case, tmp_path, rejected):
     written, *expected = DAMAGED[case]
     write(tmp_path / "tfds", **written)
     config = CONFIGS / "imdb_lstm_gc.py"
-    error = refusal("--config", config, "--config.data.name=reviews", "--config.data.batch_size=16")
+    error = rejected(
+        "--config", config, "--config.data.name=reviews", "--config.data.batch_size=16"
+    )
     assert all(part in error for part in expected), error
 
 

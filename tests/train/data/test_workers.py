@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support import imagenet, streaming
-from tests.support.processes import end_of
+from tests.support.processes import wait_for_exit
 from train.data.records import EncodedImage
 from train.data.streaming import pipeline
 from train.errors import UserError
@@ -78,7 +78,7 @@ def test_workers_block_signals(signum, root):
         for child in children:
             os.kill(child, signum)
         os.kill(process.pid, signal.SIGINT)
-        _, error = end_of(process)
+        _, error = wait_for_exit(process)
         assert error == ""
         wait_until_ended(children)
 
@@ -86,7 +86,7 @@ def test_workers_block_signals(signum, root):
 def test_dead_worker_is_reported(root):
     with streaming_process(root) as (process, children):
         os.kill(children[0], signal.SIGKILL)
-        _, error = end_of(process, status=2)
+        _, error = wait_for_exit(process, status=2)
         assert error.startswith("error: a data worker process died")
         # Python's resource tracker can add a warning about the shared memory of the dead worker.
         assert "exit code -9" in error.splitlines()[0]
@@ -96,7 +96,7 @@ def test_dead_worker_is_reported(root):
 
 def test_damaged_record_is_reported(tmp_path):
     with streaming_process(write(tmp_path, last=b"no image")) as (process, children):
-        _, error = end_of(process, status=2)
+        _, error = wait_for_exit(process, status=2)
         assert error.startswith("error: record 999 of the split 'train' of imagenet2012 in")
         assert error.count("\n") == 1
         wait_until_ended(children)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.support.processes import end_of, kill, wait_until
+from tests.support.processes import kill, wait_for_exit, wait_until
 from tests.support.studying import CONFIG, lines, start
 from train.studies import results
 
@@ -27,7 +27,7 @@ def has_lines(folder, count):
 
 def test_killed_study_gives_the_same_results(tmp_path, config):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    end_of(start(whole, config=config))
+    wait_for_exit(start(whole, config=config))
     rng = random.Random(0)
     num_lines = 0
     for _ in range(KILLS):
@@ -37,18 +37,18 @@ def test_killed_study_gives_the_same_results(tmp_path, config):
         time.sleep(rng.uniform(0, 0.2))
         kill(process)
         num_lines = (killed / "results.jsonl").read_bytes().count(b"\n")
-    end_of(start(killed, config=config))
+    wait_for_exit(start(killed, config=config))
     assert lines(killed) == lines(whole)
     assert (killed / "report.html").exists()
 
 
 def test_incomplete_line_is_made_again(tmp_path, config):
     folder = tmp_path / "study"
-    end_of(start(folder, config=config))
+    wait_for_exit(start(folder, config=config))
     before = lines(folder)
     content = (folder / "results.jsonl").read_bytes()
     (folder / "results.jsonl").write_bytes(content[:-40])
-    end_of(start(folder, config=config))
+    wait_for_exit(start(folder, config=config))
     assert lines(folder) == before
 
 
@@ -56,7 +56,7 @@ def test_signal_stops_between_dispatches(tmp_path, config):
     process = start(tmp_path / "study", config=config)
     wait_until(has_lines(tmp_path / "study", 2), process)
     process.send_signal(signal.SIGTERM)
-    _, error = end_of(process, status=75)
+    _, error = wait_for_exit(process, status=75)
     assert "finished runs are saved; run the same command again" in error
 
 

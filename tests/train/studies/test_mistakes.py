@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.studying import CONFIG, tiny
-from tests.train.conftest import contents
+from tests.train.conftest import read_tree
 from train.cli import run
 from train.data.dataset import Dataset, Split
 from train.errors import UserError
@@ -75,7 +75,7 @@ def test_foreign_folder_is_left_alone(tmp_path, monkeypatch, capfd):
 def refused(tmp_path, monkeypatch, capfd, *arguments):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "8")
-    before = contents(tmp_path)
+    before = read_tree(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.study", "--config", "tiny.py", *arguments])
     with pytest.raises(SystemExit) as exit_:
         run(main)
@@ -83,5 +83,5 @@ def refused(tmp_path, monkeypatch, capfd, *arguments):
     assert (exit_.value.code, out) == (2, "")
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert contents(tmp_path) == before
+    assert read_tree(tmp_path) == before
     return error

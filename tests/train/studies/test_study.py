@@ -15,8 +15,6 @@ from train.studies import design
 from train.studies.report import statistics
 from train.studies.study import study
 
-pytestmark = pytest.mark.usefixtures("programs_are_kept")
-
 
 @pytest.fixture(scope="module")
 def finished_study(tmp_path_factory):

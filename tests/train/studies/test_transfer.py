@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.processes import run
 from tests.support.studying import lines, tiny
-from tests.train.checkpoints.test_pretrained import FEW
+from tests.train.checkpoints.test_pretrained import FLAGS
 from train import models
 from train.checkpoints import manager, pretrained
 from train.errors import UserError
@@ -35,7 +35,7 @@ def load_body(source):
 
 
 def test_frozen_body_is_compared_with_scratch(tmp_path, monkeypatch):
-    run(tmp_path / "source", "--config.num_steps=2", *FEW)
+    run(tmp_path / "source", *FLAGS, "--config.num_steps=2")
     summary = study(transfer_study(tmp_path / "source"), tmp_path / "study")
     assert [
         (row.other.arm.setting.variant, row.reference.arm.setting.variant, row.other.arm.gc)

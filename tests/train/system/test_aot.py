@@ -62,9 +62,9 @@ COMPILER_ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_user_error_is_one_line(case, refusal):
+def test_user_error_is_one_line(case, rejected):
     arguments, expected = ERRORS[case]
-    assert expected in refusal(*arguments, command=aot.main)
+    assert expected in rejected(*arguments, command=aot.main)
 
 
 @needs_libtpu
@@ -79,15 +79,15 @@ def test_compiler_error_is_one_line(case, tmp_path):
 
 
 @pytest.mark.skipif(HAS_LIBTPU, reason="libtpu is installed")
-def test_missing_libtpu_names_the_package(refusal):
-    error = refusal(*DIGITS_ON_4, command=aot.main)
+def test_missing_libtpu_names_the_package(rejected):
+    error = rejected(*DIGITS_ON_4, command=aot.main)
     assert "libtpu, the TPU compiler, is not installed" in error
     assert "pip install -e '.[tpu-aot]'" in error
     assert "pip install 'optax-gc[tpu-aot]'" in error
 
 
-def test_help_shows_the_usage(status_of, capsys):
-    assert status_of("--help", command=aot.main) == 0
+def test_help_shows_the_usage(exit_status, capsys):
+    assert exit_status("--help", command=aot.main) == 0
     assert "usage: python -m train.aot --config FILE --topology NAME" in capsys.readouterr().out
 
 

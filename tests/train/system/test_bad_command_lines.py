@@ -89,9 +89,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_status_2(mistake, refusal):
+def test_a_mistake_is_one_line_and_status_2(mistake, rejected):
     arguments, *expected = MISTAKES[mistake]
-    error = refusal(*arguments)
+    error = rejected(*arguments)
     assert all(part in error for part in expected), error
     assert len(error) < 1000
 
@@ -130,8 +130,8 @@ def real_command(folder, *arguments):
     )
 
 
-def test_help_shows_the_usage(status_of, capsys):
-    assert status_of("--help") == 0
+def test_help_shows_the_usage(exit_status, capsys):
+    assert exit_status("--help") == 0
     assert "usage: python -m train --config FILE" in capsys.readouterr().out
 
 

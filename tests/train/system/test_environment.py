@@ -26,13 +26,13 @@ def test_workdir_expands_the_home_folder(text, monkeypatch):
     "text",
     ["s3://b/run", "gs://bucket/run", "file:///tmp/run", "hdfs:/run", "https://host/x", "S3://b"],
 )
-def test_workdir_url_is_rejected(text, refusal):
-    assert "is a URL; the work folder must be on a local" in refusal(*DIGITS, f"--workdir={text}")
+def test_workdir_url_is_rejected(text, rejected):
+    assert "is a URL; the work folder must be on a local" in rejected(*DIGITS, f"--workdir={text}")
 
 
 @pytest.mark.parametrize("text", ["~nosuchuser/x", "~nosuchuser", "~no.such.user/a/b"])
-def test_workdir_of_unknown_user_is_rejected(text, refusal):
-    assert "write the path of the folder" in refusal(*DIGITS, f"--workdir={text}")
+def test_workdir_of_unknown_user_is_rejected(text, rejected):
+    assert "write the path of the folder" in rejected(*DIGITS, f"--workdir={text}")
 
 
 @pytest.mark.parametrize(
