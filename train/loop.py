@@ -41,8 +41,8 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
       The contents of `summary.json`.
 
     Raises:
-      UserError: If the user must fix something. If the config is wrong, nothing is written or
-        compiled before.
+      UserError: If the user must fix something. With a wrong config, nothing is compiled and no
+        file is written.
       Preempted: After SIGTERM or SIGINT; the state is saved.
     """
     timer = Timer()
@@ -82,7 +82,7 @@ def _train(
         reporter.log(describe_run(run, state, executor.cost))
         on_metrics = metrics_handler(run, state, timer, reporter, checkpoints.latest_step)
         while True:
-            # Evaluation comes first, so that a run that was stopped before it evaluates on resume.
+            # Evaluation comes first: a run that was stopped before its evaluation makes it now.
             if run.plan.is_eval_step(step) and not reporter.has_eval(step):
                 reporter.log_eval(step, **_evaluate(run, executor, state))
             if step == run.plan.total_steps:
@@ -112,9 +112,11 @@ def train_to_pause(
     preemption: Preemption,
     on_metrics: OnMetrics,
 ) -> tuple[TrainState, int, bool]:
-    """Train to the next evaluation or checkpoint, or until a signal; donates `state`.
+    """Train to the next evaluation or checkpoint, or until a signal.
 
-    Each dispatch makes several steps: the executor compiles `train.engine.step.make_train_step`.
+    A dispatch is one call of the compiled program, which makes several steps; the step is that of
+    `train.engine.step.make_train_step`. `state` cannot be used afterwards, because the program
+    reuses its memory.
 
     Returns:
       The new state, its step, and whether a signal asked to stop.
@@ -125,7 +127,7 @@ def train_to_pause(
         limit = min(step + dispatch_size.next(state), executor.max_dispatch_step(step))
         stop = min(run.plan.next_event(step), limit)
         state, metrics = executor.train(state, step, stop)
-        if unread:  # while the devices compute, the host reads the metrics of the dispatch before
+        if unread:  # while the devices compute, the host reads the previous metrics
             on_metrics(*jax.device_get(unread))
         unread = step, stop, metrics
         step, should_stop = stop, preemption.requested()

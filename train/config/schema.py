@@ -20,7 +20,7 @@ from train.config.types import (
 
 SimpleOptimizer = Literal["sgd", "momentum", "sgdw", "adagrad", "rmsprop", "adam", "adamw", "radam"]
 """Optimizers that Lookahead can wrap."""
-Optimizer = Literal[SimpleOptimizer, "lookahead", "ranger"]
+OptimizerName = Literal[SimpleOptimizer, "lookahead", "ranger"]
 
 ChannelValues = Annotated[
     tuple[Float, ...], LIST, Check(bool, "one finite float32 number per channel")
@@ -50,7 +50,9 @@ class Data(Section):
     """The data set and its augmentation."""
 
     name: Text = field("digits", "`digits`, `folder`, or a TFDS name such as `cifar100`.")
-    dir: Text = field("", "The TFDS folder or the image folder; empty for `TFDS_DATA_DIR`.", "none")
+    dir: Text = field(
+        "", "The TFDS folder or the image folder; empty for `TFDS_DATA_DIR`.", affects="none"
+    )
     batch_size: PositiveInt = field(128, "Examples in a batch, over all devices.")
     mean: ChannelValues = field((0.5,), "Mean of each channel, of pixels in 0..1.")
     std: ChannelScales = field((0.5,), "Standard deviation of each channel, of pixels in 0..1.")
@@ -60,7 +62,8 @@ class Data(Section):
         0, "Size of streamed crops in pixels; 0 for images of one size, stored on the device."
     )
     crop_scale: CropScale = field(
-        (0.08, 1.0), "Range of the area share of a streamed random crop; () for a center crop."
+        (0.08, 1.0),
+        "Smallest and largest share of the image area in a streamed crop; () for a center crop.",
     )
     classes: Classes = field((), "Classes to keep, renumbered in this order; () for all.")
     train_per_class: Count = field(0, "Training examples to keep of each class; 0 for all.")
@@ -68,9 +71,11 @@ class Data(Section):
     test_share: BelowOne = field(
         0.0, "Share of `train` to test on, if a TFDS set has no test split."
     )
-    workers: Count = field(0, "Processes that decode streamed images; 0 for threads.", "none")
+    workers: Count = field(
+        0, "Processes that decode streamed images; 0 for threads.", affects="none"
+    )
     vocabulary: Count = field(0, "Number of token ids of a text data set; 0 for images.")
-    length: PositiveInt = field(200, "Tokens of a text to keep: the last ones.")
+    length: PositiveInt = field(200, "Number of tokens of a text: the last ones are kept.")
 
 
 class Model(Section):
@@ -81,7 +86,9 @@ class Model(Section):
         "For images `convnet`, a ResNet such as `resnet20` or `resnet50`, `vgg11`, `resnext29` or "
         "`densenet121`; for texts `lstm` or `transformer`.",
     )
-    stem: Literal["3x3", "7x7"] = field("3x3", "First layer; 7x7 with stride and max pooling.")
+    stem: Literal["3x3", "7x7"] = field(
+        "3x3", "First convolution; 7x7 has stride 2 and is followed by max pooling."
+    )
     remat: bool = field(False, "Recompute each block in the backward pass to save memory.")
     norm: Literal["batch", "group", "weight", "none"] = field("batch", "Normalization.")
     weight_standardization: bool = field(False, "Standardize the kernels of convolutions.")
@@ -96,10 +103,10 @@ class Lookahead(Section):
     step_size: UpToOne = field(0.5, "Share of the way that the slow weights move to the fast ones.")
 
 
-class OptimizerSection(Section):
+class Optimizer(Section):
     """The optimizer."""
 
-    name: Optimizer = field("momentum", "The optimizer.")
+    name: OptimizerName = field("momentum", "The optimizer.")
     learning_rate: Positive = field(0.1, "The learning rate after warm-up.")
     weight_decay: NonNegative = field(
         0.0, "L2 decay; decoupled for `sgdw`, `adamw`, `radam` and `ranger`."
@@ -144,7 +151,7 @@ class Gc(Section):
     """Gradient centralization."""
 
     mode: Literal["none", "all", "conv"] = field(
-        "all", "Which weights are centralized: none, all with a fan-in, or only convolutions."
+        "all", "Centralize no weights, all weights that have input axes, or only convolutions."
     )
     location: Literal["gradient", "update"] = field(
         "gradient", "Centralize the gradient, or the preconditioned update."
@@ -154,24 +161,28 @@ class Gc(Section):
 class Report(Section):
     """Extra output."""
 
-    tensorboard: bool = field(False, "Also write TensorBoard files; needs tensorboardX.", "none")
+    tensorboard: bool = field(
+        False, "Also write TensorBoard files; needs tensorboardX.", affects="none"
+    )
 
 
 class Eval(Section):
     """Evaluation on the test split."""
 
-    every_epochs: PositiveInt = field(1, "Epochs between two evaluations.", "output")
-    batch_size: PositiveInt = field(500, "Examples in an evaluation batch.", "output")
+    every_epochs: PositiveInt = field(1, "Epochs between two evaluations.", affects="output")
+    batch_size: PositiveInt = field(500, "Examples in an evaluation batch.", affects="output")
     per_class: bool = field(
-        False, "Add precision, recall and AUC of each class to the summary.", "output"
+        False, "Add precision, recall and AUC of each class to the summary.", affects="output"
     )
 
 
 class Checkpoint(Section):
     """Checkpoints."""
 
-    every_steps: Count = field(0, "Steps between two saves; 0: after each evaluation.", "output")
-    keep: PositiveInt = field(2, "The number of newest checkpoints to keep.", "output")
+    every_steps: Count = field(
+        0, "Steps between two saves; 0: after each evaluation.", affects="output"
+    )
+    keep: PositiveInt = field(2, "The number of newest checkpoints to keep.", affects="output")
 
 
 class Config(Section):
@@ -187,7 +198,7 @@ class Config(Section):
     precision: Literal["float32", "bfloat16"] = field("float32", "Type of the activations.")
     data: Data = Data()
     model: Model = Model()
-    optimizer: OptimizerSection = OptimizerSection()
+    optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     adversary: Adversary = Adversary()
     gc: Gc = Gc()
@@ -196,7 +207,9 @@ class Config(Section):
     checkpoint: Checkpoint = Checkpoint()
     log_every_steps: PositiveInt = field(50, "Steps between two training lines of the metrics.")
     steps_per_dispatch: Count = field(
-        0, "Largest number of steps in one dispatch; 0: as many as take 2 to 3 seconds.", "none"
+        0,
+        "Largest number of steps in one dispatch; 0: as many as take 2 to 3 seconds.",
+        affects="none",
     )
     nan_policy: Literal["stop", "skip"] = field("stop", "What to do at a non-finite step.")
     nan_limit: PositiveInt = field(10, "`skip`: the most non-finite steps in a row.")

@@ -25,7 +25,7 @@ _DROPOUT = 2  # folded into the step's key; the augmentation's keys are split fr
 
 
 class StepMetrics(NamedTuple):
-    """What the host reads after a dispatch: a copy, since the next dispatch donates the state.
+    """What the host reads after a dispatch; a copy, because the next dispatch reuses the state.
 
     Attributes:
       sums: The sums since the last log line.
@@ -118,7 +118,7 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
-        # A log line resets the sums. The step number alone decides when.
+        # The sums start again after a log line, also in the first step of a resumed run.
         keep_sums = state.step % config.log_every_steps != 0
         old_sums = jax.tree.map(lambda leaf: jnp.where(keep_sums, leaf, 0), state.sums)
         sums = jax.tree.map(jnp.add, old_sums, sums)
@@ -127,7 +127,8 @@ def make_train_step(
         finiteness = nonfinite.update(state.nonfinite, state.step, loss, grads)
         if config.nan_policy == "skip":
             old = (state.params, state.stats, state.opt_state, old_sums)
-            new = jax.tree.map(lambda n, o: jnp.where(finiteness.consecutive, o, n), new, old)
+            skip = finiteness.consecutive > 0
+            new = jax.tree.map(lambda new, old: jnp.where(skip, old, new), new, old)
         return TrainState(state.step + 1, *new, finiteness)
 
     return train_step
@@ -188,7 +189,10 @@ def log_line(metrics: StepMetrics, config: ConfigDict) -> dict[str, float]:
 
 
 def _metric_sums(logits: jax.Array, batch: Batch) -> MetricSums:
-    """Return the sums over a batch; a label is in the top k if fewer than k logits reach its."""
+    """Return the sums over a batch.
+
+    A label is in the top k if fewer than k other logits are at least as large as its logit.
+    """
     logits = logits.astype(jnp.float32)
     weight = batch.mask.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)

@@ -16,7 +16,7 @@ from train.config.fields import (
     flatten,
 )
 from train.config.reference import markdown_page
-from train.config.schema import Config, Optimizer
+from train.config.schema import Config, OptimizerName
 from train.config.types import (
     LIST,
     Check,
@@ -30,7 +30,7 @@ from train.config.types import (
 )
 from train.errors import UserError, short_repr
 
-OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
+OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 GcArm = Literal["none", "all", "conv", "all@update", "conv@update"]
 
 _INTRODUCTION = """\
@@ -52,7 +52,7 @@ def _is_unique_and_given(values: tuple) -> bool:
 
 
 Optimizers = Annotated[
-    tuple[Optimizer, ...],
+    tuple[OptimizerName, ...],
     LIST,
     Check(_is_unique_and_given, f"one or more of {', '.join(OPTIMIZERS)}, each once"),
 ]

@@ -28,7 +28,7 @@ def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None
     Args:
       config: See `train.studies.config.default_study`.
       folder: The work folder.
-      shard: I of N, from 1; None for all runs.
+      shard: (I, N) for the I-th of N shares, counted from 1; None for all runs.
 
     Returns:
       The summary of all results, those of other shards included.
@@ -40,7 +40,7 @@ def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None
     validate_study(config)
     settings = design.shard_settings(config, shard or (1, 1))
     results = Results(folder, shard)
-    # If nothing is missing, the data is not read: a report can be made where the data is not.
+    # If nothing is missing, the data is not read, so that the report needs no data.
     is_complete = _count_missing(config, results, settings) == (0, 0)
     datasets = None if is_complete else load_datasets(config, results.lines.values())
     with results.acquire(json.loads(json.dumps(flatten(config)))):
@@ -51,7 +51,7 @@ def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None
         missing_runs, _ = _count_missing(config, results, design.settings(config))
         if missing_runs:
             print(
-                f"this share is finished; {missing_runs} runs of other shares are missing in "
+                f"this shard is finished; {missing_runs} runs of other shards are missing in "
                 f"{folder}"
             )
             return summary

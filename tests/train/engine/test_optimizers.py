@@ -12,7 +12,7 @@ import pytest
 import optax_gc
 from train import experiment
 from train.config import default_config, validate
-from train.config.schema import Optimizer
+from train.config.schema import OptimizerName
 from train.engine import optimizers, plan
 
 PARAMS = {
@@ -69,7 +69,7 @@ def gradient_in_state(name, updates, state):
 
 
 @pytest.mark.parametrize("mode", ["none", "all", "conv"])
-@pytest.mark.parametrize("name", get_args(Optimizer))
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_optimizer_gets_centralized_gradient(name, mode):
     coupled = 0.0 if name in DECOUPLED else DECAY
     decay = 0.0 if name == "sgd" else DECAY  # sgd has no state; its update includes the decay
@@ -83,7 +83,7 @@ def test_optimizer_gets_centralized_gradient(name, mode):
 
 
 @pytest.mark.parametrize("mode", ["all", "conv"])
-@pytest.mark.parametrize("name", get_args(Optimizer))
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_gc_at_update_centralizes_whole_update(name, mode):
     updates, state = first_update(build(name, mode, "update"))
     for leaf in CENTRALIZED[mode]:
