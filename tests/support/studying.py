@@ -13,7 +13,7 @@ from train.studies.results import TIMES
 CONFIG = """
 from tests.support import studying
 def get_config():
-  return studying.tiny()
+  return studying.tiny(runs_at_once=0)
 """
 
 
@@ -31,6 +31,7 @@ def tiny(**fields):
     config.tuning.validation_examples = 287
     config.target_loss = 1.5
     config.timing.pairs, config.timing.steps = 3, 4
+    config.runs_at_once = 2  # tests have eight devices, and compiling for all takes longer
     config.update(fields)
     return config
 

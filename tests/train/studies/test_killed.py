@@ -25,6 +25,7 @@ def has_lines(folder, count):
     return lambda: file.exists() and file.read_bytes().count(b"\n") >= count
 
 
+@pytest.mark.slow
 def test_killed_study_gives_the_same_results(tmp_path, config):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     wait_for_exit(start(whole, config=config))
@@ -42,6 +43,7 @@ def test_killed_study_gives_the_same_results(tmp_path, config):
     assert (killed / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_incomplete_line_is_made_again(tmp_path, config):
     folder = tmp_path / "study"
     wait_for_exit(start(folder, config=config))
@@ -52,6 +54,7 @@ def test_incomplete_line_is_made_again(tmp_path, config):
     assert lines(folder) == before
 
 
+@pytest.mark.slow
 def test_signal_stops_between_dispatches(tmp_path, config):
     process = start(tmp_path / "study", config=config)
     wait_until(has_lines(tmp_path / "study", 2), process)

@@ -72,6 +72,7 @@ def test_holm_ignores_missing_p_values():
     assert corrected[1:] == [0.04, 0.5]
 
 
+@pytest.mark.slow
 def test_false_positive_rate_and_coverage():
     """2,000 studies of 5 comparisons of 6 pairs that differ only by noise: 5 % are wrong."""
     rng = np.random.default_rng(0)

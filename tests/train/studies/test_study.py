@@ -15,16 +15,13 @@ from train.studies import design
 from train.studies.report import statistics
 from train.studies.study import study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished_study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    return folder, study(on_two_devices(tiny()), folder)
-
-
-def on_two_devices(config):
-    config.runs_at_once = 2
-    return config
+    return folder, study(tiny(), folder)
 
 
 def test_study_run_equals_trainer_run(finished_study, tmp_path):
@@ -67,7 +64,7 @@ def test_finished_study_makes_no_run(finished_study, tmp_path, monkeypatch):
     folder, summary = finished_study
     before = (folder / "results.jsonl").read_bytes()
     monkeypatch.setattr("train.studies.runner.ParallelRuns", None)  # would fail if it were called
-    again = study(on_two_devices(tiny()), folder)
+    again = study(tiny(), folder)
     assert (folder / "results.jsonl").read_bytes() == before
     assert again.comparisons[0].difference == summary.comparisons[0].difference
 
@@ -78,7 +75,7 @@ def test_more_seeds_keep_existing_runs(finished_study, tmp_path):
     copied.mkdir()
     (copied / "results.jsonl").write_bytes((folder / "results.jsonl").read_bytes())
     before = lines(copied)
-    more = study(on_two_devices(tiny(seeds=(0, 1, 2, 3))), copied)
+    more = study(tiny(seeds=(0, 1, 2, 3)), copied)
     after = lines(copied)
     assert len(after) == len(before) + 2
     assert all(after[key] == line for key, line in before.items())
@@ -136,7 +133,7 @@ def test_shards_give_the_same_results(tmp_path):
 def test_identical_arms_do_not_differ(tmp_path, monkeypatch):
     """An A/A study: GC is replaced by the identity, so pairs are identical."""
     monkeypatch.setattr(optimizers, "_measured_centralize", lambda *_: optax.identity())
-    summary = study(on_two_devices(tiny(**{"seeds": (0, 1)})), tmp_path / "study")
+    summary = study(tiny(**{"seeds": (0, 1)}), tmp_path / "study")
     difference = summary.comparisons[0].difference
     assert difference == ((0.0, 0.0, 2), 1.0)
     assert "no significant difference was found (0.00 ± 0.00 points" in read_report(tmp_path)
@@ -144,7 +141,7 @@ def test_identical_arms_do_not_differ(tmp_path, monkeypatch):
 
 def test_seed_noise_is_not_significant(tmp_path):
     """An A/A study: both arms are without GC, and pairs differ by noise."""
-    config = on_two_devices(tiny(gc=("none",), seeds=tuple(range(12))))
+    config = tiny(gc=("none",), seeds=tuple(range(12)))
     config.base.num_steps = 40
     config.learning_rates.momentum = (0.03,)
     (arm,) = study(config, tmp_path / "study").arms
@@ -163,7 +160,7 @@ def test_planted_effect_is_found(tmp_path, monkeypatch):
         return optax.chain(optax.scale(factor), build(config, rate, axes))
 
     monkeypatch.setattr(optimizers, "build", build_worse)
-    config = on_two_devices(tiny(optimizers=("sgd",), seeds=(0, 1, 2, 3)))
+    config = tiny(optimizers=("sgd",), seeds=(0, 1, 2, 3))
     config.base.num_steps = 40
     config.learning_rates.sgd = (0.1,)
     (row,) = study(config, tmp_path / "study").comparisons
@@ -173,7 +170,7 @@ def test_planted_effect_is_found(tmp_path, monkeypatch):
 
 
 def test_diverging_rate_is_not_chosen(tmp_path):
-    config = on_two_devices(tiny(gc=("none",), seeds=(0,)))
+    config = tiny(gc=("none",), seeds=(0,))
     config.learning_rates.momentum = (0.01, 1e30)
     (arm,) = study(config, tmp_path / "study").arms
     assert arm.rate.value == arm.rate.largest == 0.01
@@ -183,7 +180,7 @@ def test_diverging_rate_is_not_chosen(tmp_path):
 
 def test_vmapped_runs_give_the_same_results(tmp_path, finished_study):
     _, summary = finished_study
-    config = on_two_devices(tiny(runs_per_device=2, gc=("none",)))
+    config = tiny(runs_per_device=2, gc=("none",))
     config.learning_rates.momentum = (summary.arms[0].rate.value,)
     (vmapped,) = study(config, tmp_path / "study").arms
     for line, vmapped_line in zip(summary.arms[0].lines, vmapped.lines, strict=True):

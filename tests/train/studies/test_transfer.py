@@ -19,7 +19,6 @@ from train.studies.study import study
 
 def transfer_study(source):
     config = tiny(gc=("all",), seeds=(0, 1))
-    config.runs_at_once = 2
     config.base.num_steps = 2
     config.learning_rates.momentum = (0.03,)
     frozen = {"init_from": str(source), "optimizer": {"body_lr_scale": 0.0}}
@@ -34,6 +33,7 @@ def load_body(source):
     return {name: layer for name, layer in params.items() if name != models.HEAD}
 
 
+@pytest.mark.slow
 def test_frozen_body_is_compared_with_scratch(tmp_path, monkeypatch):
     run(tmp_path / "source", *FLAGS, "--config.num_steps=2")
     summary = study(transfer_study(tmp_path / "source"), tmp_path / "study")

@@ -13,9 +13,9 @@ from train.studies.config import validate_study
 from train.studies.study import study
 
 
+@pytest.mark.slow
 def test_variants_have_their_own_configs(tmp_path):
     config = tiny(gc=("none",), seeds=(0, 1))
-    config.runs_at_once = 2
     config.base.num_steps = 4
     config.learning_rates.momentum = (0.03,)
     config.variants = {"plain": {"model": {"norm": "none"}}, "group": {"model": {"norm": "group"}}}
