@@ -23,7 +23,15 @@ EXACT_SETTINGS = (
 )
 
 
-def start(workdir, *overrides, devices=1, config="digits_gc", use_cache=True, **popen_options):
+def start(
+    workdir,
+    *overrides,
+    devices=1,
+    config="digits_gc",
+    use_cache=True,
+    optimize=True,
+    **popen_options,
+):
     """Start `python -m train` on CPU devices.
 
     Args:
@@ -32,14 +40,16 @@ def start(workdir, *overrides, devices=1, config="digits_gc", use_cache=True, **
       devices: The number of devices of the process.
       config: The name of a file in `configs/`.
       use_cache: Whether programs that other processes of the tests compiled are used.
+      optimize: Whether programs are compiled as for users, not as fast as possible.
       **popen_options: Further arguments of `Popen`.
     """
     command = [sys.executable, "-m", "train", "--config", f"configs/{config}.py"]
     environment = {
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_ENABLE_COMPILATION_CACHE": str(use_cache).lower(),
-        "XLA_FLAGS": "",  # compile as for users
     }
+    if optimize:
+        environment["XLA_FLAGS"] = ""
     return subprocess.Popen(
         [*command, "--workdir", str(workdir), *overrides],
         cwd=ROOT,

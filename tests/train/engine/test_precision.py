@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.processes import SETTINGS, metrics
+from tests.support.processes import metrics
 from tests.support.training import train_here
 from train import experiment
 from train.config import default_config
+
+SETTINGS = ("--config.num_steps=40", "--config.log_every_steps=5")
 
 
 def losses(folder, *overrides):

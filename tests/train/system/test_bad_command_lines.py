@@ -1,4 +1,4 @@
-"""What a person types wrong ends in one line on stderr, status 2, and nothing written."""
+"""A wrong command line gives one line on stderr, status 2, and writes nothing."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from train import cli
 from train.__main__ import USAGE
 from train.config import validate
 
-# What libraries warn of on the way to an error is not what is tested here.
+# Warnings of libraries on the way to an error are not tested here.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -21,34 +21,34 @@ FILE = CONFIGS / "digits_gc.py"
 DIGITS = ("--config", FILE)
 CLUSTER = (*DIGITS, "--distributed")
 
-# What is typed, and what the error says.
-MISTAKES = {
+# Each entry: the command line, and parts of the error.
+ERRORS = {
     "no config": ((), "--config is missing; for example --config configs/digits_gc.py"),
     "no file": (("--config",), "--config '.' is not a file; see the folder configs/"),
     "an empty file name": (("--config=",), "--config '.' is not a file"),
-    "a file that is not there": (("--config", "configs/nothing.py"), "is not a file"),
-    "a misspelt file": (("--config", CONFIGS / "digit_gc.py"), "configs/digits_gc.py?"),
+    "a missing file": (("--config", "configs/nothing.py"), "is not a file"),
+    "a misspelled file": (("--config", CONFIGS / "digit_gc.py"), "configs/digits_gc.py?"),
     "a folder as config": (("--config", CONFIGS), "is not a file"),
-    "an endless file name": (("--config", "x" * 5000), "is not a file"),
+    "a long file name": (("--config", "x" * 5000), "is not a file"),
     "two configs": ((*DIGITS, "--config", CONFIGS / "digits.py"), "is given 2 times; give it once"),
     "an argument for the config": (("--config", f"{FILE}:fast"), "no argument; leave out :'fast'"),
     "an unknown flag": ((*DIGITS, "--speed=3"), "Unknown command line flag 'speed'", "--help"),
-    "a misspelt flag": ((*DIGITS, "--workdri=w"), "workdri", "Did you mean: workdir"),
-    "a flag's other name": ((*DIGITS, "--noconfig"), "noconfig"),
-    "a stray argument": ((*DIGITS, "fast"), "unknown argument 'fast'; see --help"),
-    "an argument after the end": ((*DIGITS, "--", "fast"), "unknown argument 'fast'"),
-    "absl's help": ((*DIGITS, "--helpfull"), "helpfull"),
-    "a flag file that is not there": ((*DIGITS, "--flagfile=none"), "flagfile", "No such file"),
+    "a misspelled flag": ((*DIGITS, "--workdri=w"), "workdri", "Did you mean: workdir"),
+    "the negation of a flag": ((*DIGITS, "--noconfig"), "noconfig"),
+    "an unknown argument": ((*DIGITS, "fast"), "unknown argument 'fast'; see --help"),
+    "an argument after --": ((*DIGITS, "--", "fast"), "unknown argument 'fast'"),
+    "the help of absl": ((*DIGITS, "--helpfull"), "helpfull"),
+    "a missing flag file": ((*DIGITS, "--flagfile=none"), "flagfile", "No such file"),
     "no work folder": ((*DIGITS, "--workdir"), "Missing value for flag --workdir"),
     "an empty work folder": ((*DIGITS, "--workdir="), "--workdir is empty; give it a folder"),
     "no value": ((*DIGITS, "--config.seed"), "Missing value for flag --config.seed"),
-    "a misspelt field": (
+    "a misspelled field": (
         (*DIGITS, "--config.optimizer.nam=adam"),
         "config.optimizer.nam is not a field; did you mean optimizer.name?",
     ),
-    "a field's short name": ((*DIGITS, "--config.optimizer.lr=1"), "allowed: optimizer.b1, "),
+    "the short name of a field": ((*DIGITS, "--config.optimizer.lr=1"), "allowed: optimizer.b1, "),
     "a field without its group": ((*DIGITS, "--config.batch_size=1"), "did you mean data.batch_si"),
-    "a misspelt group": ((*DIGITS, "--config.optimiser=x"), "did you mean optimizer?"),
+    "a misspelled group": ((*DIGITS, "--config.optimiser=x"), "did you mean optimizer?"),
     "an unknown field": ((*DIGITS, "--config.zzz=1"), "config.zzz is not a field; allowed: advers"),
     "a field without name": ((*DIGITS, "--config.=1"), "config. is not a field"),
     "only dots": ((*DIGITS, "--config...=1"), "config... is not a field"),
@@ -58,13 +58,13 @@ MISTAKES = {
         "config.gc is a group, not a field; name one: gc.location, gc.",
     ),
     "a part of a tuple": ((*DIGITS, "--config.data.mean[0]=1"), "did you mean data.mean?"),
-    "an endless field": ((*DIGITS, f"--config.{'x' * 5000}=1"), "is not a field; allowed"),
+    "a long field name": ((*DIGITS, f"--config.{'x' * 5000}=1"), "is not a field; allowed"),
     "a word for an int": ((*DIGITS, "--config.num_steps=many"), "num_steps", "of type int"),
     "a float for an int": ((*DIGITS, "--config.seed=1.5"), "--config.seed=1.5", "of type int"),
     "infinity for an int": ((*DIGITS, "--config.seed=1e400"), "seed=1e400", "of type int"),
     "None for an int": ((*DIGITS, "--config.seed=None"), "seed=None", "of type int"),
-    "nothing for an int": ((*DIGITS, "--config.seed="), "--config.seed=", "of type int"),
-    "endless digits": ((*DIGITS, "--config.seed=" + "9" * 5000), "config.seed=999", "of type int"),
+    "an empty int": ((*DIGITS, "--config.seed="), "--config.seed=", "of type int"),
+    "many digits": ((*DIGITS, "--config.seed=" + "9" * 5000), "config.seed=999", "of type int"),
     "a word for a float": ((*DIGITS, "--config.optimizer.b1=x"), "b1=x", "of type float"),
     "a word for a bool": ((*DIGITS, "--config.data.flip=maybe"), "flip=maybe", "of type bool"),
     "a value for a no-flag": ((*DIGITS, "--noconfig.data.flip=1"), "does not take an argument"),
@@ -75,34 +75,34 @@ MISTAKES = {
     "a coordinator without port": ((*CLUSTER, "--coordinator=host"), "must be HOST:PORT"),
     "a coordinator without host": ((*CLUSTER, "--coordinator=:80"), "must be HOST:PORT"),
     "an empty coordinator": ((*CLUSTER, "--coordinator="), "must be HOST:PORT"),
-    "a port that is none": ((*CLUSTER, "--coordinator=a:b"), "as localhost:1234"),
+    "a port that is no number": ((*CLUSTER, "--coordinator=a:b"), "as localhost:1234"),
     "a port too high": ((*CLUSTER, "--coordinator=a:65536"), "as localhost:1234"),
-    "a process too many": (
+    "a process id that is too large": (
         (*CLUSTER, "--coordinator=a:1", "--num_processes=2", "--process_id=2"),
         "--process_id=2 must be below --num_processes=2; the first process is 0",
     ),
-    "a negative process": ((*CLUSTER, "--process_id=-1"), "process_id=-1"),
-    "no processes": ((*CLUSTER, "--num_processes=0"), "num_processes=0"),
-    "many processes": ((*CLUSTER, "--num_processes=many"), "num_processes=many"),
-    "perhaps distributed": ((*DIGITS, "--distributed=maybe"), "distributed=maybe"),
+    "a negative process id": ((*CLUSTER, "--process_id=-1"), "process_id=-1"),
+    "zero processes": ((*CLUSTER, "--num_processes=0"), "num_processes=0"),
+    "a word as number of processes": ((*CLUSTER, "--num_processes=many"), "num_processes=many"),
+    "a word as bool flag": ((*DIGITS, "--distributed=maybe"), "distributed=maybe"),
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_status_2(mistake, rejected):
-    arguments, *expected = MISTAKES[mistake]
+@pytest.mark.parametrize("case", ERRORS)
+def test_user_error_is_one_line(case, rejected):
+    arguments, *expected = ERRORS[case]
     error = rejected(*arguments)
     assert all(part in error for part in expected), error
     assert len(error) < 1000
 
 
-def test_the_real_command_prints_no_traceback(tmp_path):
-    """Twice: before JAX is imported, and with all that a data set needs."""
+def test_command_prints_no_traceback(tmp_path):
+    """Tests an error before JAX is imported, and one after the data set is looked for."""
     for override, expected in (
         ("gc.mode=half", "config.gc.mode='half' is not allowed; it must be one of none, all, conv"),
         ("data.name=blobs", "config.data.name='blobs' is not 'digits' or a TFDS data set"),
     ):
-        done = real_command(tmp_path, f"--config.{override}")
+        done = run_command(tmp_path, f"--config.{override}")
         assert done.returncode == 2
         assert done.stdout == ""
         assert done.stderr.startswith(f"error: {expected}")
@@ -110,8 +110,8 @@ def test_the_real_command_prints_no_traceback(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
-def test_outside_a_cluster_distributed_says_which_flags_name_one(tmp_path):
-    done = real_command(tmp_path, "--distributed")
+def test_missing_cluster_names_flags(tmp_path):
+    done = run_command(tmp_path, "--distributed")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: --distributed found no cluster")
@@ -119,7 +119,7 @@ def test_outside_a_cluster_distributed_says_which_flags_name_one(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def real_command(folder, *arguments):
+def run_command(folder, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "train", *DIGITS, "--workdir", "w", *arguments],
         cwd=folder,
@@ -130,12 +130,12 @@ def real_command(folder, *arguments):
     )
 
 
-def test_help_shows_the_usage(exit_status, capsys):
+def test_help_shows_usage(exit_status, capsys):
     assert exit_status("--help") == 0
     assert "usage: python -m train --config FILE" in capsys.readouterr().out
 
 
-GOOD = (
+VALID_OVERRIDES = (
     ("--config.gc.mode=none",),
     ("--config.optimizer.name=adam",),
     ("--config.data.dir=data",),
@@ -153,8 +153,8 @@ GOOD = (
 @pytest.mark.parametrize(
     "file", [path.name for path in CONFIGS.glob("*.py") if not path.name.startswith("study_")]
 )
-@pytest.mark.parametrize("overrides", GOOD, ids=" ".join)
-def test_what_the_readme_shows_goes_through(file, overrides):
+@pytest.mark.parametrize("overrides", VALID_OVERRIDES, ids=" ".join)
+def test_valid_command_line_is_parsed(file, overrides):
     config = CONFIGS / file
     for argv in (["--config", str(config), *overrides], [*overrides, f"--config={config}"]):
         command = cli.parse(["train", *argv], USAGE)
@@ -163,12 +163,12 @@ def test_what_the_readme_shows_goes_through(file, overrides):
         assert command.workdir == Path("runs", config.stem)
 
 
-def test_overrides_arrive():
+def test_overrides_are_applied():
     argv = ["train", "--config", str(FILE), "--config.num_steps=7", "--config.data.flip"]
     argv += ["--config.data.mean=(1, 2.5)", "--config.data.name=a/b:1.0.0", "--workdir=w"]
-    command = cli.parse(argv, "")
+    command = cli.parse(argv, str)
     config = command.config
     assert (config.num_steps, config.data.flip, config.data.mean) == (7, True, (1, 2.5))
     assert (config.data.name, command.workdir) == ("a/b:1.0.0", Path("w"))
-    again = cli.parse(["train", "--config", str(FILE)], "").config
+    again = cli.parse(["train", "--config", str(FILE)], str).config
     assert (again.num_steps, again.data.flip) == (0, False)

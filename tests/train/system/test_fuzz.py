@@ -1,4 +1,4 @@
-"""Whatever is written into a config: a run begins, or one line says why not."""
+"""Any value of any config field starts a run, or is rejected in one line."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ from train.config.types import MAX_INT
 from train.data.order import epoch_end
 from train.engine import plan
 
-# What libraries warn of on the way to an error is not what is tested here.
+# Warnings of libraries on the way to an error are not tested here.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CONFIG = ROOT / "configs" / "digits_gc.py"
@@ -35,7 +35,7 @@ None True False true false nan inf -inf 1e400 -1e400 1e300 1e-300 1e-45 -0.0 0 1
 cosine step constant none all conv gradient update skip stop float32 bfloat16 /dev/null .. / ~
 %s \\ ' " $HOME ${data.name} {} , ; : -- --config ä ☃ 𝔘 \u202e \ufeff \x00 \x1b[31m \udcff ١٢٣
 """
-NASTY = [
+UNUSUAL = [
     *WORDS.split(),
     "",
     " ",
@@ -49,7 +49,7 @@ NASTY = [
 ]
 
 values = (
-    st.sampled_from(NASTY)
+    st.sampled_from(UNUSUAL)
     | st.integers().map(str)
     | st.integers(-(10**30), 10**30).map(str)
     | st.floats().map(repr)
@@ -59,10 +59,10 @@ values = (
 overrides = st.dictionaries(st.sampled_from(NAMES), values, min_size=1, max_size=3)
 
 
-def outcome(action, fields):
-    """Does something with an overridden config; the error's line, or what was done."""
+def run_command(action, fields):
+    """Run an action on a command line with overrides; return its result and stderr."""
     argv = ["train", "--config", str(CONFIG), *(f"--config.{k}={v}" for k, v in fields.items())]
-    out, error, result, status = io.StringIO(), io.StringIO(), None, 0
+    out, error, result = io.StringIO(), io.StringIO(), None
 
     def command(argv):
         nonlocal result
@@ -90,7 +90,7 @@ def outcome(action, fields):
 
 
 def prepare(argv):
-    command = cli.parse(argv, "")
+    command = cli.parse(argv, str)
     validate(command.config)
     return experiment.prepare(command.config)
 
@@ -110,9 +110,9 @@ def prepare(argv):
 @hypothesis.example({"schedule.name": "cosine", "schedule.warmup": "0.9999999", "num_steps": "1"})
 @hypothesis.example({"data.name": "0"})
 @hypothesis.example({"data.name": "${data.name}", "data.dir": "/dev/null"})
-def test_any_override_prepares_a_run_or_is_one_line(fields):
+def test_any_override_is_handled(fields):
     start = time.monotonic()
-    run, error = outcome(prepare, fields)
+    run, error = run_command(prepare, fields)
     assert time.monotonic() - start < 30, fields
     if run is None:
         assert any(name in error for name in (*fields, "schedule.step_epochs")), (fields, error)
@@ -125,9 +125,9 @@ def test_any_override_prepares_a_run_or_is_one_line(fields):
     assert np.isfinite(rates).all(), fields
 
 
-# Runs that begin, or stop because their numbers do.
-TRAINED = {
-    "the largest of everything": {
+# Overrides of runs that train, or stop because of non-finite values.
+EXTREMES = {
+    "largest values": {
         "eval.batch_size": "2147483647",
         "checkpoint.keep": "2147483647",
         "checkpoint.every_steps": "2147483647",
@@ -138,7 +138,7 @@ TRAINED = {
         "data.pad": "8",
         "schedule.warmup": "0.999",
     },
-    "the smallest of everything": {
+    "smallest values": {
         "data.batch_size": "8",
         "eval.batch_size": "1",
         "log_every_steps": "1",
@@ -150,22 +150,22 @@ TRAINED = {
         "optimizer.b2": "0",
         "data.pad": "0",
     },
-    "a rate that explodes": {"optimizer.learning_rate": "1e38", "schedule.name": "constant"},
-    "a decay that explodes": {
+    "large rate": {"optimizer.learning_rate": "1e38", "schedule.name": "constant"},
+    "large decay": {
         "optimizer.weight_decay": "1e38",
         "nan_policy": "skip",
         "log_every_steps": "1",
     },
-    "deviations that vanish": {"data.std": "(1e-37,)", "nan_policy": "skip", "nan_limit": "1"},
-    "half the bits": {"precision": "bfloat16", "optimizer.name": "adagrad", "gc.mode": "conv"},
+    "small deviations": {"data.std": "(1e-37,)", "nan_policy": "skip", "nan_limit": "1"},
+    "half precision": {"precision": "bfloat16", "optimizer.name": "adagrad", "gc.mode": "conv"},
 }
 
 
-@pytest.mark.parametrize("case", TRAINED)
-def test_extreme_values_train_or_stop_in_one_line(case, tmp_path, monkeypatch):
+@pytest.mark.parametrize("case", EXTREMES)
+def test_extreme_values_train_or_stop(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fields = {"num_steps": "3"} | TRAINED[case]
-    _, error = outcome(main, fields)
+    fields = {"num_steps": "3"} | EXTREMES[case]
+    _, error = run_command(main, fields)
     work = tmp_path / "runs" / "digits_gc"
     assert error == "" or "not finite at step" in error
     assert (work / "summary.json").exists() == (error == "")
@@ -176,32 +176,31 @@ def test_extreme_values_train_or_stop_in_one_line(case, tmp_path, monkeypatch):
     batch_size=st.integers(1, 60),
     num_steps=st.integers(0, 99),
     num_epochs=st.integers(1, 8),
-    test_every=st.integers(1, 5),
+    eval_every=st.integers(1, 5),
     log_every=st.integers(1, 30),
     save_every=st.integers(0, 40),
 )
 @hypothesis.settings(deadline=None)
-def test_a_plan_is_what_it_would_be_if_it_were_written_out(
-    num_examples, batch_size, num_steps, num_epochs, test_every, log_every, save_every
+def test_plan_equals_list_of_steps(
+    num_examples, batch_size, num_steps, num_epochs, eval_every, log_every, save_every
 ):
     hypothesis.assume(batch_size <= num_examples)
     config = default_config()
     config.data.batch_size = batch_size
     config.num_steps, config.num_epochs = num_steps, num_epochs
-    config.eval.every_epochs, config.log_every_steps = test_every, log_every
+    config.eval.every_epochs, config.log_every_steps = eval_every, log_every
     config.checkpoint.every_steps = save_every
-    made = plan.make(config, num_examples)
+    actual = plan.make(config, num_examples)
     total = num_steps or epoch_end(num_epochs, batch_size, num_examples)
-    assert made.total_steps == total
-    steps = range(1, total + 1)
-    epochs = range(test_every, total + 1, test_every)
-    test = {epoch_end(epoch, batch_size, num_examples) for epoch in epochs} | {total}
-    test &= set(steps)
-    log = set(range(log_every, total, log_every)) | {total}
-    save = (set(range(save_every, total, save_every)) | {total}) if save_every else test
-    assert {step for step in range(total + 1) if made.is_eval_step(step)} == test
-    assert {step for step in range(total + 1) if made.is_log_step(step)} == log
-    assert {step for step in range(total + 1) if made.is_save_step(step)} == save
+    assert actual.total_steps == total
+    epochs = range(eval_every, total + 1, eval_every)
+    evals = {epoch_end(epoch, batch_size, num_examples) for epoch in epochs} | {total}
+    evals &= set(range(1, total + 1))
+    logs = set(range(log_every, total, log_every)) | {total}
+    saves = (set(range(save_every, total, save_every)) | {total}) if save_every else evals
+    assert {step for step in range(total + 1) if actual.is_eval_step(step)} == evals
+    assert {step for step in range(total + 1) if actual.is_log_step(step)} == logs
+    assert {step for step in range(total + 1) if actual.is_save_step(step)} == saves
     for step in range(total):
-        assert made.next_pause(step) == min(stop for stop in test | save if stop > step)
-        assert made.next_event(step) == min(stop for stop in log | test | save if stop > step)
+        assert actual.next_pause(step) == min(stop for stop in evals | saves if stop > step)
+        assert actual.next_event(step) == min(stop for stop in logs | evals | saves if stop > step)

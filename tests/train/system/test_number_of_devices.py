@@ -27,11 +27,11 @@ def relay(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("relay") / "run"
     first_steps = [0]
     for devices in DEVICES[:-1]:
-        process = start(workdir, *FLAGS, devices=devices)
+        process = start(workdir, *FLAGS, devices=devices, optimize=False)
         assert wait_until(lambda: newest(workdir) > first_steps[-1], process), process.communicate()
         kill(process)
         first_steps.append(newest(workdir))
-    out = run(workdir, *FLAGS, devices=DEVICES[-1])
+    out = run(workdir, *FLAGS, devices=DEVICES[-1], optimize=False)
     assert f"resuming after step {first_steps[-1]}" in out
     assert "on 8 cpu device(s)" in out
     return workdir, first_steps
@@ -49,7 +49,7 @@ def test_run_advances_on_all_devices(relay):
 
 def test_losses_equal_one_device(relay, tmp_path):
     workdir, _ = relay
-    run(tmp_path, *FLAGS)
+    run(tmp_path, *FLAGS, optimize=False)
     actual, expected = (metrics(folder, "train") for folder in (workdir, tmp_path))
     assert [line["step"] for line in actual] == list(range(1, 41))
     np.testing.assert_allclose(
