@@ -41,6 +41,6 @@ def test_config_imports_module_beside_it(source, is_relative, tmp_path, monkeypa
     assert load_config_file(name).num_steps == 7
 
 
-def test_configs_of_the_repository_load_from_elsewhere(tmp_path, monkeypatch):
+def test_configs_load_from_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config_file(str(ROOT / "configs" / "digits.py")).gc.mode == "none"

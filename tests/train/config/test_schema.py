@@ -156,13 +156,13 @@ def test_every_field_is_described():
         assert spec.affects in ("result", "output", "none"), spec.name
 
 
-def test_only_paths_and_speed_may_change_on_resume():
+def test_fields_that_may_change_on_resume():
     fields = [name for name in flatten(default_config()) if may_change_on_resume(name)]
     assert fields == ["data.dir", "data.workers", "report.tensorboard", "steps_per_dispatch"]
     assert not may_change_on_resume("a.field.of.another.version")
 
 
-def test_output_fields_do_not_affect_the_result():
+def test_output_fields_do_not_affect_result():
     unaffected = {name for name in flatten(default_config()) if not affects_result(name)}
     groups = {name.partition(".")[0] for name in unaffected}
     assert groups == {"data", "report", "eval", "checkpoint", "steps_per_dispatch"}

@@ -50,7 +50,7 @@ def test_scale_applies_to_body_only(name, location):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_frozen_body_has_no_update_and_no_state(name):
+def test_frozen_body_is_not_updated(name):
     frozen, opt_state = third_update(build(name, 0.0))
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(frozen["body"]))
     plain, _ = third_update(build(name, 1.0))

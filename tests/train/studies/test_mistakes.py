@@ -56,7 +56,7 @@ def test_training_config_is_rejected(tmp_path, monkeypatch, capfd):
     assert "it is not a study's" in refused(tmp_path, monkeypatch, capfd)
 
 
-def test_class_of_one_example_cannot_be_split(monkeypatch):
+def test_class_of_one_cannot_be_split(monkeypatch):
     labels = np.array([0] * 40 + [1] * 19 + [2], np.int32)
     split = Split(np.zeros((60, 8, 8, 1), np.uint8), labels)
     monkeypatch.setattr(runner.data, "load", lambda config: Dataset(split, split, 3))

@@ -164,7 +164,7 @@ def test_diverged_runs_do_not_stretch_plots():
 
 
 @pytest.mark.parametrize("name", ["$$", "$x$", r"\$", r"a\b", "a_b^2", "100%", "$\\frac"])
-def test_variant_name_is_drawn_as_it_is(name):
+def test_variant_name_is_drawn_verbatim(name):
     config = study_config()
     config.variants = {name: {"model": {"norm": "none"}}, "a $ b": {}}
     summary = summarize(config, results(config))
@@ -206,7 +206,7 @@ def test_plots_ignore_user_settings():
         assert plots.draw(summary) == expected
 
 
-def test_report_names_the_machine_of_the_runs(monkeypatch):
+def test_report_names_machine_of_runs(monkeypatch):
     config = study_config()
     monkeypatch.setattr("os.cpu_count", lambda: 12345)
     text = report_text(summarize(config, results(config)))

@@ -106,7 +106,7 @@ def test_norm_study_has_six_networks():
         ({0.1: [0.4, None], 1.0: [0.6, None]}, 1.0),  # runs diverged at every rate
     ],
 )
-def test_diverged_tuning_runs_do_not_count_as_zero(runs, value):
+def test_diverged_tuning_runs_are_not_zero(runs, value):
     config = tiny()
     config.learning_rates.momentum = tuple(runs)
     config.tuning.seeds = (1000, 1001)

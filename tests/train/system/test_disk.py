@@ -81,7 +81,7 @@ def small_disk(folder, size):
 
 
 @pytest.mark.slow
-def test_run_resumes_after_full_and_read_only_disk(uninterrupted, tmp_path):
+def test_resume_after_full_disk(uninterrupted, tmp_path):
     with small_disk(tmp_path / "disk", "8m") as disk:
         workdir = disk / "run"
         process = start(workdir, *FLAGS)
