@@ -79,6 +79,7 @@ def _is_field(name: str) -> bool:
     return re.sub(r"^variants\.\w+\.", "", name) in _ALL_FIELDS
 
 
+@pytest.mark.slow
 @for_each_page
 def test_doctests_pass(page):
     failed, _ = doctest.testfile(

@@ -49,6 +49,7 @@ def test_removed_equals_centralize(axes, conv_only):
     np.testing.assert_allclose(removed.total, part / whole, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.complex64])
 def test_removed_sums_in_float32(dtype):
     grads = jax.tree.map(
@@ -65,6 +66,7 @@ def test_removed_imaginary_mean():
     np.testing.assert_allclose(removed_fraction(grads).total, 0.5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_removed_in_float64():
     with jax.enable_x64(True):
         removed = removed_fraction(_gradients(jnp.float64))
@@ -133,6 +135,7 @@ def _train(tx, loss, params):
     return jax.lax.scan(step, (params, tx.init(params)), length=1000)[0][0]
 
 
+@pytest.mark.slow
 def test_no_drift_with_centralize():
     loss, params0 = _regression()
     tx = optax.chain(

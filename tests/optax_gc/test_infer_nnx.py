@@ -224,6 +224,7 @@ def test_axes_fit_nnx_state():
     assert jnp.abs(updates["kernel"].get_value().mean(0)).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_axes_of_whole_module():
     """The module has batch statistics and random states that its optimizer does not have."""
 

@@ -5,12 +5,15 @@ import string
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import optax_gc
 from tests.support.fan_ins import f32
 from tests.support.updates import centralize
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
 

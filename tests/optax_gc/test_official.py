@@ -65,6 +65,7 @@ def _problem():
     return params, grads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["torch", "flax"])
 @pytest.mark.parametrize(("class_name", "kwargs"), _GOLDEN_ARGUMENTS + _OTHER_ARGUMENTS)
 def test_official_matches_numpy(class_name, kwargs, layout):

@@ -18,6 +18,8 @@ from tests.support.official_trajectories import (
     run_reference,
 )
 
+pytestmark = pytest.mark.slow
+
 _NAMES = ["conv2d", "conv1d", "dense", "bias"]
 _STEPS = 8
 _TOLERANCE = 1e-13

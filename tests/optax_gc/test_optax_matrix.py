@@ -26,6 +26,8 @@ from tests.support.optax_matrix import (
     render_page,
 )
 
+pytestmark = pytest.mark.slow
+
 _LR = 0.02
 _STEPS = 24
 

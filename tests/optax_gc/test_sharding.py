@@ -14,6 +14,8 @@ from jax.sharding import PartitionSpec as P
 import optax_gc
 from optax_gc import FanIn
 
+pytestmark = pytest.mark.slow
+
 COLLECTIVE = re.compile(
     r" (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\("
 )

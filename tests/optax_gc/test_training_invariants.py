@@ -11,6 +11,8 @@ import optax_gc
 from optax_gc import FanIn
 from tests.support.updates import project, wide
 
+pytestmark = pytest.mark.slow
+
 _RNG = np.random.default_rng(1)
 INPUTS = _RNG.standard_normal((32, 12)).astype(np.float32)
 TARGETS = _RNG.standard_normal((32, 5)).astype(np.float32)

@@ -124,6 +124,7 @@ def test_damaged_file_is_detected(kind, saved, tmp_path):
     assert harmless <= UNREAD_FILES
 
 
+@pytest.mark.slow
 def test_flipped_bit_is_detected(saved, tmp_path):
     work = tmp_path / "work"
     rng = random.Random(0)

@@ -228,6 +228,7 @@ def convnet(source, tmp_path):
     return folder, config, models.build(config, 10, (8, 8, 1))
 
 
+@pytest.mark.slow
 def test_run_with_other_model_is_rejected(source, convnet):
     with pytest.raises(UserError, match=r"which a resnet18 has; set config\.model to the model"):
         load(make_config(source))
@@ -237,6 +238,7 @@ def test_run_with_other_model_is_rejected(source, convnet):
         pretrained.load(config, model)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_unfinished_run(convnet, monkeypatch):
     folder, config, model = convnet
     sha256 = summary(folder)["params_sha256"]
@@ -252,6 +254,7 @@ def test_checkpoint_of_unfinished_run(convnet, monkeypatch):
     assert pretrained.load(config, model).sha256 == sha256
 
 
+@pytest.mark.slow
 def test_damaged_checkpoint_is_rejected(convnet):
     folder, config, model = convnet
     largest = max((folder / "checkpoints").rglob("d/*"), key=lambda file: file.stat().st_size)
@@ -262,6 +265,7 @@ def test_damaged_checkpoint_is_rejected(convnet):
         pretrained.load(config, model)
 
 
+@pytest.mark.slow
 def test_slow_weights_of_lookahead_are_loaded(tmp_path):
     # The period does not divide the steps, so that fast and slow weights differ.
     flags = (*FLAGS, "--config.optimizer.name=lookahead", "--config.optimizer.lookahead.period=3")
@@ -277,6 +281,7 @@ def test_slow_weights_of_lookahead_are_loaded(tmp_path):
     assert metrics["loss"] == pytest.approx(expected["test_loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STAGE_SIZES)
 def test_resnet_matches_pytorch(name, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")

@@ -120,6 +120,7 @@ def test_crops_depend_on_seed_and_epoch(root, uninterrupted):
     assert np.mean(changed) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_worker_count_does_not_matter(workers, root, uninterrupted):
     opened = pipeline.open_dataset(config_of(root, workers=workers), 0, 1)
@@ -128,6 +129,7 @@ def test_worker_count_does_not_matter(workers, root, uninterrupted):
     assert_same(got, pipeline.HostBatch(*(array[rows] for array in uninterrupted)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_each_test_example_counts_once(processes, root):
     def batches_of(process):
@@ -146,6 +148,7 @@ def test_each_test_example_counts_once(processes, root):
     assert_same(whole, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_damaged_record_is_named(workers, tmp_path):
     rng = np.random.default_rng(0)

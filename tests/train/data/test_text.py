@@ -248,6 +248,7 @@ def test_lstm_equals_numpy():
             np.testing.assert_allclose(found[text, word], hidden, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.TEXT_MODELS)
 def test_logits_of_texts_are_independent(name):
     model = build(name)
@@ -278,6 +279,7 @@ def test_bfloat16_matrix_products(name):
     assert not any("xf32>" in operand for operand in operands)
 
 
+@pytest.mark.slow
 def test_padding_does_not_change_logits():
     params, stats = build("lstm").init(jax.random.key(0))
     text = jnp.array([[2, 3, 4]])

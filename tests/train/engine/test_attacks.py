@@ -105,6 +105,7 @@ def test_attacks_follow_the_papers():
     assert attacks.train_attack(goodfellow) == attacks.train_attack(one_step)
 
 
+@pytest.mark.slow
 def test_attack_raises_loss_of_convnet():
     config = make_config()
     run = experiment.prepare(config, devices=jax.devices()[:1])
@@ -140,6 +141,7 @@ def trained():
     return run, executor, state
 
 
+@pytest.mark.slow
 def test_attack_depends_on_seed_and_step(trained):
     run, executor, expected = trained
     state, _ = executor.train(run.init_state(), 0, 1)
@@ -150,6 +152,7 @@ def test_attack_depends_on_seed_and_step(trained):
     assert attacked == executor.evaluate(expected, attacked=True)
 
 
+@pytest.mark.slow
 def test_evaluation_with_and_without_attack(trained):
     run, executor, state = trained
     _, attacked = executor.train(run.init_state(), 0, 1)
@@ -162,6 +165,7 @@ def test_evaluation_with_and_without_attack(trained):
     assert executor.evaluate(state, attacked=True).loss > 1.02 * executor.evaluate(state).loss
 
 
+@pytest.mark.slow
 def test_attacked_examples_count_once(trained):
     run, _, state = trained
     config = make_config(random_start=False)  # a random start would depend on the batch
@@ -185,6 +189,7 @@ def test_attacked_examples_count_once(trained):
     assert sums[0].examples == 21
 
 
+@pytest.mark.slow
 def test_streamed_images_are_attacked(tmp_path):
     image_folder.write(tmp_path)
     config = image_folder.make_config(tmp_path)
@@ -199,6 +204,7 @@ def test_streamed_images_are_attacked(tmp_path):
     assert train_metrics.sums.loss > 0
 
 
+@pytest.mark.slow
 def test_run_reports_robust_metrics(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "prepare", linear.prepare)
     config = make_config()

@@ -79,6 +79,7 @@ def test_frozen_body_and_statistics_stay_unchanged():
         assert is_same == (part != models.HEAD), part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in models.MODELS if name not in ("resnet34", "resnet50", "resnet101")]
 )

@@ -82,6 +82,7 @@ def test_optimizer_gets_centralized_gradient(name, mode):
         np.testing.assert_allclose(stored[leaf], expected, rtol=1e-4, atol=1e-6, err_msg=leaf)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["all", "conv"])
 @pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_gc_at_update_centralizes_whole_update(name, mode):
@@ -201,6 +202,7 @@ def test_fan_in_means_stay_constant(name):
         assert drift < 1e-5 < distance
 
 
+@pytest.mark.slow
 def test_lookahead_evaluates_slow_weights():
     config = default_config()
     config.optimizer.name, config.optimizer.lookahead.period = "lookahead", PERIOD

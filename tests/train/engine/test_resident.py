@@ -21,6 +21,8 @@ from train.engine.state import MetricSums
 from train.engine.step import StepFunctions
 from train.runtime import mesh
 
+pytestmark = pytest.mark.slow
+
 SEED = 3
 
 

@@ -15,6 +15,7 @@ from train.models.layers.conv import relu
 from train.runtime import compilation
 
 
+@pytest.mark.slow
 @hypothesis.given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     kernel_size=st.integers(1, 7),

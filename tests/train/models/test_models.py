@@ -35,6 +35,7 @@ def count_parameters(model):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
@@ -52,6 +53,7 @@ def test_parameter_counts_match_authors(name, parameters):
     assert count_parameters(build(name)) == parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize(
     ("name", "parameters"), [("resnet50", 25_557_032), ("resnet101", 44_549_160)]
@@ -76,6 +78,7 @@ def smallest_side(model):
     return min(map(int, sides))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -107,6 +110,7 @@ def check_axes(model):
         assert fan_in.axes == (tuple(range(leaf.ndim - 1)) if is_kernel else ()), path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_resnet")
 def test_remat_gives_same_gradients():
     images = jax.random.normal(jax.random.key(1), (8, 8, 8, 3))
@@ -120,6 +124,7 @@ def test_remat_gives_same_gradients():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *results)
 
 
+@pytest.mark.slow
 def test_remat_recomputes_blocks_once():
     """Count one forward convolution per kernel, and two backward ones, but one for the stem."""
     images = jax.ShapeDtypeStruct((8, 8, 8, 3), jnp.float32)
@@ -142,6 +147,7 @@ def make_loss(model, stats, images):
     return loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_only_training_updates_statistics(precision):
     model = build("convnet", 10, (8, 8, 1), precision)
@@ -192,6 +198,7 @@ def test_rejects_unsupported_option(name, field, value, allowed):
     assert f"config.model.{field}={value!r} is not for {name}; {allowed}" in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("vgg11", 32), ("densenet121", 8)])
 def test_rejects_small_images(name, side):
     build(name, input_shape=(side, side, 3))

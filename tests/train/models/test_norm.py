@@ -16,6 +16,8 @@ from train.errors import UserError
 from train.models.layers import norm
 from train.models.layers.norm import Normalization
 
+pytestmark = pytest.mark.slow
+
 KINDS = {  # without batch normalization, which other tests train with
     "group": Normalization("group"),
     "weight": Normalization("weight"),

@@ -13,6 +13,8 @@ from train.studies.report import plots
 from train.studies.report.summary import summarize
 from train.studies.results import is_diverged
 
+pytestmark = pytest.mark.slow
+
 SEEDS = tuple(range(12))
 STEPS = [4, 8, 12]
 

@@ -24,8 +24,8 @@ CLUSTER = (*DIGITS, "--distributed")
 # Each entry: the command line, and parts of the error.
 ERRORS = {
     "no config": ((), "--config is missing; for example --config configs/digits_gc.py"),
-    "no file": (("--config",), "--config '.' is not a file; see the folder configs/"),
-    "an empty file name": (("--config=",), "--config '.' is not a file"),
+    "no file": (("--config",), "--config '' is not a file; see the folder configs/"),
+    "an empty file name": (("--config=",), "--config '' is not a file"),
     "a missing file": (("--config", "configs/nothing.py"), "is not a file"),
     "a misspelled file": (("--config", CONFIGS / "digit_gc.py"), "configs/digits_gc.py?"),
     "a folder as config": (("--config", CONFIGS), "is not a file"),
@@ -96,6 +96,7 @@ def test_user_error_is_one_line(case, rejected):
     assert len(error) < 1000
 
 
+@pytest.mark.slow
 def test_command_prints_no_traceback(tmp_path):
     """Tests an error before JAX is imported, and one after the data set is looked for."""
     for override, expected in (
@@ -110,6 +111,7 @@ def test_command_prints_no_traceback(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_missing_cluster_names_flags(tmp_path):
     done = run_command(tmp_path, "--distributed")
     assert done.returncode == 2

@@ -9,6 +9,8 @@ import pytest
 from tests.support.processes import ROOT
 from train.cli import EXIT_BROKEN_PIPE
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {
     "train": ["-m", "train", "--help"],
     "study": ["-m", "train.study", "--help"],

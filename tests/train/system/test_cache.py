@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from train.runtime import cache
 
 _COMPILE = """
@@ -41,6 +43,7 @@ def count_cache_misses(home):
     return misses
 
 
+@pytest.mark.slow
 def test_second_process_compiles_nothing(tmp_path):
     assert count_cache_misses(tmp_path) > 0
     assert list((tmp_path / "optax_gc" / "compiled").iterdir())

@@ -35,6 +35,7 @@ def test_workdir_of_unknown_user_is_rejected(text, rejected):
     assert "write the path of the folder" in rejected(*DIGITS, f"--workdir={text}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

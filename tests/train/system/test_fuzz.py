@@ -95,6 +95,7 @@ def prepare(argv):
     return experiment.prepare(command.config)
 
 
+@pytest.mark.slow
 @hypothesis.given(fields=overrides)
 @hypothesis.settings(
     deadline=None, max_examples=300, suppress_health_check=list(hypothesis.HealthCheck)
@@ -161,6 +162,7 @@ EXTREMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EXTREMES)
 def test_extreme_values_train_or_stop(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
