@@ -22,3 +22,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _folder = Path(os.environ["XDG_CACHE_HOME"], WORKER or "main")
 jax.config.update("jax_compilation_cache_dir", str(_folder))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def pytest_collection_modifyitems(items):
+    """Run files with slow tests first, and the last folders first, which have the longest files.
+
+    A worker runs whole files. If a long file came last, the other worker would be idle meanwhile.
+    """
+    files = list(dict.fromkeys(item.path for item in items))
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow_files, -files.index(item.path)))

@@ -5,6 +5,7 @@ images of at most 64 pixels, two in a batch, ten classes. For the steps, ResNets
 shallower.
 """
 
+import copy
 import functools
 import importlib
 import pkgutil
@@ -59,9 +60,17 @@ def training_configs(name, image_folder, *argument):
     return found
 
 
+def describe(config):
+    """Return a description of the data; for a subset, that of the whole set, to need no data."""
+    whole = copy.deepcopy(config)
+    whole.data.classes, whole.data.train_per_class = (), 0
+    description = data.describe(whole)
+    return description._replace(num_classes=len(config.data.classes) or description.num_classes)
+
+
 def check_axes(config):
     """Check the fan-in axes of the full model for the real data; return its description."""
-    description = data.describe(config)
+    description = describe(config)
     model = models.build(config, description.num_classes, description.input_shape)
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
     axes = jax.tree.leaves(models.fan_in_axes(model))
