@@ -135,14 +135,10 @@ class ResidentExecutor:
         eval_batch = sharding.round_up(min(config.eval.batch_size, num_test))
         self._test_batches = range(-(-num_test // eval_batch))
         predict = make_predict(functions.predict, eval_batch, num_test, sharding.batch)
-        self._predict = jax.jit(
-            predict, out_shardings=sharding.replicated, compiler_options=compilation.options()
-        )
+        self._predict = compilation.jit(predict, sharding.replicated)
         self._evaluate = [
-            jax.jit(
-                make_evaluate(eval_step, eval_batch, num_test, sharding.batch),
-                out_shardings=sharding.replicated,
-                compiler_options=compilation.options(),
+            compilation.jit(
+                make_evaluate(eval_step, eval_batch, num_test, sharding.batch), sharding.replicated
             )
             for eval_step in (functions.evaluate, functions.evaluate_attacked)
             if eval_step

@@ -59,17 +59,9 @@ class StreamingExecutor:
         self._train_step, self.cost = compilation.compile_program(
             jit_train_step(functions, sharding), state, batch
         )
-        self._predict_step = jax.jit(
-            functions.predict,
-            out_shardings=sharding.replicated,
-            compiler_options=compilation.options(),
-        )
+        self._predict_step = compilation.jit(functions.predict, sharding.replicated)
         self._eval_steps = [
-            jax.jit(
-                eval_step,
-                out_shardings=sharding.replicated,
-                compiler_options=compilation.options(),
-            )
+            compilation.jit(eval_step, sharding.replicated)
             for eval_step in (functions.evaluate, functions.evaluate_attacked)
             if eval_step
         ]

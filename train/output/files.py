@@ -17,9 +17,8 @@ Line = dict[str, Any]
 def lock(path: Path, shared: bool = False) -> int:
     """Lock a file or a folder until the returned descriptor is closed.
 
-    The lock keeps out other processes of this machine. On a network file system it also keeps out
-    other machines if the server supports locks. A file is opened for writing, because NFSv4
-    needs that for an exclusive lock; a file system without locks cannot hold a run.
+    The lock keeps out other processes of this machine; on a network file system it may not keep
+    out other machines.
 
     Args:
       path: An existing file or folder.

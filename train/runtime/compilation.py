@@ -52,6 +52,11 @@ def compile_program(jitted: Any, *args: Any) -> tuple[Any, Cost]:
     return program, Cost(seconds, flops, size)
 
 
+def jit(fn: Any, out_shardings: Any) -> Any:
+    """Return `jax.jit(fn)` with the compiler options of this process's devices."""
+    return jax.jit(fn, out_shardings=out_shardings, compiler_options=options())
+
+
 def options() -> dict[str, str | bool]:
     """Return the compiler options for the backend of this process."""
     return _OPTIONS.get(jax.default_backend(), {})
