@@ -1,9 +1,11 @@
 """Files that survive a kill: atomic writes, locks and JSON Lines."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,28 +14,44 @@ from train.errors import UserError
 
 Line = dict[str, Any]
 """One object of a JSON Lines file."""
+LOCK_FILE = ".lock"
+"""The file in a work folder that is locked while a run or a study uses the folder."""
+
+# What flock() reports where a file system, or its lock service, has no locks.
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def lock(path: Path, shared: bool = False) -> int:
-    """Lock a file or a folder until the returned descriptor is closed.
+    """Lock a file until the returned descriptor is closed; create the file if there is none.
 
-    The lock keeps out other processes of this machine; on a network file system it may not keep
-    out other machines.
+    The file is opened for writing, as an exclusive lock on NFS requires. The lock keeps out other
+    processes of this machine. It keeps out those of other machines where the file system shares its
+    locks, as NFSv4 does by default. Without any locks, a warning is printed.
 
     Args:
-      path: An existing file or folder.
+      path: The file, in an existing folder.
       shared: Whether other processes may hold a shared lock at the same time.
 
     Raises:
+      OSError: If the file cannot be opened.
       UserError: If another process holds the lock.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
+        if error.errno in _WITHOUT_LOCKS:
+            print(
+                f"warning: the file system of {path.parent} has no locks ({error.strerror}); "
+                "do not start two runs with the same --workdir",
+                file=sys.stderr,
+            )
+            return descriptor
         os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise
         raise UserError(
-            f"another run is working in {path}; wait for it, or use another --workdir"
+            f"another run is working in {path.parent}; wait for it, or use another --workdir"
         ) from None
     return descriptor
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from train.config import flatten
 from train.config.schema import may_change_on_resume
 from train.errors import UserError, short_repr
-from train.output.files import lock, partial_path, read_json, write_json
+from train.output.files import LOCK_FILE, lock, read_json, write_json
 
 
 class WorkDir:
@@ -60,8 +60,7 @@ class WorkDir:
         """
         with self._explain_errors("write to"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            # The folder itself is locked, so no lock file is left behind by a kill.
-            self._lock = lock(self.folder)
+            self._lock = lock(self.folder / LOCK_FILE)
             self._check_folder()
             write_json(self.config, self._fields)
             if init_sha256:
@@ -94,7 +93,8 @@ class WorkDir:
         # One listing, because another process of the run may be creating files.
         files = set(self.folder.iterdir()) if self.folder.exists() else set()
         if self.config not in files:
-            if files - {partial_path(self.config)}:
+            # Hidden files are the lock, or belong to the operating system.
+            if any(not file.name.startswith(".") for file in files):
                 raise UserError(
                     f"--workdir {self.folder} contains files but no config.json, so it is not a "
                     "work folder; use a new or an empty one"

@@ -10,6 +10,7 @@ from typing import Any
 
 from train.errors import UserError
 from train.output.files import (
+    LOCK_FILE,
     Line,
     explain_write_errors,
     lock,
@@ -64,7 +65,9 @@ class Results:
         with contextlib.ExitStack() as stack:
             with explain_write_errors(self._file):
                 self._folder.mkdir(parents=True, exist_ok=True)
-                stack.callback(os.close, lock(self._folder, shared=self._shard is not None))
+                stack.callback(
+                    os.close, lock(self._folder / LOCK_FILE, shared=self._shard is not None)
+                )
                 self._file.touch()
                 stack.callback(os.close, lock(self._file))
                 self._drop_incomplete_line()
@@ -100,7 +103,7 @@ class Results:
     def _check_folder(self) -> None:
         if self._folder.exists() and not self._folder.is_dir():
             raise UserError(f"--workdir {self._folder} is a file; give it a folder")
-        names = {file.name for file in self._folder.glob("*")}
+        names = {file.name for file in self._folder.glob("[!.]*")}
         has_results = any(name.startswith("results") and name.endswith(".jsonl") for name in names)
         if names and not has_results:
             raise UserError(

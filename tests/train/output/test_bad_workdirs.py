@@ -1,6 +1,5 @@
 """Work folders in which no run can start or resume are rejected and stay unchanged."""
 
-import fcntl
 import json
 import os
 
@@ -9,6 +8,7 @@ import pytest
 from tests.support.processes import ROOT
 from train import cli
 from train.config import flatten
+from train.output.files import lock
 
 # Warnings of libraries on the way to an error are not tested here.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -130,7 +130,6 @@ def test_read_only_folder_is_rejected(tmp_path, rejected):
 
 def test_folder_of_active_run_is_rejected(tmp_path, rejected):
     write_workdir(tmp_path / "run")
-    descriptor = os.open(tmp_path / "run", os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    descriptor = lock(tmp_path / "run/.lock")
     assert "another run is working in run" in rejected("--config", CONFIG, "--workdir", "run")
     os.close(descriptor)
