@@ -7,6 +7,7 @@ import signal
 from train import cli
 from train.errors import UserError, short_repr
 from train.runtime import huge_pages
+from train.studies.design import Shard
 
 USAGE = """\
 usage: python -m train.study --config FILE [--workdir DIR] [--shard I/N] [--config.FIELD=VALUE ...]
@@ -15,11 +16,12 @@ Trains with and without gradient centralization as FILE describes, and writes re
 report.md and report.html to DIR (default: runs/NAME for configs/NAME.py). The same command again
 makes the missing runs and the report. A config file is Python and is executed.
 
-  --shard I/N       make one of N shares of the runs, I from 1 to N; a folder with the results of
-                    all N shares gives the one report
+  --shard I/N       make one of N shares of the runs, I from 1 to N; when a folder has the results
+                    of all N shares, the report is written
 
 Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr; 75 stopped by
-SIGTERM or SIGINT, with all finished runs saved.
+SIGTERM or SIGINT, or learning rates depend on shards that are not finished: all finished runs are
+saved, and the same command goes on.
 
 Fields, with their defaults; the config file may set others. For example
 --config.optimizers="('adam',)" compares one optimizer, and --config.seeds="(0,1,2,3,4,5,6,7)"
@@ -55,8 +57,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """Return `I/N` as two numbers, or None.
+def parse_shard(text: str | None) -> Shard | None:
+    """Return the share that `I/N` names, or None.
 
     Raises:
       UserError: If the text is not I/N, or I is not from 1 to N.
@@ -66,7 +68,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise UserError(f"--shard={short_repr(text)} must be I/N with I from 1 to N, such as 1/4")
-    return int(match[1]), int(match[2])
+    return Shard(int(match[1]), int(match[2]))
 
 
 def use_cores(count: int) -> None:

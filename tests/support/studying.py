@@ -1,5 +1,6 @@
 """Studies that take seconds, and the processes that run them."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -50,11 +51,11 @@ def start(folder, *arguments, config):
     )
 
 
-def lines(folder):
+def lines(folder, pattern="results.jsonl"):
     """Return the lines of the runs by key, without the fields that depend on time."""
     found = {}
-    for text in (folder / "results.jsonl").read_text().splitlines():
-        line = json.loads(text)
+    texts = [file.read_text().splitlines() for file in sorted(folder.glob(pattern))]
+    for line in map(json.loads, itertools.chain(*texts)):
         assert line["key"] not in found, "a run was made twice"
         found[line["key"]] = {name: line[name] for name in line.keys() - set(TIMES)}
     return found

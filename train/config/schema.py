@@ -86,9 +86,10 @@ class Model(Section):
         "For images `convnet`, a ResNet such as `resnet20` or `resnet50`, `vgg11`, `resnext29` or "
         "`densenet121`; for texts `lstm` or `transformer`.",
     )
-    stem: Literal["3x3", "7x7"] = field(
-        "3x3", "First convolution; 7x7 has stride 2 and is followed by max pooling."
+    stem: Literal["3x3", "3x3/2", "7x7"] = field(
+        "3x3", "First convolution; 3x3/2 and 7x7 have stride 2, and max pooling follows 7x7."
     )
+    widen_factor: PositiveInt = field(1, "Factor of the widths of a ResNet.")
     remat: bool = field(False, "Recompute each block in the backward pass to save memory.")
     norm: Literal["batch", "group", "weight", "none"] = field("batch", "Normalization.")
     weight_standardization: bool = field(False, "Standardize the kernels of convolutions.")

@@ -1,7 +1,7 @@
 """Networks as pure functions of their parameters."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -32,8 +32,14 @@ HEAD = "head"
 """The key of the last layer in the parameters of every model; all other layers are its body."""
 
 # The only values of these `config.model` fields for models that do not have the option.
-_DEFAULTS = {"stem": "3x3", "remat": False, "norm": "batch", "weight_standardization": False}
-_OPTIONS: dict[str, dict[str, tuple]] = {
+_DEFAULTS = {
+    "stem": "3x3",
+    "widen_factor": 1,
+    "remat": False,
+    "norm": "batch",
+    "weight_standardization": False,
+}
+_OPTIONS: Mapping[str, Mapping[str, tuple | None]] = {
     "convnet": convnet.OPTIONS,
     **dict.fromkeys(resnet.RESNETS, resnet.OPTIONS),
 }
@@ -145,11 +151,15 @@ def _options(config: ConfigDict, input_shape: tuple[int, ...]) -> dict[str, Any]
     return options | {"channels": input_shape[-1]}
 
 
-def _check_option(config: ConfigDict, field: str, allowed: tuple) -> None:
+def _check_option(config: ConfigDict, field: str, allowed: tuple | None) -> None:
     value = config.model[field]
-    if value in allowed:
+    if allowed is None or value in allowed:
         return
-    others = [name for name, options in _OPTIONS.items() if value in options.get(field, ())]
+    others = [
+        name
+        for name, options in _OPTIONS.items()
+        if field in options and (options[field] is None or value in (options[field] or ()))
+    ]
     raise UserError(
         f"config.model.{field}={short_repr(value)} is not for {config.model.name}; set it to "
         f"{' or '.join(map(repr, allowed))}, or config.model.name to one of {', '.join(others)}"

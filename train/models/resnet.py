@@ -2,8 +2,8 @@
 
 ResNet-18, 34, 50 and 101 are those that the GC authors trained: on CIFAR-100 with a 3x3 stem and
 no max pooling, on ImageNet with the 7x7 stem of He et al. In a bottleneck block the 3x3 convolution
-has the stride. ResNet-20 is the narrow network of He et al. for CIFAR, but with 1x1 convolutions in
-the shortcuts that change the shape.
+has the stride. ResNet-8, 20, 32 and 56 are the narrow networks of He et al. for CIFAR, but with 1x1
+convolutions in the shortcuts that change the shape.
 """
 
 import functools
@@ -18,14 +18,16 @@ from train.models.layers.conv import relu
 from train.models.layers.norm import ConvNorm, Normalization
 
 OPTIONS = {
-    "stem": ("3x3", "7x7"),
+    "stem": ("3x3", "3x3/2", "7x7"),
+    "widen_factor": None,
     "remat": (False, True),
     "norm": ("batch", "group"),
     "weight_standardization": (False, True),
 }
-"""The fields of `config.model` that ResNets support, and their allowed values."""
+"""The fields of `config.model` that ResNets support, and their allowed values; None for all."""
 
 _MakeConv = Callable[..., ConvNorm]
+_STEMS = {"3x3": ((3, 3), 1), "3x3/2": ((3, 3), 2), "7x7": ((7, 7), 2)}  # kernel size and stride
 
 
 class ResNet(nnx.Module):
@@ -37,7 +39,9 @@ class ResNet(nnx.Module):
       widths: The features of each stage, without the expansion of its blocks.
       num_classes: The number of logits.
       channels: The channels of the images.
-      stem: "3x3", which keeps the size of an image, or "7x7", which divides each side by 4.
+      stem: "3x3", which keeps the size of an image, "3x3/2", which halves each side, or "7x7",
+        which divides each side by 4.
+      widen_factor: Factor of all widths, as in Wide ResNets (arXiv 1605.07146).
       remat: Whether the backward pass recomputes the inside of each block. The forward pass then
         stores only the inputs of the blocks.
       norm: The normalization of every convolution.
@@ -54,14 +58,16 @@ class ResNet(nnx.Module):
         num_classes: int,
         channels: int,
         stem: str,
+        widen_factor: int,
         remat: bool,
         norm: Normalization,
         dtype: Any,
         rngs: nnx.Rngs,
     ):
-        self.downsamples = stem == "7x7"
+        self.pools = stem == "7x7"
         self.remat = remat
-        kernel_size, stride = ((7, 7), 2) if self.downsamples else ((3, 3), 1)
+        kernel_size, stride = _STEMS[stem]
+        widths = tuple(width * widen_factor for width in widths)
         conv = functools.partial(ConvNorm, norm=norm, dtype=dtype, rngs=rngs)
         self.stem = conv(channels, widths[0], kernel_size, stride)
         blocks: list[nnx.Module] = []
@@ -76,7 +82,7 @@ class ResNet(nnx.Module):
 
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         x = relu(self.stem(images, train))
-        if self.downsamples:
+        if self.pools:
             x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         apply = nnx.remat(_apply, static_argnums=2) if self.remat else _apply
         for block in self.blocks:
@@ -136,10 +142,13 @@ _CIFAR_WIDTHS = (16, 32, 64)
 _WIDTHS = (64, 128, 256, 512)
 
 RESNETS = {
+    "resnet8": functools.partial(ResNet, BasicBlock, (1, 1, 1), _CIFAR_WIDTHS),
     "resnet18": functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), _WIDTHS),
     "resnet20": functools.partial(ResNet, BasicBlock, (3, 3, 3), _CIFAR_WIDTHS),
+    "resnet32": functools.partial(ResNet, BasicBlock, (5, 5, 5), _CIFAR_WIDTHS),
     "resnet34": functools.partial(ResNet, BasicBlock, (3, 4, 6, 3), _WIDTHS),
     "resnet50": functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), _WIDTHS),
+    "resnet56": functools.partial(ResNet, BasicBlock, (9, 9, 9), _CIFAR_WIDTHS),
     "resnet101": functools.partial(ResNet, Bottleneck, (3, 4, 23, 3), _WIDTHS),
 }
 """The models by name; called with the keyword arguments of `ResNet`."""

@@ -1,15 +1,13 @@
 """The runs of a study, and which of them are compared."""
 
-import hashlib
 import itertools
-import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from train.config import flatten, validate
-from train.config.schema import affects_result
+from train.config import validate
 from train.errors import UserError
+from train.studies import keys
 
 
 class Setting(NamedTuple):
@@ -49,7 +47,8 @@ class Run(NamedTuple):
       seed: Its seed.
       learning_rate: Its learning rate.
       config: Its training config.
-      key: A digest of everything that its result depends on.
+      settings: Everything that its result depends on; see `train.studies.keys`.
+      key: The digest of `settings`.
     """
 
     kind: str
@@ -57,7 +56,26 @@ class Run(NamedTuple):
     seed: int
     learning_rate: float
     config: ConfigDict
+    settings: keys.Settings
     key: str
+
+
+class Shard(NamedTuple):
+    """The share of one of several machines, from 1 to `total`.
+
+    The arms of a comparison with the same seed are always in one share, so that a pair is made on
+    one type of machine.
+    """
+
+    number: int = 1
+    total: int = 1
+
+    def has(self, position: int) -> bool:
+        """Return whether the work at a position of the list of all work is in this share."""
+        return position % self.total == self.number - 1
+
+
+WHOLE = Shard()
 
 
 def settings(study: ConfigDict) -> list[Setting]:
@@ -66,22 +84,6 @@ def settings(study: ConfigDict) -> list[Setting]:
     sizes = study.batch_sizes or (study.base.data.batch_size,)
     combinations = itertools.product(study.variants or ("",), study.optimizers, decays, sizes)
     return [Setting(name, decay, size, variant) for variant, name, decay, size in combinations]
-
-
-def shard_settings(study: ConfigDict, shard: tuple[int, int]) -> list[Setting]:
-    """Return the settings of shard I of N: all arms of a setting are trained on one machine.
-
-    Raises:
-      UserError: If there are fewer settings than shards.
-    """
-    index, count = shard
-    everything = settings(study)
-    if count > len(everything):
-        raise UserError(
-            f"--shard {index}/{count}: the arms of a comparison are trained on one machine, and "
-            f"this study has {len(everything)} comparison(s); use at most {len(everything)} shards"
-        )
-    return everything[index - 1 :: count]
 
 
 def arms(study: ConfigDict, setting: Setting) -> list[Arm]:
@@ -95,24 +97,42 @@ def rates(study: ConfigDict, setting: Setting) -> tuple[float, ...]:
     return tuple(map(float, grid))
 
 
-def tuning_runs(study: ConfigDict, arm: Arm) -> list[Run]:
+def tuning_runs(study: ConfigDict, arm: Arm, shard: Shard = WHOLE) -> list[Run]:
     """Return the runs that choose the rate of an arm; none if there is only one rate."""
-    grid = rates(study, arm.setting)
-    if len(grid) == 1:
-        return []
-    pairs = itertools.product(grid, study.tuning.seeds)
-    return [_run(study, "tune", arm, seed, rate) for rate, seed in pairs]
+    positions = {setting: _tuning_pairs(study, setting) for setting in settings(study)}
+    before = itertools.takewhile(lambda setting: setting != arm.setting, positions)
+    first = sum(len(positions[setting]) for setting in before)
+    return [
+        _run(study, "tune", arm, seed, rate)
+        for position, (rate, seed) in enumerate(positions[arm.setting], first)
+        if shard.has(position)
+    ]
 
 
-def final_runs(study: ConfigDict, arm: Arm, rate: float) -> list[Run]:
+def final_seeds(study: ConfigDict, setting: Setting, shard: Shard = WHOLE) -> list[int]:
+    """Return the seeds of the reported runs of each arm of a setting."""
+    first = settings(study).index(setting) * len(study.seeds)
+    return [seed for position, seed in enumerate(study.seeds, first) if shard.has(position)]
+
+
+def final_runs(study: ConfigDict, arm: Arm, rate: float, shard: Shard = WHOLE) -> list[Run]:
     """Return the reported runs of an arm."""
-    return [_run(study, "final", arm, seed, rate) for seed in study.seeds]
+    seeds = final_seeds(study, arm.setting, shard)
+    return [_run(study, "final", arm, seed, rate) for seed in seeds]
 
 
-def count_runs(study: ConfigDict, some: list[Setting]) -> int:
-    """Return the number of runs of some settings, tuning included."""
-    tuning = [len(tuning_runs(study, arm)) for setting in some for arm in arms(study, setting)]
-    return sum(tuning) + len(tuning) * len(study.seeds)
+def count_runs(study: ConfigDict, shard: Shard = WHOLE) -> int:
+    """Return the number of runs of a share, tuning included."""
+    return sum(
+        len(tuning_runs(study, arm, shard)) + len(final_seeds(study, setting, shard))
+        for setting in settings(study)
+        for arm in arms(study, setting)
+    )
+
+
+def timed_arms(study: ConfigDict, setting: Setting, shard: Shard = WHOLE) -> list[Arm]:
+    """Return the arms of a setting whose steps are timed in alternation with the first arm's."""
+    return arms(study, setting)[1:] if shard.has(settings(study).index(setting)) else []
 
 
 def trainer_config(study: ConfigDict, arm: Arm, seed: int, rate: float) -> ConfigDict:
@@ -140,25 +160,27 @@ def trainer_config(study: ConfigDict, arm: Arm, seed: int, rate: float) -> Confi
     return config
 
 
-def result_fields(config: ConfigDict) -> dict[str, Any]:
-    """Return the fields of a training config that can change its result."""
-    return {name: value for name, value in flatten(config).items() if affects_result(name)}
-
-
-def timing_key(study: ConfigDict, first: Arm, arm: Arm) -> str:
-    """Return the key of the line with the times of two arms, measured in alternation."""
+def timing_settings(study: ConfigDict, arm: Arm) -> keys.Settings:
+    """Return what the times of an arm and of the first arm of its setting depend on."""
+    first = arms(study, arm.setting)[0]
     rate = rates(study, arm.setting)[0]
-    both = [result_fields(trainer_config(study, each, 0, rate)) for each in (first, arm)]
-    return _key("time", {"arms": both, "timing": study.timing.to_dict()})
+    both = [keys.result_fields(trainer_config(study, each, 0, rate)) for each in (first, arm)]
+    return {"arms": both, "timing": study.timing.to_dict()}
+
+
+def timing_key(study: ConfigDict, arm: Arm) -> str:
+    """Return the key of the line with the times of an arm and of the first arm of its setting."""
+    return keys.digest("time", timing_settings(study, arm))
+
+
+def _tuning_pairs(study: ConfigDict, setting: Setting) -> list[tuple[float, int]]:
+    """Return the rate and the seed of each tuning run of one arm."""
+    grid = rates(study, setting)
+    return list(itertools.product(grid, study.tuning.seeds)) if len(grid) > 1 else []
 
 
 def _run(study: ConfigDict, kind: str, arm: Arm, seed: int, rate: float) -> Run:
     config = trainer_config(study, arm, seed, rate)
     split = {"validation": study.tuning.validation_examples} if kind == "tune" else {}
-    return Run(kind, arm, seed, rate, config, _key(kind, result_fields(config) | split))
-
-
-def _key(kind: str, inputs: dict[str, Any]) -> str:
-    """Return a digest of everything that a result depends on."""
-    text = json.dumps({"kind": kind} | inputs, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    all_settings = keys.result_fields(config) | split
+    return Run(kind, arm, seed, rate, config, all_settings, keys.digest(kind, all_settings))

@@ -93,7 +93,7 @@ class ParallelRuns:
         """
         inputs = self._inputs(seeds, rates)
         start_time = time.monotonic()
-        curves = [_empty_curve() for _ in seeds]
+        curves: list[Curve] = [{} for _ in seeds]
         states, completed = self._init_states(*inputs, self._pretrained), 0
         while completed < self.total_steps:
             stop = min(self._run.plan.next_event(completed), self._max_dispatch_step(completed))
@@ -209,7 +209,12 @@ class ParallelRuns:
     def _optimizer(self, rate: jax.Array) -> tuple[optax.GradientTransformation, optax.Schedule]:
         schedule = optimizers.make_schedule(self._run.config, self._run.plan, rate)
         tx = optimizers.build(self._run.config, schedule, self._run.axes)
-        return optax.chain(optax.snapshot("gradient_norm", optax.tree.norm), tx), schedule
+        measured = optax.chain(
+            optax.snapshot("gradient_norm", optax.tree.norm),
+            tx,
+            optax.snapshot("update_norm", optax.tree.norm),
+        )
+        return measured, schedule
 
     def _init_state(self, seed: jax.Array, rate: jax.Array, pretrained: Any) -> TrainState:
         return state.create(self._run.model, self._optimizer(rate)[0], seed, pretrained)
@@ -226,8 +231,12 @@ class ParallelRuns:
         functions = step.make(self._run.config, self._run.model, tx, schedule, seed)
 
         def metrics(state: TrainState):
-            norm = optax.tree.get(state.opt_state, "gradient_norm")
-            return step.read_metrics(state, schedule), norm
+            norms = {
+                "gradient_norm": optax.tree.get(state.opt_state, "gradient_norm"),
+                "update_norm": optax.tree.get(state.opt_state, "update_norm"),
+                "param_norm": optax.tree.norm(state.params),
+            }
+            return step.read_metrics(state, schedule), norms
 
         plan = self._run.plan
         train_steps = make_train_steps(functions._replace(metrics=metrics), plan.batch_size, None)
@@ -266,17 +275,19 @@ def _finite_means(sums: MetricSums) -> dict[str, float | None]:
     return {name: finite_or_none(value) for name, value in sums.means().items()}
 
 
-def _empty_curve() -> Curve:
-    return {name: [] for name in ("step", "loss", "top1", "gradient_norm", "gc_removed_fraction")}
-
-
-def _extend_curves(curves: list[Curve], stop: int, metrics: StepMetrics, norms: np.ndarray) -> None:
+def _extend_curves(
+    curves: list[Curve], stop: int, metrics: StepMetrics, norms: dict[str, np.ndarray]
+) -> None:
     """Add the metrics after `stop` steps to the curve of each run."""
     for index, curve in enumerate(curves):
-        run_metrics = _of_run(metrics, index)
+        run_metrics, run_norms = _of_run((metrics, norms), index)
         means = _finite_means(run_metrics.sums)
-        curve["step"].append(stop)
-        curve["loss"].append(means["loss"])
-        curve["top1"].append(means["top1"])
-        curve["gradient_norm"].append(finite_or_none(norms[index]))
-        curve["gc_removed_fraction"].append(finite_or_none(run_metrics.removed_fraction))
+        point = {
+            "step": stop,
+            "loss": means["loss"],
+            "top1": means["top1"],
+            "gc_removed_fraction": finite_or_none(run_metrics.removed_fraction),
+            **{name: finite_or_none(norm) for name, norm in run_norms.items()},
+        }
+        for name, value in point.items():
+            curve.setdefault(name, []).append(value)

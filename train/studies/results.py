@@ -18,6 +18,8 @@ from train.output.files import (
     write_atomically,
     write_json,
 )
+from train.studies import keys
+from train.studies.design import Shard
 
 TIMES = ("seconds", "finished")
 """The fields of a line that differ when the same run is made again."""
@@ -37,14 +39,14 @@ class Results:
       lines: The lines of all files in the folder, those of other shards included.
     """
 
-    def __init__(self, folder: Path, shard: tuple[int, int] | None):
-        """Read the results in a folder.
+    def __init__(self, folder: Path, shard: Shard | None):
+        """Read the results in a folder; without a shard, all of the study's runs are made here.
 
         Raises:
           UserError: If the folder is not a study's, or a line is damaged.
         """
         self._folder = folder
-        name = "results" if shard is None else "results.{}-of-{}".format(*shard)
+        name = "results" if shard is None else f"results.{shard.number}-of-{shard.total}"
         self._shard = shard
         self._file = folder / f"{name}.jsonl"
         self._config = folder / "config.json"
@@ -131,7 +133,14 @@ def is_diverged(line: Line) -> bool:
 
 
 def _by_key(file: Path) -> dict[str, Line]:
-    return {line["key"]: line for line in read(file)}
+    return {line["key"]: line for line in map(_with_current_key, read(file))}
+
+
+def _with_current_key(line: Line) -> Line:
+    """Return a line with the key that its settings have today; older lines have no settings."""
+    if "settings" not in line:
+        return line
+    return line | {"key": keys.digest(line["kind"], line["settings"])}
 
 
 def _is_valid(line: Line) -> bool:

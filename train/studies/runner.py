@@ -1,7 +1,7 @@
 """The work of a study: choose each arm's rate, make its reported runs, time the comparisons."""
 
 import datetime
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,8 @@ from train.errors import Preempted, UserError, short_repr
 from train.output.files import Line
 from train.output.tensorboard import Scalars
 from train.runtime.preemption import Preemption
-from train.studies import design, tuning
-from train.studies.design import Arm, Run, Setting
+from train.studies import design, keys, provenance, tuning
+from train.studies.design import Arm, Run, Setting, Shard
 from train.studies.parallel_runs import ParallelRuns
 from train.studies.progress import StudyProgress
 from train.studies.results import Results
@@ -49,30 +49,48 @@ class Runner:
         results: Results,
         progress: StudyProgress,
         preemption: Preemption,
+        shard: Shard,
     ):
         self._study = study
         self._folder = folder
         self._results = results
         self._progress = progress
         self._preemption = preemption
+        self._shard = shard
         self._datasets = datasets
         count = study.runs_at_once or jax.device_count()
         self._devices = jax.devices()[: min(count, jax.device_count())]
 
-    def run(self, settings: Sequence[Setting]) -> None:
-        """Make the missing runs of some settings.
+    def run(self) -> None:
+        """Make the missing runs of this share.
+
+        Reported runs whose learning rate depends on missing runs of other shares are left out.
 
         Raises:
           Preempted: After SIGTERM or SIGINT; all finished runs are saved.
         """
-        for setting in settings:
-            programs: dict[Arm, ParallelRuns] = {}
-            for arm in design.arms(self._study, setting):
-                self._make_missing(design.tuning_runs(self._study, arm), {})
-                rate = tuning.rate(self._study, arm, self._results.lines).value
-                self._make_missing(design.final_runs(self._study, arm, rate), programs)
-                self._progress.show_table()
+        settings = design.settings(self._study)
+        blocked = [setting for setting in settings if not self._make_setting(setting)]
+        if blocked:
+            self._results.gather()  # the other shares may have chosen the rates meanwhile
+            for setting in blocked:
+                self._make_setting(setting)
+
+    def _make_setting(self, setting: Setting) -> bool:
+        """Make the missing runs of a setting; return False if a rate cannot be chosen yet."""
+        all_chosen = True
+        programs: dict[Arm, ParallelRuns] = {}
+        for arm in design.arms(self._study, setting):
+            self._make_missing(design.tuning_runs(self._study, arm, self._shard), {})
+            rate = tuning.rate(self._study, arm, self._results.lines)
+            if rate:
+                runs = design.final_runs(self._study, arm, rate.value, self._shard)
+                self._make_missing(runs, programs)
+            all_chosen = all_chosen and rate is not None
+            self._progress.show_table()
+        if all_chosen:
             self._time_arms(setting, programs)
+        return all_chosen
 
     def _make_missing(self, runs: list[Run], programs: dict[Arm, ParallelRuns]) -> None:
         """Make the missing runs of an arm, and keep their program in `programs`."""
@@ -99,7 +117,7 @@ class Runner:
         seeds, rates = [run.seed for run in runs], [run.learning_rate for run in runs]
         results = program.train(seeds, rates, self._after_dispatch)
         return [
-            _line_header(run.key, run.kind, run.arm)
+            _line_header(run.kind, run.arm, run.settings)
             | {"seed": run.seed, "learning_rate": run.learning_rate}
             | result
             for run, result in zip(runs, results, strict=True)
@@ -120,10 +138,9 @@ class Runner:
 
     def _time_arms(self, setting: Setting, programs: dict[Arm, ParallelRuns]) -> None:
         """Time steps of each arm and of the first arm in alternation, under the same load."""
-        first, *others = design.arms(self._study, setting)
-        for arm in others:
-            key = design.timing_key(self._study, first, arm)
-            if key in self._results.lines:
+        first = design.arms(self._study, setting)[0]
+        for arm in design.timed_arms(self._study, setting, self._shard):
+            if design.timing_key(self._study, arm) in self._results.lines:
                 continue
             self._progress.timing(arm)
             timers = [self._step_timer(each, programs) for each in (first, arm)]
@@ -134,7 +151,8 @@ class Runner:
                 order = (0, 1) if pair % 2 == 0 else (1, 0)  # so that no arm is always second
                 seconds = {index: timers[index]() for index in order}
                 pairs.append([seconds[0], seconds[1]])
-            self._results.append([_line_header(key, "time", arm) | {"seconds": pairs}])
+            header = _line_header("time", arm, design.timing_settings(self._study, arm))
+            self._results.append([header | {"seconds": pairs}])
 
     def _step_timer(self, arm: Arm, programs: dict[Arm, ParallelRuns]) -> Callable[[], float]:
         rate = design.rates(self._study, arm.setting)[0]
@@ -219,13 +237,13 @@ def _select(split: Split, ids: np.ndarray) -> Split:
     return Split(split.inputs[ids], split.labels[ids])
 
 
-def _line_header(key: str, kind: str, arm: Arm) -> dict[str, Any]:
+def _line_header(kind: str, arm: Arm, settings: keys.Settings) -> dict[str, Any]:
     return {
-        "key": key,
+        "key": keys.digest(kind, settings),
         "kind": kind,
         **arm.setting._asdict(),
         "gc": arm.gc,
-        "jax": jax.__version__,
-        "device": jax.devices()[0].device_kind,
+        **provenance.describe(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "settings": settings,
     }

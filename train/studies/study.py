@@ -1,7 +1,9 @@
 """`study()`: a study from its config to its report."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -9,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from train.config import flatten
+from train.errors import Preempted
+from train.output.files import Line
 from train.runtime.preemption import Preemption
 from train.studies import design, report, tuning
 from train.studies.config import validate_study
-from train.studies.design import Setting
+from train.studies.design import WHOLE, Run, Shard
 from train.studies.progress import StudyProgress
 from train.studies.report import tables
 from train.studies.report.summary import Summary, summarize
@@ -22,44 +26,98 @@ from train.studies.runner import Datasets, Runner, load_datasets
 _WIDTH = 160  # columns of a table that is not printed to a terminal
 
 
-def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None) -> Summary:
-    """Make the missing runs of a study, then its report if all runs are there.
+class Missing(NamedTuple):
+    """The numbers of results that a study or a share of it lacks.
+
+    Attributes:
+      tuning: Runs that choose a learning rate.
+      final: Reported runs.
+      blocked: Those reported runs whose learning rate is not chosen yet, because of missing
+        tuning runs.
+      timings: Timings of two arms.
+    """
+
+    tuning: int
+    final: int
+    blocked: int
+    timings: int
+
+    def __str__(self) -> str:
+        counts = {
+            "tuning run": self.tuning,
+            "reported run": self.final,
+            "timing": self.timings,
+        }
+        return ", ".join(f"{n} {name}{'s' * (n > 1)}" for name, n in counts.items() if n)
+
+
+def study(config: ConfigDict, folder: Path, shard: Shard | None = None) -> Summary:
+    """Make the missing runs of a study, then its report if all results are there.
 
     Args:
       config: See `train.studies.config.default_study`.
       folder: The work folder.
-      shard: (I, N) for the I-th of N shares, counted from 1; None for all runs.
+      shard: The share of the runs to make; None for all runs.
 
     Returns:
       The summary of all results, those of other shards included.
 
     Raises:
       UserError: If the user must fix something; no finished run is lost.
-      Preempted: After SIGTERM or SIGINT; all finished runs are saved.
+      Preempted: After SIGTERM or SIGINT, or if runs of this share need a learning rate that missing
+        runs of other shards choose; all finished runs are saved.
     """
     validate_study(config)
-    settings = design.shard_settings(config, shard or (1, 1))
+    share = shard or WHOLE
     results = Results(folder, shard)
-    # If nothing is missing, the data is not read, so that the report needs no data.
-    is_complete = _count_missing(config, results, settings) == (0, 0)
-    datasets = None if is_complete else load_datasets(config, results.lines.values())
+    # If nothing can be made, the data is not read, so that the report needs no data.
+    missing = count_missing(config, results.lines, share)
+    can_make = missing.tuning or missing.timings or missing.final > missing.blocked
+    datasets = load_datasets(config, results.lines.values()) if can_make else None
     with results.acquire(json.loads(json.dumps(flatten(config)))):
         if datasets:
-            _make_runs(config, folder, results, settings, datasets)
+            _make_runs(config, folder, results, datasets, share)
         results.gather()
         summary = summarize(config, results.lines)
-        missing_runs, _ = _count_missing(config, results, design.settings(config))
-        if missing_runs:
-            print(
-                f"this shard is finished; {missing_runs} runs of other shards are missing in "
-                f"{folder}"
-            )
+        missing = count_missing(config, results.lines)
+        if any(missing):
+            _explain_missing(missing, count_missing(config, results.lines, share), folder, share)
             return summary
         built = report.build(summary)
         files = report.write(built, folder)
     print_report(built)
     print("\n".join(f"report: {file}" for file in files))
     return summary
+
+
+def count_missing(config: ConfigDict, lines: Mapping[str, Line], shard: Shard = WHOLE) -> Missing:
+    """Return how many results of a share are not among the lines."""
+    tuning_runs, final, blocked, timings = 0, 0, 0, 0
+    for setting in design.settings(config):
+        for arm in design.arms(config, setting):
+            tuning_runs += _count(design.tuning_runs(config, arm, shard), lines)
+            if rate := tuning.rate(config, arm, lines):
+                final += _count(design.final_runs(config, arm, rate.value, shard), lines)
+            else:  # the rate, and so the keys of the reported runs, are not known yet
+                blocked += len(design.final_seeds(config, setting, shard))
+        timed = design.timed_arms(config, setting, shard)
+        timings += sum(design.timing_key(config, arm) not in lines for arm in timed)
+    return Missing(tuning_runs, final + blocked, blocked, timings)
+
+
+def _count(runs: list[Run], lines: Mapping[str, Line]) -> int:
+    return sum(run.key not in lines for run in runs)
+
+
+def _explain_missing(missing: Missing, own: Missing, folder: Path, shard: Shard) -> None:
+    """Say what a study lacks after this process made what it could."""
+    name = f"shard {shard.number}/{shard.total}"
+    if any(own):
+        raise Preempted(
+            f"{name} lacks {own}, whose learning rates depend on other shards; the study lacks "
+            f"{missing} in {folder}; wait for the tuning runs of the other shards"
+        )
+    print(f"{name} is finished; no report yet: the study lacks {missing} in {folder}")
 
 
 def print_report(built: report.Report) -> None:
@@ -76,41 +134,18 @@ def print_report(built: report.Report) -> None:
 
 
 def _make_runs(
-    config: ConfigDict,
-    folder: Path,
-    results: Results,
-    settings: list[Setting],
-    datasets: Datasets,
+    config: ConfigDict, folder: Path, results: Results, datasets: Datasets, shard: Shard
 ) -> None:
     def table_so_far() -> Table:
         return _rich_table(tables.comparisons(summarize(config, results.lines)))
 
-    total = design.count_runs(config, settings)
-    finished = total - _count_missing(config, results, settings)[0]
+    total = design.count_runs(config, shard)
+    missing = count_missing(config, results.lines, shard)
+    finished = total - missing.tuning - missing.final
     seeds = ", ".join(map(str, config.seeds))
     print(f"{total} runs, {finished} of them finished; reported seeds: {seeds}")
     with Preemption() as preemption, StudyProgress(total, finished, table_so_far) as progress:
-        Runner(config, folder, datasets, results, progress, preemption).run(settings)
-
-
-def _count_missing(
-    config: ConfigDict, results: Results, settings: list[Setting]
-) -> tuple[int, int]:
-    """Return the number of missing runs of some settings, and the number of missing timings."""
-    num_runs, num_timings = 0, 0
-    for setting in settings:
-        first, *others = design.arms(config, setting)
-        for arm in (first, *others):
-            keys = {run.key for run in design.tuning_runs(config, arm)}
-            if keys <= results.lines.keys():
-                rate = tuning.rate(config, arm, results.lines).value
-                keys |= {run.key for run in design.final_runs(config, arm, rate)}
-            else:  # the rate, and so the keys of the reported runs, are not known yet
-                num_runs += len(config.seeds)
-            num_runs += len(keys - results.lines.keys())
-        timing_keys = {design.timing_key(config, first, arm) for arm in others}
-        num_timings += len(timing_keys - results.lines.keys())
-    return num_runs, num_timings
+        Runner(config, folder, datasets, results, progress, preemption, shard).run()
 
 
 def _rich_table(table: tables.Table) -> Table:

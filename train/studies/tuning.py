@@ -49,21 +49,25 @@ class Rate(NamedTuple):
     largest: float = math.nan
 
 
-def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate:
+def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate | None:
     """Return the rate with the highest mean top-1 on the validation split; of ties, lowest loss.
+
+    Return None if a tuning run of the arm is missing.
 
     A rate at which a run diverged is chosen only if runs diverged at every rate.
 
     Args:
       study: A study config.
       arm: The arm.
-      lines: The results by key, with those of all tuning runs of the arm.
+      lines: The results by key.
     """
     values = design.rates(study, arm.setting)
     if len(values) == 1:
         return Rate(values[0], False, ())
     lines_by_rate: dict[float, list[Line]] = {value: [] for value in values}
     for run in design.tuning_runs(study, arm):
+        if run.key not in lines:
+            return None
         lines_by_rate[run.learning_rate].append(lines[run.key])
     scores = tuple(_score(value, lines_by_rate[value]) for value in values)
     best = max(scores, key=_preference)

@@ -180,8 +180,8 @@ def test_rejects_unknown_name():
 @pytest.mark.parametrize(
     ("name", "field", "value", "allowed"),
     [
-        ("convnet", "stem", "7x7", "set it to '3x3', or config.model.name to one of resnet18,"),
-        ("convnet", "remat", True, "set it to False, or config.model.name to one of resnet18,"),
+        ("convnet", "stem", "7x7", "set it to '3x3', or config.model.name to one of resnet8,"),
+        ("convnet", "remat", True, "set it to False, or config.model.name to one of resnet8,"),
         ("vgg11", "norm", "group", "set it to 'batch', or config.model.name to one of convnet,"),
         (
             "resnet18",

@@ -1,6 +1,5 @@
 """A study from its config to its report."""
 
-import copy
 import html.parser
 import json
 import math
@@ -46,7 +45,7 @@ def test_every_run_is_made_once(finished_study):
     for line in lines(folder).values():
         by_kind.setdefault(line["kind"], []).append(line)
     assert {kind: len(some) for kind, some in by_kind.items()} == {"tune": 4, "final": 6, "time": 1}
-    assert design.count_runs(summary.study, design.settings(summary.study)) == 10
+    assert design.count_runs(summary.study) == 10
     for line in by_kind["final"]:
         assert len(line["curve"]["step"]) == 3
         assert 0 <= line["top1"] <= 1
@@ -115,19 +114,6 @@ def test_html_page_is_self_contained(finished_study):
     assert not tags & {"script", "link", "iframe", "object"}
     assert "url(" not in page
     assert "@import" not in page
-
-
-def test_shards_give_the_same_results(tmp_path):
-    config = tiny(optimizers=("momentum", "sgd"), gc=("none", "all"), seeds=(0, 1))
-    config.learning_rates.momentum = (0.03,)
-    whole, shared = tmp_path / "whole", tmp_path / "shared"
-    study(copy.deepcopy(config), whole)
-    study(copy.deepcopy(config), shared, (2, 2))
-    assert not (shared / "report.md").exists()
-    study(copy.deepcopy(config), shared, (1, 2))
-    assert (shared / "report.md").exists()
-    study(copy.deepcopy(config), shared)
-    assert lines(shared) == lines(whole)
 
 
 def test_identical_arms_do_not_differ(tmp_path, monkeypatch):

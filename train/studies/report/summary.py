@@ -156,7 +156,7 @@ def _compare(
         ]
         first, second = [a for a, _ in finite_pairs], [b for _, b in finite_pairs]
         difference = statistics.paired_difference(first, second)
-        timed = _timed_pairs(study, reference.arm, other.arm, lines)
+        timed = _timed_pairs(study, other.arm, lines)
         ratio = statistics.median_ratio(timed)
         comparisons.append(
             Comparison(reference, other, first, second, difference, math.nan, ratio, len(timed))
@@ -167,9 +167,9 @@ def _compare(
 
 def _summarize_arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> ArmResult | None:
     """Return the result of an arm, or None if runs are missing."""
-    if any(run.key not in lines for run in design.tuning_runs(study, arm)):
-        return None
     rate = tuning.rate(study, arm, lines)
+    if rate is None:
+        return None
     runs = design.final_runs(study, arm, rate.value)
     if any(run.key not in lines for run in runs):
         return None
@@ -197,21 +197,21 @@ def _summarize_arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Ar
 
 
 def _step_seconds(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> float:
-    first, *others = design.arms(study, arm.setting)
+    first = design.arms(study, arm.setting)[0]
     position = 0 if arm == first else 1  # in each pair
     seconds = [
         pair[position]
-        for other in others
+        for other in design.timed_arms(study, arm.setting)
         if arm in (first, other)
-        for pair in _timed_pairs(study, first, other, lines)
+        for pair in _timed_pairs(study, other, lines)
     ]
     return float(np.median(seconds)) / study.timing.steps if seconds else math.nan
 
 
 def _timed_pairs(
-    study: ConfigDict, first: Arm, other: Arm, lines: Mapping[str, Line]
+    study: ConfigDict, other: Arm, lines: Mapping[str, Line]
 ) -> list[tuple[float, float]]:
-    return lines.get(design.timing_key(study, first, other), {}).get("seconds", [])
+    return lines.get(design.timing_key(study, other), {}).get("seconds", [])
 
 
 def _ratio(part: float | None, whole: float | None) -> float:
