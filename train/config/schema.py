@@ -59,7 +59,10 @@ class Data(Section):
     pad: Count = field(0, "Black pixels around an image before a random crop.")
     flip: bool = field(False, "Flip half of the training images horizontally.")
     image_size: Count = field(
-        0, "Size of streamed crops in pixels; 0 for images of one size, stored on the device."
+        0, "Size of the crops of images of any size, in pixels; 0 for images of one size."
+    )
+    in_memory: bool = field(
+        False, "Decode these images once, with a center crop, and store them on the device."
     )
     crop_scale: CropScale = field(
         (0.08, 1.0),

@@ -16,6 +16,7 @@ _IMAGE_ONLY: dict[
     "data.pad": 0,
     "data.flip": False,
     "data.image_size": 0,
+    "data.in_memory": False,
     "adversary.train": "none",
     "adversary.eval_steps": 0,
 }
@@ -62,21 +63,28 @@ def _check_run(config: ConfigDict) -> None:
 
 def _check_streaming(config: ConfigDict) -> None:
     data = config.data
-    if data.image_size and data.pad:
+    if data.in_memory and not data.image_size:
         raise UserError(
-            f"config.data.pad={data.pad} is for images on the device, but "
-            f"config.data.image_size={data.image_size} streams crops by config.data.crop_scale; "
-            "set config.data.pad to 0"
-        )
-    if data.image_size and (data.classes or data.train_per_class):
-        raise UserError(
-            "config.data.classes and config.data.train_per_class are for images on the device; "
-            "leave them out, or set config.data.image_size to 0"
+            "config.data.in_memory=True is for images of any size; set config.data.image_size to "
+            "their size in memory, or use False"
         )
     if data.name == "folder" and not data.image_size:
         raise UserError(
-            "config.data.name='folder' is streamed; set config.data.image_size to the size of a "
-            "crop in pixels, such as 224"
+            "config.data.name='folder' needs config.data.image_size, the size of a crop in pixels, "
+            "such as 224"
+        )
+    if not data.image_size or data.in_memory:
+        return
+    if data.pad:
+        raise UserError(
+            f"config.data.pad={data.pad} is for images on the device, but "
+            f"config.data.image_size={data.image_size} streams crops by config.data.crop_scale; "
+            "set config.data.pad to 0, or config.data.in_memory to True"
+        )
+    if data.classes or data.train_per_class:
+        raise UserError(
+            "config.data.classes and config.data.train_per_class are for images on the device; "
+            "leave them out, or set config.data.in_memory to True"
         )
 
 

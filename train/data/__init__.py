@@ -25,7 +25,12 @@ def load(config: ConfigDict) -> "Dataset | StreamingDataset":
     if config.data.image_size:
         from train.data.streaming import pipeline
 
-        return pipeline.open_dataset(config, jax.process_index(), jax.process_count())
+        stream = pipeline.open_dataset(config, jax.process_index(), jax.process_count())
+        if not config.data.in_memory:
+            return stream
+        from train.data.in_memory import decoded
+
+        return subset.select(config, decoded.load(stream))
     if is_text(config):
         from train.data.in_memory import tfds_text
 

@@ -17,6 +17,10 @@ class Split(NamedTuple):
     inputs: np.ndarray
     labels: np.ndarray
 
+    def select(self, ids: np.ndarray) -> "Split":
+        """Return some of the examples."""
+        return Split(self.inputs[ids], self.labels[ids])
+
 
 class Dataset(NamedTuple):
     """A training and a test split with the same classes.

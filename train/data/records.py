@@ -1,7 +1,9 @@
 """Records on disk: the interface of encoded images, and the errors that name a bad record."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
+
+import numpy as np
 
 from train.errors import UserError, describe_error
 
@@ -30,8 +32,61 @@ class EncodedImages(Protocol):
 
     def __getitem__(self, index: int) -> EncodedImage: ...
 
+    def labels(self) -> np.ndarray | None:
+        """Return the label of each example; None if only reading the examples tells."""
+
     def record_name(self, index: int) -> str:
         """Return the name of a record for error messages."""
+
+
+class SubsetImages:
+    """Some of the examples of a split."""
+
+    def __init__(self, images: EncodedImages, ids: np.ndarray):
+        self._images, self._ids = images, ids
+        self.num_classes, self.class_names = images.num_classes, images.class_names
+        self.fix_hint = images.fix_hint
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> EncodedImage:
+        return self._images[int(self._ids[index])]
+
+    def labels(self) -> np.ndarray | None:
+        """Return the labels of these examples."""
+        labels = self._images.labels()
+        return None if labels is None else labels[self._ids]
+
+    def record_name(self, index: int) -> str:
+        """Return the name of a record in the whole split."""
+        return self._images.record_name(int(self._ids[index]))
+
+
+def decode(
+    images: EncodedImages, index: int, crop: Callable[[bytes], np.ndarray]
+) -> tuple[np.ndarray, int]:
+    """Read, decode and check an image.
+
+    Args:
+      images: The split.
+      index: The position of the image in the split.
+      crop: Decodes the content of a file.
+
+    Returns:
+      What `crop` returns, and the label.
+
+    Raises:
+      UserError: If the image is damaged, or its label is not a class.
+    """
+    try:
+        content, label = images[index]
+        pixels = crop(content)
+    except Exception as error:  # libraries raise many types for damaged files
+        raise damaged_error(images.record_name(index), error, images.fix_hint) from error
+    if not 0 <= label < images.num_classes:
+        raise label_error(images.record_name(index), label, images.num_classes, images.fix_hint)
+    return pixels, label
 
 
 def damaged_error(record: str, error: Exception, fix_hint: str) -> UserError:

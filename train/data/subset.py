@@ -82,4 +82,4 @@ def _sample_per_class(config: ConfigDict, split: Split, num_classes: int) -> Spl
             f"the smallest class of {config.data.name}; use at most {smallest}"
         )
     ids = np.sort(np.concatenate(by_class))
-    return Split(split.inputs[ids], split.labels[ids])
+    return split.select(ids)

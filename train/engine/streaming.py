@@ -86,7 +86,15 @@ class StreamingExecutor:
         return state, metrics
 
     def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
-        """Return the sums over the test split, with or without the attack of `config.adversary`.
+        """Return the sums over the test split, with or without the attack of `config.adversary`."""
+        return self._sum(state, attacked, self._stream.test_batches(self._eval_batch))
+
+    def evaluate_train(self, state: TrainState) -> MetricSums:
+        """Return the sums over the training split, with the crops of the test split."""
+        return self._sum(state, False, self._stream.train_batches_in_order(self._eval_batch))
+
+    def _sum(self, state: TrainState, attacked: bool, batches: "BatchIterator") -> MetricSums:
+        """Return the sums over some batches.
 
         Each batch takes the sums of the one before it, so that the batches run one after another:
         devices that run two programs at once can deadlock in their reductions.
@@ -94,7 +102,7 @@ class StreamingExecutor:
         eval_step = self._eval_steps[attacked]
         params = eval_params(state.opt_state, state.params)
         sums = MetricSums(*np.zeros(len(MetricSums._fields), np.float32))
-        with contextlib.closing(self._stream.test_batches(self._eval_batch)) as batches:
+        with contextlib.closing(batches):
             for batch in batches:
                 sums = eval_step(params, state.stats, sums, self._send(batch))
         return sums

@@ -157,10 +157,6 @@ def validate_study(config: ConfigDict) -> None:
     check_values(ConfigDict(own).to_dict(), Study)
     _check_variants(config)
     _check_tuning(config)
-    if config.base.data.image_size:
-        raise UserError(
-            "config.base.data.image_size: a study needs images on the device; set it to 0"
-        )
     if config.base.adversary.eval_steps:
         raise UserError(
             "config.base.adversary.eval_steps: a study evaluates without an attack; set it to 0"

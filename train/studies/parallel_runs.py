@@ -20,12 +20,10 @@ from train.data.dataset import Dataset
 from train.data.order import two_epochs
 from train.engine import optimizers, state, step
 from train.engine.resident import make_evaluate, make_train_steps
-from train.engine.state import MetricSums, TrainState, sha256
-from train.engine.step import StepMetrics
-from train.output.metrics import finite_or_none
+from train.engine.state import MetricSums, TrainState
 from train.runtime import compilation
-
-Curve = dict[str, list[float | None]]
+from train.studies import measures
+from train.studies.measures import Curve
 
 
 class RunInputs(NamedTuple):
@@ -50,6 +48,7 @@ class ParallelRuns:
       width: The number of runs of one call.
       total_steps: The number of steps of each run.
       init_sha256: The digest of the weights that the runs start from; None for random weights.
+      layout: How the runs share the devices, for `results.jsonl`.
     """
 
     def __init__(
@@ -62,6 +61,7 @@ class ParallelRuns:
             (len(devices),), ("runs",), axis_types=(AxisType.Auto,), devices=devices
         )
         self.width = len(devices) * per_device
+        self.layout = f"{self.width} at once, {per_device} a device"
         self.total_steps = self._run.plan.total_steps
         replicated = NamedSharding(self._mesh, P())
         self._train_split = put_split(dataset.train, replicated)
@@ -99,7 +99,9 @@ class ParallelRuns:
             stop = min(self._run.plan.next_event(completed), self._max_dispatch_step(completed))
             states, metrics = self.steps(inputs, states, completed, stop)
             if self._run.plan.is_log_step(stop):
-                _extend_curves(curves, stop, *jax.device_get(metrics))
+                read = jax.device_get(metrics)
+                for index, curve in enumerate(curves):
+                    measures.extend_curve(curve, stop, *_of_run(read, index))
             else:
                 jax.block_until_ready(metrics)
             completed = stop
@@ -157,17 +159,8 @@ class ParallelRuns:
         all_results = jax.device_get((states.params, self._evaluate(*args)))
         results: list[dict[str, Any]] = []
         for index in range(self.width):
-            params, (test, train, drift, norm) = _of_run(all_results, index)
-            train_means = _finite_means(train).items()
-            results.append(
-                {
-                    **_finite_means(test),
-                    **{f"train_{name}": value for name, value in train_means},
-                    "mean_drift": finite_or_none(drift),
-                    "params_norm": finite_or_none(norm),
-                    "params_sha256": sha256(params),
-                }
-            )
+            params, evaluated = _of_run(all_results, index)
+            results.append(measures.final_result(params, *evaluated))
         return results
 
     def _inputs(self, seeds: Sequence[int], rates: Sequence[float]) -> RunInputs:
@@ -209,12 +202,7 @@ class ParallelRuns:
     def _optimizer(self, rate: jax.Array) -> tuple[optax.GradientTransformation, optax.Schedule]:
         schedule = optimizers.make_schedule(self._run.config, self._run.plan, rate)
         tx = optimizers.build(self._run.config, schedule, self._run.axes)
-        measured = optax.chain(
-            optax.snapshot("gradient_norm", optax.tree.norm),
-            tx,
-            optax.snapshot("update_norm", optax.tree.norm),
-        )
-        return measured, schedule
+        return measures.with_norms(tx), schedule
 
     def _init_state(self, seed: jax.Array, rate: jax.Array, pretrained: Any) -> TrainState:
         return state.create(self._run.model, self._optimizer(rate)[0], seed, pretrained)
@@ -229,17 +217,9 @@ class ParallelRuns:
     ):
         tx, schedule = self._optimizer(rate)
         functions = step.make(self._run.config, self._run.model, tx, schedule, seed)
-
-        def metrics(state: TrainState):
-            norms = {
-                "gradient_norm": optax.tree.get(state.opt_state, "gradient_norm"),
-                "update_norm": optax.tree.get(state.opt_state, "update_norm"),
-                "param_norm": optax.tree.norm(state.params),
-            }
-            return step.read_metrics(state, schedule), norms
-
+        functions = measures.add_norms(functions, schedule)
         plan = self._run.plan
-        train_steps = make_train_steps(functions._replace(metrics=metrics), plan.batch_size, None)
+        train_steps = make_train_steps(functions, plan.batch_size, None)
         order = two_epochs(seed, epoch_offset_count[0], plan.num_examples)
         return train_steps(train_state, split, order, epoch_offset_count[1:])
 
@@ -269,25 +249,3 @@ class ParallelRuns:
 
 def _of_run(tree: Any, index: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
-def _finite_means(sums: MetricSums) -> dict[str, float | None]:
-    return {name: finite_or_none(value) for name, value in sums.means().items()}
-
-
-def _extend_curves(
-    curves: list[Curve], stop: int, metrics: StepMetrics, norms: dict[str, np.ndarray]
-) -> None:
-    """Add the metrics after `stop` steps to the curve of each run."""
-    for index, curve in enumerate(curves):
-        run_metrics, run_norms = _of_run((metrics, norms), index)
-        means = _finite_means(run_metrics.sums)
-        point = {
-            "step": stop,
-            "loss": means["loss"],
-            "top1": means["top1"],
-            "gc_removed_fraction": finite_or_none(run_metrics.removed_fraction),
-            **{name: finite_or_none(norm) for name, norm in run_norms.items()},
-        }
-        for name, value in point.items():
-            curve.setdefault(name, []).append(value)

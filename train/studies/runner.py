@@ -1,41 +1,27 @@
 """The work of a study: choose each arm's rate, make its reported runs, time the comparisons."""
 
 import datetime
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
-from sklearn.model_selection import train_test_split
 
-from train import data, models
-from train.checkpoints import pretrained
-from train.checkpoints.pretrained import PretrainedWeights
-from train.data.dataset import Dataset, Split
-from train.engine import plan
-from train.errors import Preempted, UserError, short_repr
+from train.data.dataset import Dataset
+from train.errors import Preempted
 from train.output.files import Line
 from train.output.tensorboard import Scalars
 from train.runtime.preemption import Preemption
 from train.studies import design, keys, provenance, tuning
+from train.studies.datasets import Datasets
 from train.studies.design import Arm, Run, Setting, Shard
 from train.studies.parallel_runs import ParallelRuns
 from train.studies.progress import StudyProgress
 from train.studies.results import Results
+from train.studies.streamed_runs import StreamedRuns
 
-
-class Datasets(NamedTuple):
-    """The data sets of a study.
-
-    Attributes:
-      tune: For the choice of rates: the training set in two parts, the second for validation.
-      final: For the reported runs: the whole training set and the test set.
-    """
-
-    tune: Dataset
-    final: Dataset
+Runs = ParallelRuns | StreamedRuns
 
 
 class Runner:
@@ -79,7 +65,7 @@ class Runner:
     def _make_setting(self, setting: Setting) -> bool:
         """Make the missing runs of a setting; return False if a rate cannot be chosen yet."""
         all_chosen = True
-        programs: dict[Arm, ParallelRuns] = {}
+        programs: dict[Arm, Runs] = {}
         for arm in design.arms(self._study, setting):
             self._make_missing(design.tuning_runs(self._study, arm, self._shard), {})
             rate = tuning.rate(self._study, arm, self._results.lines)
@@ -92,14 +78,13 @@ class Runner:
             self._time_arms(setting, programs)
         return all_chosen
 
-    def _make_missing(self, runs: list[Run], programs: dict[Arm, ParallelRuns]) -> None:
+    def _make_missing(self, runs: list[Run], programs: dict[Arm, Runs]) -> None:
         """Make the missing runs of an arm, and keep their program in `programs`."""
         missing = [run for run in runs if run.key not in self._results.lines]
         if not missing:
             return
         program = programs[missing[0].arm] = self._compile(runs)
-        per_device = self._study.runs_per_device
-        source = {"together": f"{program.width} at once, {per_device} a device"}
+        source = {"together": program.layout}
         if program.init_sha256:
             source["init_sha256"] = program.init_sha256
         for first in range(0, len(missing), program.width):
@@ -111,7 +96,7 @@ class Runner:
                     _write_scalars(self._folder / "tensorboard", line)
             self._progress.finish(lines)
 
-    def _train(self, program: ParallelRuns, runs: list[Run]) -> list[Line]:
+    def _train(self, program: Runs, runs: list[Run]) -> list[Line]:
         """Train runs side by side; return their lines."""
         self._progress.start(runs, program.total_steps)
         seeds, rates = [run.seed for run in runs], [run.learning_rate for run in runs]
@@ -128,15 +113,17 @@ class Runner:
         if self._preemption.requested():
             raise Preempted(f"stopped; {self._progress.finished_runs} finished runs are saved")
 
-    def _compile(self, runs: list[Run]) -> ParallelRuns:
+    def _compile(self, runs: list[Run]) -> Runs:
         """Compile all runs of an arm, missing or not, on no more devices than they need."""
         dataset = self._datasets.tune if runs[0].kind == "tune" else self._datasets.final
         self._progress.compiling(runs[0])
+        if not isinstance(dataset, Dataset):
+            return StreamedRuns(runs[0].config, dataset)
         per_device = self._study.runs_per_device
         devices = self._devices[: -(-len(runs) // per_device)]
         return ParallelRuns(runs[0].config, dataset, devices, per_device)
 
-    def _time_arms(self, setting: Setting, programs: dict[Arm, ParallelRuns]) -> None:
+    def _time_arms(self, setting: Setting, programs: dict[Arm, Runs]) -> None:
         """Time steps of each arm and of the first arm in alternation, under the same load."""
         first = design.arms(self._study, setting)[0]
         for arm in design.timed_arms(self._study, setting, self._shard):
@@ -154,69 +141,11 @@ class Runner:
             header = _line_header("time", arm, design.timing_settings(self._study, arm))
             self._results.append([header | {"seconds": pairs}])
 
-    def _step_timer(self, arm: Arm, programs: dict[Arm, ParallelRuns]) -> Callable[[], float]:
+    def _step_timer(self, arm: Arm, programs: dict[Arm, Runs]) -> Callable[[], float]:
         rate = design.rates(self._study, arm.setting)[0]
         if arm not in programs:
             programs[arm] = self._compile(design.final_runs(self._study, arm, rate))
         return programs[arm].step_timer(self._study.seeds[0], rate, self._study.timing.steps)
-
-
-def load_datasets(study: ConfigDict, lines: Iterable[Line]) -> Datasets:
-    """Load the data set, and split a validation set off its training set, stratified by class.
-
-    Args:
-      study: A validated study config.
-      lines: The results so far.
-
-    Raises:
-      UserError: If the data cannot be loaded, the config does not fit it, the validation set is too
-        small or too large, or the weights to start from have changed since earlier runs.
-    """
-    lines = list(lines)
-    final = data.load(study.base)
-    for setting in design.settings(study):
-        config = design.trainer_config(study, design.arms(study, setting)[0], 0, 1.0)
-        plan.make(config, final.num_train)
-        model = models.build(config, final.num_classes, final.input_shape)
-        if config.init_from:
-            # Here, before the runs of other settings.
-            _check_source(pretrained.load(config, model), setting, lines)
-    assert isinstance(final, Dataset)  # validate_study() refuses streamed data
-    count = study.tuning.validation_examples
-    if not count:
-        return Datasets(final, final)
-    _check_validation_size(final, count)
-    rest, validation = train_test_split(
-        np.arange(final.num_train), test_size=count, stratify=final.train.labels, random_state=0
-    )
-    rest, validation = np.sort(rest), np.sort(validation)
-    tune = final._replace(train=_select(final.train, rest), test=_select(final.train, validation))
-    return Datasets(tune, final)
-
-
-def _check_validation_size(dataset: Dataset, count: int) -> None:
-    if not dataset.num_classes <= count <= dataset.num_train - dataset.num_classes:
-        raise UserError(
-            f"config.tuning.validation_examples={count} is not possible with {dataset.num_train} "
-            f"training examples of {dataset.num_classes} classes; both parts need at least one of "
-            "each class"
-        )
-    fewest = np.bincount(dataset.train.labels, minlength=dataset.num_classes).min()
-    if fewest < 2:
-        raise UserError(
-            f"config.tuning.validation_examples={count} cannot be split off by class, because a "
-            f"class has {fewest} training example(s); set it to 0, with one rate for each optimizer"
-        )
-
-
-def _check_source(weights: PretrainedWeights, setting: Setting, lines: list[Line]) -> None:
-    """Check that the runs of a setting so far started from the same weights."""
-    setting_lines = (line for line in lines if line.get("variant", "") == setting.variant)
-    if any(line.get("init_sha256", weights.sha256) != weights.sha256 for line in setting_lines):
-        raise UserError(
-            f"config.init_from={short_repr(weights.source)} has changed since the runs in the work "
-            "folder were made; use another --workdir, or restore it"
-        )
 
 
 def _write_scalars(folder: Path, line: Line) -> None:
@@ -231,10 +160,6 @@ def _write_scalars(folder: Path, line: Line) -> None:
             scalars.add(step, "train", metrics)
         split = "validation" if line["kind"] == "tune" else "test"
         scalars.add(steps[-1], split, {name: line[name] for name in ("loss", "top1", "top5")})
-
-
-def _select(split: Split, ids: np.ndarray) -> Split:
-    return Split(split.inputs[ids], split.labels[ids])
 
 
 def _line_header(kind: str, arm: Arm, settings: keys.Settings) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from train.output.files import Line
 from train.runtime.preemption import Preemption
 from train.studies import design, report, tuning
 from train.studies.config import validate_study
+from train.studies.datasets import Datasets, load_datasets
 from train.studies.design import WHOLE, Run, Shard
 from train.studies.progress import StudyProgress
 from train.studies.report import tables
 from train.studies.report.summary import Summary, summarize
 from train.studies.results import Results
-from train.studies.runner import Datasets, Runner, load_datasets
+from train.studies.runner import Runner
 
 _WIDTH = 160  # columns of a table that is not printed to a terminal
 

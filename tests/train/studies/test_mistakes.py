@@ -10,7 +10,7 @@ from tests.train.conftest import read_tree
 from train.cli import run
 from train.data.dataset import Dataset, Split
 from train.errors import UserError
-from train.studies import runner
+from train.studies import datasets
 from train.study import main
 
 # An argument, and a part of the error.
@@ -58,9 +58,9 @@ def test_training_config_is_rejected(tmp_path, monkeypatch, capfd):
 def test_class_of_one_cannot_be_split(monkeypatch):
     labels = np.array([0] * 40 + [1] * 19 + [2], np.int32)
     split = Split(np.zeros((60, 8, 8, 1), np.uint8), labels)
-    monkeypatch.setattr(runner.data, "load", lambda config: Dataset(split, split, 3))
+    monkeypatch.setattr(datasets.data, "load", lambda config: Dataset(split, split, 3))
     with pytest.raises(UserError, match=r"a class has 1 training example\(s\); set it to 0"):
-        runner.load_datasets(tiny(tuning={"seeds": (1000,), "validation_examples": 10}), [])
+        datasets.load_datasets(tiny(tuning={"seeds": (1000,), "validation_examples": 10}), [])
 
 
 def test_foreign_folder_is_left_alone(tmp_path, monkeypatch, capfd):

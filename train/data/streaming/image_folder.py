@@ -59,6 +59,10 @@ class ImageFolder:
     def __getitem__(self, index: int) -> EncodedImage:
         return EncodedImage(self._path(index).read_bytes(), int(self._labels[index]))
 
+    def labels(self) -> np.ndarray:
+        """Return the label of each file."""
+        return self._labels
+
     def record_name(self, index: int) -> str:
         """Return the path of a file."""
         return str(self._path(index))

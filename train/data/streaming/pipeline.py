@@ -45,6 +45,8 @@ class StreamingDataset:
     """A data set of any size, whose batches are split over the processes in order.
 
     Attributes:
+      train: The training split.
+      test: The test split.
       num_classes: The number of classes.
       class_names: The names of the classes.
       num_train: The number of training examples.
@@ -60,7 +62,7 @@ class StreamingDataset:
         process_index: int,
         process_count: int,
     ):
-        self._train, self._test = train, test
+        self.train, self.test = train, test
         self._config = config
         self._process = process_index, process_count
         self.num_classes = train.num_classes
@@ -68,11 +70,23 @@ class StreamingDataset:
         self.num_train, self.num_test = len(train), len(test)
         self.input_shape = (config.data.image_size, config.data.image_size, _CHANNELS)
 
+    def replace(
+        self,
+        *,
+        config: ConfigDict | None = None,
+        train: EncodedImages | None = None,
+        test: EncodedImages | None = None,
+    ) -> "StreamingDataset":
+        """Return the data set with another config or with other splits."""
+        return StreamingDataset(
+            train or self.train, test or self.test, config or self._config, *self._process
+        )
+
     def train_batches(self, first_step: int) -> "BatchIterator":
         """Return the batches of all steps from `first_step`, without end."""
         seed, data = self._config.seed, self._config.data
         examples = _TrainExamples(
-            images=self._train,
+            images=self.train,
             rows=_ProcessRows.create(data.batch_size, *self._process),
             seed=seed,
             image_size=data.image_size,
@@ -88,9 +102,16 @@ class StreamingDataset:
         Args:
           batch_size: The batch size of all processes together.
         """
+        return self._in_order(self.test, batch_size)
+
+    def train_batches_in_order(self, batch_size: int) -> "BatchIterator":
+        """Return the training examples as `test_batches` returns the test examples."""
+        return self._in_order(self.train, batch_size)
+
+    def _in_order(self, images: EncodedImages, batch_size: int) -> "BatchIterator":
         data = self._config.data
         rows = _ProcessRows.create(batch_size, *self._process)
-        return BatchIterator(_TestExamples(self._test, rows, data.image_size), 0, data.workers)
+        return BatchIterator(_OrderedExamples(images, rows, data.image_size), 0, data.workers)
 
 
 def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> StreamingDataset:
@@ -232,18 +253,7 @@ class _Examples:
 
     def _load(self, index: int, crop: Callable[[bytes], np.ndarray]) -> _Example:
         """Read, decode and check an image."""
-        images = self.images
-        try:
-            content, label = images[index]
-            pixels = crop(content)
-        except Exception as error:  # libraries raise many types for damaged files
-            raise records.damaged_error(
-                images.record_name(index), error, images.fix_hint
-            ) from error
-        if not 0 <= label < images.num_classes:
-            raise records.label_error(
-                images.record_name(index), label, images.num_classes, images.fix_hint
-            )
+        pixels, label = records.decode(self.images, index, crop)
         return _Example(pixels, np.int32(label), np.True_)
 
 
@@ -270,8 +280,8 @@ class _TrainExamples(_Examples):
 
 
 @dataclasses.dataclass(frozen=True)
-class _TestExamples(_Examples):
-    """The test split in order, padded to whole batches."""
+class _OrderedExamples(_Examples):
+    """A split in order, padded to whole batches."""
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.rows.batch_size) * len(self.rows.rows)

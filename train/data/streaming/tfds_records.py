@@ -35,6 +35,9 @@ class TfdsRecords:
         example = self._source[index]
         return EncodedImage(example["image"], int(example["label"]))
 
+    def labels(self) -> None:
+        """Return None: the labels are in the records."""
+
     def record_name(self, index: int) -> str:
         """Return the number of a record and the name of its split."""
         return f"record {index} of {self.name}"

@@ -1,0 +1,107 @@
+"""Runs on data that is streamed, one after another, each on all devices."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from optax_gc import diagnostics
+from train import experiment
+from train.engine import state, step
+from train.engine.dispatch import DispatchSize
+from train.engine.optimizers import eval_params
+from train.engine.state import TrainState
+from train.engine.streaming import StreamingExecutor
+from train.experiment import Experiment
+from train.studies import measures
+from train.studies.measures import Curve
+
+if TYPE_CHECKING:
+    from train.data.streaming.pipeline import StreamingDataset
+
+
+class StreamedRuns:
+    """The training of one arm on streamed data; has the interface of `ParallelRuns`.
+
+    Each run is compiled by itself.
+    """
+
+    width = 1
+    layout = "1 at once, on all devices"
+
+    def __init__(self, config: ConfigDict, dataset: "StreamingDataset"):
+        """Args: config: A training config; its seed and learning rate are not used."""
+        self._config, self._dataset = config, dataset
+        run = experiment.prepare(config, dataset)
+        self.total_steps = run.plan.total_steps
+        self.init_sha256 = run.pretrained and run.pretrained.sha256
+
+    def train(
+        self,
+        seeds: Sequence[int],
+        rates: Sequence[float],
+        after_dispatch: Callable[[int], None] = lambda step: None,
+    ) -> list[dict[str, Any]]:
+        """Train one run to its end; see `ParallelRuns.train`."""
+        run = self._prepare(*seeds, *rates)
+        train_state, completed = run.init_state(), 0
+        curve: Curve = {}
+        dispatch_size = DispatchSize(0)
+        with contextlib.closing(_compile(run, train_state)) as executor:
+            start_time = time.monotonic()
+            while completed < self.total_steps:
+                limit = completed + dispatch_size.next(train_state)
+                stop = min(run.plan.next_event(completed), limit)
+                train_state, metrics = executor.train(train_state, completed, stop)
+                if run.plan.is_log_step(stop):
+                    measures.extend_curve(curve, stop, *jax.device_get(metrics))
+                completed = stop
+                after_dispatch(completed)
+            jax.block_until_ready(train_state)
+            seconds = time.monotonic() - start_time
+            result = _final_result(run, executor, train_state)
+        return [result | {"steps": completed, "curve": curve, "seconds": seconds}]
+
+    def step_timer(self, seed: int, rate: float, steps: int) -> Callable[[], float]:
+        """Return a function that makes the first steps of a run and returns their seconds."""
+        run = self._prepare(seed, rate)
+        executor = _compile(run, run.init_state())
+
+        def seconds() -> float:
+            train_state, _ = jax.block_until_ready(executor.train(run.init_state(), 0, 1))
+            start_time = time.monotonic()
+            jax.block_until_ready(executor.train(train_state, 1, 1 + steps))
+            elapsed = time.monotonic() - start_time
+            executor.close()  # the next call reads from the first step again
+            return elapsed
+
+        return seconds
+
+    def _prepare(self, seed: int, rate: float) -> Experiment:
+        config = self._config.copy_and_resolve_references()
+        config.seed, config.optimizer.learning_rate = seed, rate
+        run = experiment.prepare(config, self._dataset.replace(config=config))
+        return run._replace(tx=measures.with_norms(run.tx))
+
+
+def _compile(run: Experiment, train_state: TrainState) -> StreamingExecutor:
+    functions = step.make(run.config, run.model, run.tx, run.schedule, run.config.seed)
+    functions = measures.add_norms(functions, run.schedule)
+    return StreamingExecutor(run.config, run.dataset, run.sharding, functions, train_state)  # type: ignore[arg-type]
+
+
+def _final_result(
+    run: Experiment, executor: StreamingExecutor, train_state: TrainState
+) -> dict[str, Any]:
+    params = eval_params(train_state.opt_state, train_state.params)
+    pretrained = run.pretrained and run.pretrained[:2]
+    initial_params, _ = state.init_weights(run.model, run.config.seed, pretrained)
+    drift = diagnostics.mean_drift(params, initial_params, run.axes).distance
+    test, train = executor.evaluate(train_state), executor.evaluate_train(train_state)
+    return measures.final_result(
+        jax.device_get(params), test, train, drift, optax.tree.norm(params)
+    )
