@@ -91,7 +91,8 @@ class Reporter:
     def _draw_curves(self, title: str) -> None:
         try:
             with explain_write_errors(self._work.curves):
-                draw_curves(self._work.curves, self._metrics.lines, title)
+                files = [self._work.curves, self._work.vector_curves]
+                draw_curves(files, self._metrics.lines, title)
         except UserError:
             raise  # no space or permission, which the summary needs too
         except Exception as error:  # Matplotlib's; a finished run must not end without a summary

@@ -29,6 +29,7 @@ class WorkDir:
         self.checkpoints = folder / "checkpoints"
         self.tensorboard = folder / "tensorboard"
         self.curves = folder / "curves.png"
+        self.vector_curves = folder / "curves.svg"
         self.summary = folder / "summary.json"
         self.init_source_file = folder / "init_source.json"
         self._fields = json.loads(json.dumps(flatten(config)))

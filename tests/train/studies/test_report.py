@@ -113,7 +113,7 @@ def test_all_runs_of_both_arms_diverged():
         "With momentum, all runs with GC diverged; no comparison is possible.",
     ]
     assert "nan" not in report.to_markdown(built)
-    assert [caption.split()[0] for caption in built.plots] == ["Validation"]
+    assert [plot.name for plot in built.plots] == ["learning_rates"]
 
 
 def test_one_pair_is_left():
@@ -157,8 +157,8 @@ def test_diverged_variant_is_left_out():
 def test_diverged_runs_do_not_stretch_plots():
     config = study_config()
     lines = results(config, [("none", 3), ("none", 7)], rates_that_diverge=(0.3,))
-    figures = list(plots.make_figures(summarize(config, lines)).values())
-    difference, loss, norm, scores = (figure.axes[0] for figure in figures)
+    figures = plots.make_figures(summarize(config, lines)).values()
+    difference, loss, norm, scores = (figure.axes[0] for _, figure in figures)
     assert difference.get_xlim()[1] < 3
     assert loss.get_ylim()[1] < 10
     assert norm.get_ylim()[1] < 10
@@ -171,7 +171,7 @@ def test_variant_name_is_drawn_verbatim(name):
     config.variants = {name: {"model": {"norm": "none"}}, "a $ b": {}}
     summary = summarize(config, results(config))
     assert len(report.build(summary).plots) == 4
-    titles = [axes.get_title() for axes in list(plots.make_figures(summary).values())[1].axes]
+    titles = [axes.get_title() for axes in plots.make_figures(summary)["loss"][1].axes]
     assert f"{name}, momentum" in titles
 
 
@@ -182,7 +182,7 @@ def test_rate_labels_do_not_overlap(rates):
     config = study_config()
     config.learning_rates.momentum = rates
     config.variants = {"a": {}, "b": {"model": {"norm": "none"}}}
-    *_, figure = plots.make_figures(summarize(config, results(config))).values()
+    _, figure = plots.make_figures(summarize(config, results(config)))["learning_rates"]
     for axes in figure.axes:
         assert list(axes.get_xticks()) == list(rates)
         labels = [label for label in axes.get_xticklabels() if label.get_visible()]
@@ -195,7 +195,7 @@ def test_rate_labels_do_not_overlap(rates):
 def test_lines_differ_by_style():
     config = study_config(gc=("none", "all", "conv", "all@update"))
     figures = plots.make_figures(summarize(config, results(config)))
-    lines = list(figures.values())[1].axes[0].get_lines()
+    lines = figures["loss"][1].axes[0].get_lines()
     assert len({line.get_color() for line in lines}) == 4
     assert len({line.get_linestyle() for line in lines}) == 4
 

@@ -110,7 +110,7 @@ def test_html_page_is_self_contained(finished_study):
 
     Links().feed(page)
     assert len(links) == 4
-    assert all(link.startswith("data:image/png;base64,") for link in links)
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in links)
     assert not tags & {"script", "link", "iframe", "object"}
     assert "url(" not in page
     assert "@import" not in page

@@ -155,4 +155,4 @@ def test_curves_on_full_disk(tmp_path):
         pytest.raises(UserError, match=r"cannot write .*curves.png: No space left on device"),
         files.explain_write_errors(tmp_path / "curves.png"),
     ):
-        curves.draw_curves(tmp_path / "curves.png", [], "title")
+        curves.draw_curves([tmp_path / "curves.png"], [], "title")

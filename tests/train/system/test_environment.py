@@ -49,7 +49,7 @@ def test_matplotlibrc_is_ignored(settings, tmp_path):
     (tmp_path / "matplotlibrc").write_text(settings)
     code = (
         "from pathlib import Path; from train.output.curves import draw_curves; "
-        f"draw_curves(Path({str(tmp_path / 'curves.png')!r}), "
+        f"draw_curves([Path({str(tmp_path / 'curves.png')!r})], "
         "[{'split': 'test', 'epoch': 1.0, 'loss': 1.0, 'top1': 0.5}], 'a $title')"
     )
     subprocess.run(
@@ -65,7 +65,7 @@ def test_matplotlibrc_is_ignored(settings, tmp_path):
 @pytest.mark.parametrize("title", ["$$", "a_b ^ %", r"\alpha $x", "α ☃"])
 def test_any_title_can_be_drawn(title, tmp_path):
     lines = [{"split": "train", "epoch": 1.0, "loss": None, "top1": None}]
-    draw_curves(tmp_path / "curves.png", lines, title)
+    draw_curves([tmp_path / "curves.png"], lines, title)
     assert (tmp_path / "curves.png").exists()
 
 

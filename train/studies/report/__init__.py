@@ -11,10 +11,12 @@ from train.output.files import write_atomically
 from train.studies import design
 from train.studies.report import plots, tables
 from train.studies.report.conclusions import conclusions
+from train.studies.report.plots import Plot
 from train.studies.report.summary import Summary
 from train.studies.report.tables import Table
 from train.studies.results import Line
 
+_PLOTS = "plots"  # the folder of the plots
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
   max-width: 1100px; margin: 0 auto; padding: 16px; }
@@ -51,14 +53,14 @@ class Report(NamedTuple):
       setup: Sentences on the runs, the data, the machine and the measurements.
       tables: The tables, in reading order.
       conclusions: Sentences on the results.
-      plots: The PNG of each plot, by caption.
+      plots: The plots.
     """
 
     title: str
     setup: list[str]
     tables: list[Table]
     conclusions: list[str]
-    plots: dict[str, bytes]
+    plots: list[Plot]
 
 
 def build(summary: Summary) -> Report:
@@ -78,7 +80,10 @@ def build(summary: Summary) -> Report:
 
 
 def write(report: Report, folder: Path) -> list[Path]:
-    """Write both files atomically; return their paths."""
+    """Write the plots, then both files of the report, atomically; return the two paths."""
+    (folder / _PLOTS).mkdir(exist_ok=True)
+    for plot in report.plots:
+        write_atomically(folder / _PLOTS / f"{plot.name}.svg", plot.svg)
     files = [folder / "report.md", folder / "report.html"]
     write_atomically(files[0], to_markdown(report))
     write_atomically(files[1], to_html(report))
@@ -86,17 +91,21 @@ def write(report: Report, folder: Path) -> list[Path]:
 
 
 def to_markdown(report: Report) -> str:
-    """Return a report as Markdown, without the plots."""
+    """Return a report as Markdown, which shows the plots from their files."""
     parts = [f"# {report.title}\n", " ".join(report.setup) + "\n"]
     parts += [tables.markdown(table) for table in report.tables]
     parts += ["## Conclusions\n", *(f"- {sentence}" for sentence in report.conclusions)]
+    parts += ["\n## Plots"]
+    parts += [
+        f"\n![{plot.caption}]({_PLOTS}/{plot.name}.svg)\n\n{plot.caption}." for plot in report.plots
+    ]
     return "\n".join(parts) + "\n"
 
 
 def to_html(report: Report) -> str:
     """Return a report as one HTML page that contains the plots and loads no other file."""
     title = html.escape(report.title)
-    figures = "".join(map(_html_figure, report.plots.items()))
+    figures = "".join(map(_html_figure, report.plots))
     items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.conclusions)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -125,11 +134,10 @@ def _html_table(table: Table) -> str:
     )
 
 
-def _html_figure(plot: tuple[str, bytes]) -> str:
-    caption, png = plot
-    text, data = html.escape(caption), base64.b64encode(png).decode()
+def _html_figure(plot: Plot) -> str:
+    text, data = html.escape(plot.caption), base64.b64encode(plot.svg.encode()).decode()
     return (
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>\n"
     )
 

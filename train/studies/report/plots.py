@@ -4,6 +4,7 @@ import io
 import math
 import textwrap
 from collections.abc import Callable
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -25,29 +26,45 @@ _COLORS = ("tab:gray", "tab:orange", "tab:blue", "tab:green", "tab:purple")
 _LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # one for each kind of GC
 
 
-def draw(summary: Summary) -> dict[str, bytes]:
-    """Return the PNG of each plot that has data, by caption."""
+class Plot(NamedTuple):
+    """A plot as an SVG.
+
+    Attributes:
+      name: The name of its file, without the suffix.
+      caption: What it shows.
+      svg: The content of the file.
+    """
+
+    name: str
+    caption: str
+    svg: str
+
+
+def draw(summary: Summary) -> list[Plot]:
+    """Return each plot that has data."""
     # Whatever the user's matplotlibrc says: it may need LaTeX or fonts that are not installed.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        return {caption: _to_png(figure) for caption, figure in make_figures(summary).items()}
+        matplotlib.rcParams["svg.hashsalt"] = "optax_gc"  # the same summary, the same bytes
+        figures = make_figures(summary)
+        return [Plot(name, caption, _to_svg(figure)) for name, (caption, figure) in figures.items()]
 
 
-def make_figures(summary: Summary) -> dict[str, Figure]:
-    """Return the figure of each plot that has data, by caption."""
+def make_figures(summary: Summary) -> dict[str, tuple[str, Figure]]:
+    """Return the caption and the figure of each plot that has data, by name."""
     figures = {}
     if any(row.difference.mean.n for row in summary.comparisons):
         caption = "Difference in test top-1 of each seed (dots), their mean and its 95 % interval"
-        figures[caption] = _differences(summary)
+        figures["differences"] = caption, _differences(summary)
     if any(arm.finite_lines for arm in summary.arms):
         for title, name in (("Training loss", "loss"), ("Gradient norm", "gradient_norm")):
             caption = f"{title}, geometric mean over the seeds and its 95 % interval"
-            figures[caption] = _curves(summary, title.lower(), name)
+            figures[name] = caption, _curves(summary, title.lower(), name)
     if any(arm.rate.scores for arm in summary.arms):
         caption = "Validation top-1 by learning rate; a ring marks the chosen rate"
         if any(math.isinf(score.loss) for arm in summary.arms for score in arm.rate.scores):
             caption += "; rates at which a run diverged have no point"
-        figures[caption] = _rate_scores(summary)
+        figures["learning_rates"] = caption, _rate_scores(summary)
     return figures
 
 
@@ -198,7 +215,7 @@ def _empty_figure(height: float) -> Figure:
     return figure
 
 
-def _to_png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, dpi=180, metadata={"Software": None})
+def _to_svg(figure: Figure) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
