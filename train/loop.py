@@ -57,7 +57,10 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         return summary
     metrics_file.read(work.metrics)  # to refuse a damaged file before compiling
     run = experiment.prepare(config, resumes=latest_step(work.checkpoints) is not None)
-    distributed.on_first_process(lambda: work.acquire(run.pretrained and run.pretrained.sha256))
+    fingerprints = run.dataset.fingerprints()
+    distributed.check_equal("the data", str(fingerprints))
+    init_sha256 = run.pretrained and run.pretrained.sha256
+    distributed.on_first_process(lambda: work.acquire(fingerprints, init_sha256))
     try:
         with (
             Preemption() as preemption,

@@ -1,8 +1,12 @@
 """A data set in memory: the arrays that every source returns."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
+
+Fingerprint = dict[str, int | str]
+"""What identifies the content of a split: the number of `examples`, and a `sha256`."""
 
 
 class Split(NamedTuple):
@@ -16,6 +20,13 @@ class Split(NamedTuple):
 
     inputs: np.ndarray
     labels: np.ndarray
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the fingerprint of the examples."""
+        digest = hashlib.sha256(f"{self.inputs.shape}".encode())
+        for array in self:
+            digest.update(np.ascontiguousarray(array).data)
+        return {"examples": len(self.labels), "sha256": digest.hexdigest()}
 
     def select(self, ids: np.ndarray) -> "Split":
         """Return some of the examples."""
@@ -36,6 +47,10 @@ class Dataset(NamedTuple):
     test: Split
     num_classes: int
     class_names: tuple[str, ...] = ()
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Return the fingerprint of each split by name."""
+        return {"train": self.train.fingerprint(), "test": self.test.fingerprint()}
 
     @property
     def num_train(self) -> int:

@@ -1,10 +1,12 @@
 """Records on disk: the interface of encoded images, and the errors that name a bad record."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from train.data.dataset import Fingerprint
 from train.errors import UserError, describe_error
 
 
@@ -38,6 +40,9 @@ class EncodedImages(Protocol):
     def record_name(self, index: int) -> str:
         """Return the name of a record for error messages."""
 
+    def fingerprint(self) -> Fingerprint:
+        """Return a fingerprint of the names and the sizes of the files."""
+
 
 class SubsetImages:
     """Some of the examples of a split."""
@@ -61,6 +66,11 @@ class SubsetImages:
     def record_name(self, index: int) -> str:
         """Return the name of a record in the whole split."""
         return self._images.record_name(int(self._ids[index]))
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the fingerprint of the whole split and of the choice."""
+        text = f"{self._images.fingerprint()['sha256']} {self._ids.tolist()}"
+        return {"examples": len(self), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def decode(

@@ -144,9 +144,14 @@ def describe_split(builder: Any, name: str, split: str) -> str:
 
 def files(builder: Any, splits: set[str]) -> list[Path]:
     """Return the files with the records of some splits, and those that describe the data set."""
-    records = [Path(file) for split in splits for file in builder.info.splits[split].filepaths]
+    records = [file for split in splits for file in record_files(builder, split)]
     folder = Path(builder.data_dir)
     return records + [file for file in folder.iterdir() if file.suffix in _DESCRIPTIONS]
+
+
+def record_files(builder: Any, split: str) -> list[Path]:
+    """Return the files with the records of a split."""
+    return [Path(file) for file in builder.info.splits[split].filepaths]
 
 
 def open_split(builder: Any, name: str, split: str, decoders: Any = None) -> Any:

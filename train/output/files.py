@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,17 +75,17 @@ def write_atomically(file: Path, text: str) -> None:
     Raises:
       UserError: If the file cannot be written.
     """
+    # A name of its own, because the shards of a study write the same files.
+    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.partial")
     with explain_write_errors(file):
-        with partial_path(file).open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial_path(file).replace(file)
-
-
-def partial_path(file: Path) -> Path:
-    """Return the temporary file that `write_atomically` writes first."""
-    return file.with_name(f".{file.name}.partial")
+        try:
+            with partial.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_json(file: Path, value: Any) -> None:

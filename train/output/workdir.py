@@ -11,7 +11,9 @@ from ml_collections import ConfigDict
 
 from train.config import flatten
 from train.config.schema import may_change_on_resume
+from train.data.dataset import Fingerprint
 from train.errors import UserError, short_repr
+from train.output.data_check import check_data
 from train.output.files import LOCK_FILE, lock, read_json, write_json
 
 
@@ -50,19 +52,22 @@ class WorkDir:
             raise UserError(f"{self.summary} is damaged; use another --workdir")
         return summary
 
-    def acquire(self, init_sha256: str | None = None) -> None:
+    def acquire(self, fingerprints: dict[str, Fingerprint], init_sha256: str | None = None) -> None:
         """Create the folder, write its config, and lock it until `release`.
 
         Args:
+          fingerprints: Those of the data.
           init_sha256: The digest of the weights that the run starts from, if not random.
 
         Raises:
-          UserError: If another run uses the folder, or it cannot be written.
+          UserError: If another run uses the folder, the data has changed since the run began, or
+            the folder cannot be written.
         """
         with self._explain_errors("write to"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = lock(self.folder / LOCK_FILE)
             self._check_folder()
+            check_data(self.folder, fingerprints)
             write_json(self.config, self._fields)
             if init_sha256:
                 write_json(self.init_source_file, {"init_sha256": init_sha256})

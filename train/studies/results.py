@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from train.data.dataset import Fingerprint
 from train.errors import UserError
+from train.output.data_check import check_data
 from train.output.files import (
     LOCK_FILE,
     Line,
@@ -55,14 +57,18 @@ class Results:
         self._read_folder()
 
     @contextlib.contextmanager
-    def acquire(self, config: dict[str, Any]) -> Iterator[None]:
+    def acquire(
+        self, config: dict[str, Any], fingerprints: dict[str, Fingerprint] | None = None
+    ) -> Iterator[None]:
         """Create the folder and keep out other studies; other shards are allowed.
 
         Args:
           config: The study's config, flattened; it is written beside the results.
+          fingerprints: Those of the data; None if the data is not read.
 
         Raises:
-          UserError: If another study uses the folder, or it cannot be written.
+          UserError: If another study uses the folder, the data has changed since the study began,
+            or the folder cannot be written.
         """
         with contextlib.ExitStack() as stack:
             with explain_write_errors(self._file):
@@ -73,6 +79,8 @@ class Results:
                 self._file.touch()
                 stack.callback(os.close, lock(self._file))
                 self._drop_incomplete_line()
+            if fingerprints:
+                check_data(self._folder, fingerprints)
             self._read_folder()  # another process may have written since this one started
             write_json(self._config, config)
             yield

@@ -75,7 +75,8 @@ def study(config: ConfigDict, folder: Path, shard: Shard | None = None) -> Summa
     missing = count_missing(config, results.lines, share)
     can_make = missing.tuning or missing.timings or missing.final > missing.blocked
     datasets = load_datasets(config, results.lines.values()) if can_make else None
-    with results.acquire(json.loads(json.dumps(flatten(config)))):
+    fingerprints = datasets and datasets.final.fingerprints()
+    with results.acquire(json.loads(json.dumps(flatten(config))), fingerprints):
         if datasets:
             _make_runs(config, folder, results, datasets, share)
         results.gather()

@@ -3,12 +3,14 @@
 TFDS's own `ImageFolder` needs TensorFlow.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from train.data.dataset import Fingerprint
 from train.data.records import EncodedImage
 from train.errors import UserError
 
@@ -62,6 +64,15 @@ class ImageFolder:
     def labels(self) -> np.ndarray:
         """Return the label of each file."""
         return self._labels
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the fingerprint of the names and the sizes of the files."""
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            path = self._path(index)
+            size = path.stat().st_size if path.exists() else -1  # reading it names the missing file
+            digest.update(self._files[index] + f" {size}\n".encode())
+        return {"examples": len(self), "sha256": digest.hexdigest()}
 
     def record_name(self, index: int) -> str:
         """Return the path of a file."""

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
 from train.data import records
+from train.data.dataset import Fingerprint
 from train.data.inputs import check_channels
 from train.data.order import example_at
 from train.data.records import EncodedImages
@@ -81,6 +82,10 @@ class StreamingDataset:
         return StreamingDataset(
             train or self.train, test or self.test, config or self._config, *self._process
         )
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Return the fingerprint of each split by name."""
+        return {"train": self.train.fingerprint(), "test": self.test.fingerprint()}
 
     def train_batches(self, first_step: int) -> "BatchIterator":
         """Return the batches of all steps from `first_step`, without end."""

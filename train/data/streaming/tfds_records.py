@@ -1,11 +1,13 @@
 """Any TFDS image-classification data set with images of any size, read record by record."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from train.data import records, tfds_builder
+from train.data.dataset import Fingerprint
 from train.data.records import EncodedImage
 from train.errors import UserError
 
@@ -26,6 +28,8 @@ class TfdsRecords:
         # Skip decoding for every image feature: some data sets also have masks.
         images = [k for k, v in builder.info.features.items() if isinstance(v, tfds.features.Image)]
         decoders = {name: tfds.decode.SkipDecoding() for name in images}
+        self._files = tfds_builder.record_files(builder, split)
+        self._version = f"{builder.info.full_name} {split}"
         self._source = tfds_builder.open_split(builder, name, split, decoders)
 
     def __len__(self) -> int:
@@ -37,6 +41,13 @@ class TfdsRecords:
 
     def labels(self) -> None:
         """Return None: the labels are in the records."""
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the fingerprint of the version and of the names and the sizes of the files."""
+        digest = hashlib.sha256(self._version.encode())
+        for file in sorted(self._files):
+            digest.update(f"\n{file.name} {file.stat().st_size}".encode())
+        return {"examples": len(self), "sha256": digest.hexdigest()}
 
     def record_name(self, index: int) -> str:
         """Return the number of a record and the name of its split."""
