@@ -94,7 +94,10 @@ def test_report_has_all_columns(finished_study):
     assert summary.arms[0].rate.at_edge  # there are but two rates
     assert all(0 < arm.step_seconds < 10 for arm in summary.arms)
     assert "is at the edge of the grid for" in text
-    assert text.rstrip().endswith("times as long as a step without GC.")
+    assert "times as long as a step without GC." in text
+    for plot in ("differences", "loss", "gradient_norm", "learning_rates"):
+        assert f"(plots/{plot}.svg)" in text
+        assert (folder / "plots" / f"{plot}.svg").read_text().startswith("<?xml")
     assert page.count("<img") == 4
 
 
