@@ -154,8 +154,11 @@ class Adversary(Section):
 class Gc(Section):
     """Gradient centralization."""
 
-    mode: Literal["none", "all", "conv"] = field(
-        "all", "Centralize no weights, all weights that have input axes, or only convolutions."
+    mode: Literal["none", "all", "conv", "whole_tensor", "first_axis_out"] = field(
+        "all",
+        "Centralize no weights, all weights that have input axes, or only convolutions. For "
+        "comparison, two other axes: all axes of a weight, or all but the first, which are the "
+        "axes of `optax.centralize` and wrong for these models.",
     )
     location: Literal["gradient", "update"] = field(
         "gradient", "Centralize the gradient, or the preconditioned update."

@@ -15,6 +15,10 @@ from train.engine.plan import Plan
 from train.errors import UserError
 
 _DECOUPLED_DECAY = ("sgdw", "adamw", "radam", "ranger")
+_OTHER_AXES = {
+    "whole_tensor": optax_gc.whole_tensor,
+    "first_axis_out": optax_gc.first_axis_out,
+}
 _MAX_DROPS = 1000  # each drop is compiled in, and after so many a float32 rate is 0
 
 
@@ -188,6 +192,7 @@ def _measured_centralize(config: ConfigDict, axes: Any) -> optax.GradientTransfo
     if config.gc.mode == "none":
         return optax.identity()
     conv_only = config.gc.mode == "conv"
+    axes = _OTHER_AXES.get(config.gc.mode, axes)
     centralize = optax_gc.centralize(axes, conv_only=conv_only)
 
     def init_fn(params):
