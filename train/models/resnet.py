@@ -8,7 +8,7 @@ the shortcuts that change the shape.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,6 @@ from flax import nnx
 
 from train.models.layers.conv import relu
 from train.models.layers.norm import ConvNorm, Normalization
-
-OPTIONS = {
-    "stem": ("3x3", "7x7"),
-    "remat": (False, True),
-    "norm": ("batch", "group"),
-    "weight_standardization": (False, True),
-}
-"""The fields of `config.model` that ResNets support, and their allowed values."""
 
 _MakeConv = Callable[..., ConvNorm]
 
@@ -44,6 +36,9 @@ class ResNet(nnx.Module):
       dtype: The dtype of the activations.
       rngs: For the initial parameters.
     """
+
+    OPTIONS: ClassVar = {"norm": ("batch", "group")}
+    """The values of fields of `config.model` that it supports."""
 
     def __init__(
         self,

@@ -208,7 +208,9 @@ class ParallelRuns:
 
     def _optimizer(self, rate: jax.Array) -> tuple[optax.GradientTransformation, optax.Schedule]:
         schedule = optimizers.make_schedule(self._run.config, self._run.plan, rate)
-        tx = optimizers.build(self._run.config, schedule, self._run.axes)
+        tx = optimizers.build(
+            self._run.config, schedule, self._run.axes, self._run.model.last_layer
+        )
         return optax.chain(optax.snapshot("gradient_norm", optax.tree.norm), tx), schedule
 
     def _init_state(self, seed: jax.Array, rate: jax.Array, pretrained: Any) -> TrainState:
