@@ -164,7 +164,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     # is not prepared, an epoch is taken to have one batch.
     run_plan = plan.make(config, dataset.num_train or config.data.batch_size)
     schedule = optimizers.make_schedule(config, run_plan)
-    tx = optimizers.build(config, schedule, models.fan_in_axes(model))
+    tx = optimizers.build(config, schedule, models.fan_in_axes(model), model.last_layer)
     abstract_state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated),
         jax.eval_shape(lambda: state.create(model, tx, config.seed)),

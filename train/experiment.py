@@ -90,7 +90,7 @@ def prepare(
     run_plan = plan.make(config, dataset.num_train)
     schedule = optimizers.make_schedule(config, run_plan)
     axes = models.fan_in_axes(model)
-    tx = optimizers.build(config, schedule, axes)
+    tx = optimizers.build(config, schedule, axes, model.last_layer)
     weights = None
     if config.init_from and not resumes:
         from train.checkpoints import pretrained  # imports Orbax, which takes a second
@@ -111,8 +111,9 @@ def describe_run(run: Experiment, train_state: TrainState, cost: Cost) -> str:
     first_step = int(train_state.step)
     start = f"resuming after step {first_step:,}" if first_step else "starting at step 0"
     if run.pretrained:
-        head = "with its last layer" if run.config.init_head else "with a new last layer"
-        start += f" from {run.pretrained.source}, {head}"
+        names = " and ".join("/".join(map(str, path)) for path in sorted(run.model.last_layer()))
+        kept = "its" if run.config.init_head else "a new"
+        start += f" from {run.pretrained.source}, with {kept} last layer ({names})"
     return (
         f"{run_title(run.config)}\n"
         f"{run.dataset.num_train:,} training {example_unit(run.config)}, "

@@ -96,7 +96,7 @@ class Model(Section):
     remat: bool = field(False, "Recompute each block in the backward pass to save memory.")
     norm: Literal["batch", "group", "weight", "none"] = field("batch", "Normalization.")
     weight_standardization: bool = field(False, "Standardize the kernels of convolutions.")
-    dropout: BelowOne = field(0.0, "Share of activations to drop, in text models.")
+    dropout: BelowOne = field(0.0, "Share of activations to drop, in models that take it.")
 
 
 class Lookahead(Section):

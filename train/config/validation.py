@@ -37,11 +37,6 @@ def validate(config: ConfigDict) -> None:
     _check_streaming(config)
     if config.data.vocabulary:
         _check_text(config)
-    elif config.model.dropout:
-        raise UserError(
-            f"config.model.dropout={config.model.dropout} is for text models, but "
-            "config.data.vocabulary=0 means images; set it to 0.0"
-        )
 
 
 def _check_run(config: ConfigDict) -> None:
