@@ -36,6 +36,8 @@ def help_text() -> str:
 def main(argv: list[str]) -> int:
     """Train; return the exit status."""
     command = cli.parse(argv, help_text)
+    if command.cluster is None or command.cluster.process_id == 0:
+        print("loading JAX and Flax ...", flush=True)
     # Imported here because JAX and Flax take seconds, which a typing error should not cost.
     from train.loop import train
     from train.runtime import cache, distributed

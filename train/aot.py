@@ -20,13 +20,13 @@ from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
-from rich.console import Console
 from rich.table import Table
 
 from train import cli
 from train.config import validate
 from train.errors import UserError, describe_error, short_repr, truncate
 from train.output.files import write_json
+from train.runtime.terminal import make_console
 
 USAGE = """\
 usage: python -m train.aot --config FILE --topology NAME [--json FILE] [--config.FIELD=VALUE ...]
@@ -126,6 +126,7 @@ def compare_steps(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     """
     without_gc = copy.deepcopy(config)
     without_gc.gc.mode = "none"
+    print("compiling the training step for the TPUs ...")
     with_gc = compile_step(config, devices)
     baseline = with_gc if config.gc.mode == "none" else compile_step(without_gc, devices)
     return {
@@ -231,7 +232,7 @@ def print_table(report: dict[str, Any]) -> None:
         show_ratio = without_gc and name != "compile_seconds"
         ratio = f"{with_gc / without_gc:.4f}" if show_ratio else ""
         table.add_row(title, f"{with_gc:,}", f"{without_gc:,}", ratio)
-    Console().print(table)
+    make_console(soft_wrap=False).print(table)
 
 
 def _date_and_versions() -> dict[str, Any]:

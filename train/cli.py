@@ -134,7 +134,8 @@ def run(command: Callable[[list[str]], int]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character gets a "?" instead of ending the run.
-            stream.reconfigure(errors="replace")
+            # Lines appear at once, also in a log file.
+            stream.reconfigure(errors="replace", line_buffering=True)
     try:
         status = command(sys.argv)
     except HelpShown:

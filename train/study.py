@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
     validate_study(command.config)
     shard = parse_shard(command.options["shard"])
     use_cores(command.config.runs_at_once)
+    print("loading JAX and Flax ...")
     # Imported here because JAX and Flax take seconds, which a typing error should not cost.
     from train.runtime import cache
     from train.studies.study import study

@@ -85,6 +85,11 @@ def wait_until(condition, process, seconds=120.0):
     return True
 
 
+def names_only_phases(out):
+    """Return whether stdout has only lines such as "compiling the training step ..."."""
+    return all(line.endswith(" ...") for line in out.splitlines())
+
+
 def cluster_flags(count):
     """Return the flags of each of `count` processes that form one run."""
     with socket.socket() as free:

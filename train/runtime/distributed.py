@@ -33,7 +33,14 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
 
 def is_first_process() -> bool:
     """Return whether this is process 0, which writes the output."""
-    return jax.process_index() == 0
+    # Without other processes, this does not wait for the devices.
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def announce(phase: str) -> None:
+    """Print what process 0 does next and may take a while at, such as "compiling"."""
+    if is_first_process():
+        print(f"{phase} ...", flush=True)
 
 
 def check_equal(name: str, value: str) -> None:

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 from ml_collections import ConfigDict
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from train.config import flatten
+from train.runtime import distributed
 from train.runtime.preemption import Preemption
+from train.runtime.terminal import make_console
 from train.studies import design, report, tuning
 from train.studies.config import validate_study
 from train.studies.design import Setting
@@ -42,7 +43,10 @@ def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None
     results = Results(folder, shard)
     # If nothing is missing, the data is not read, so that the report needs no data.
     is_complete = _count_missing(config, results, settings) == (0, 0)
-    datasets = None if is_complete else load_datasets(config, results.lines.values())
+    datasets = None
+    if not is_complete:
+        distributed.announce("loading the data set")
+        datasets = load_datasets(config, results.lines.values())
     with results.acquire(json.loads(json.dumps(flatten(config)))):
         if datasets:
             _make_runs(config, folder, results, settings, datasets)
@@ -64,8 +68,7 @@ def study(config: ConfigDict, folder: Path, shard: tuple[int, int] | None = None
 
 def print_report(built: report.Report) -> None:
     """Print a report to the terminal."""
-    width = None if Console().is_terminal else _WIDTH
-    console = Console(highlight=False, width=width)
+    console = make_console(soft_wrap=False, width=_WIDTH)
     console.print(f"\n{built.title}\n", style="bold", markup=False)
     for table in built.tables:
         console.print(_rich_table(table))
