@@ -24,6 +24,7 @@ from rich.table import Table
 
 from train import cli
 from train.config import validate
+from train.config.paths import local_path
 from train.errors import UserError, describe_error, short_repr, truncate
 from train.output.files import write_json
 from train.runtime.terminal import make_console
@@ -66,14 +67,15 @@ def main(argv: list[str]) -> int:
     validate(config)
     if not topology.value:
         raise UserError("--topology is missing; for example --topology v5e:2x2")
-    if json.value is not None:
-        _check_writable(Path(json.value))
+    json_file = None if json.value is None else local_path("--json", json.value)
+    if json_file is not None:
+        _check_writable(json_file)
     devices = tpu_devices(topology.value)
     report = {"config": name, "topology": topology.value}
     report |= compare_steps(config, devices) | _date_and_versions()
     print_table(report)
-    if json.value is not None:
-        write_json(Path(json.value), report)
+    if json_file is not None:
+        write_json(json_file, report)
     return 0
 
 

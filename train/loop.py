@@ -66,6 +66,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         with (
             Preemption() as preemption,
             Checkpoints(work.checkpoints, config.checkpoint.keep) as checkpoints,
+            distributed.end_if_process_is_lost(),
         ):
             return _train(run, work, timer, checkpoints, preemption)
     finally:
@@ -89,6 +90,7 @@ def _train(
         on_metrics = metrics_handler(run, state, timer, reporter, checkpoints.latest_step)
         is_first_eval = True
         while True:
+            distributed.progress()
             # Evaluation comes first: a run that was stopped before its evaluation makes it now.
             if run.plan.is_eval_step(step) and not reporter.has_eval(step):
                 if is_first_eval:

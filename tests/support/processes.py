@@ -112,6 +112,16 @@ def kill(process):
     process.communicate()
 
 
+def wait_for_line(process, text):
+    """Wait until stdout has a line that contains `text`."""
+    shown = []
+    for line in process.stdout:
+        shown.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"no {text!r} in {shown}: {process.communicate()[1]}")
+
+
 def has_checkpoint(workdir, step):
     """Return a condition for `wait_until`: the checkpoint of a step exists."""
     return (workdir / "checkpoints" / str(step)).exists

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from train.checkpoints import manager, torch_resnet
 from train.checkpoints.manifest import DamagedError
 from train.config import flatten
+from train.config.paths import local_path
 from train.data import inputs
 from train.engine.state import named_leaves, sha256
 from train.errors import UserError, describe_error, short_repr
@@ -63,10 +64,10 @@ def load(config: ConfigDict, model: Model) -> PretrainedWeights:
     body = params if config.init_head else {k: v for k, v in params.items() if k != HEAD}
     like = {"params": body, "stats": stats}
     shapes = {path: leaf.shape for path, leaf in named_leaves(like).items()}
-    source = os.path.expanduser(config.init_from)
+    source = local_path("config.init_from", config.init_from)
     read = _from_checkpoint if os.path.isdir(source) else _from_safetensors
     try:
-        arrays, digest = read(config, Path(source), shapes)
+        arrays, digest = read(config, source, shapes)
     except OSError as error:
         raise UserError(
             f"cannot read {_describe(config)}: {error.strerror}; fix this, or set it to another "
@@ -96,7 +97,7 @@ def _check_source_config(config: ConfigDict, file: Path) -> None:
     if not file.is_file():  # a checkpoint copied without its run
         return
     try:
-        source_fields = json.loads(file.read_text())
+        source_fields = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         raise UserError(f"{file} is damaged; restore it from a backup, or delete it") from None
     fields = flatten(config)
