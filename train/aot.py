@@ -27,6 +27,7 @@ from train.config import validate
 from train.config.paths import local_path
 from train.errors import UserError, describe_error, short_repr, truncate
 from train.output.files import write_json
+from train.runtime import utf8
 from train.runtime.terminal import make_console
 
 USAGE = """\
@@ -260,4 +261,5 @@ def _check_writable(file: Path) -> None:
 
 
 if __name__ == "__main__":
+    utf8.enable_utf8_mode()
     cli.run(main)

@@ -6,7 +6,7 @@ import signal
 
 from train import cli
 from train.errors import UserError, short_repr
-from train.runtime import huge_pages
+from train.runtime import huge_pages, utf8
 
 USAGE = """\
 usage: python -m train.study --config FILE [--workdir DIR] [--shard I/N] [--config.FIELD=VALUE ...]
@@ -80,6 +80,7 @@ def use_cores(count: int) -> None:
 
 
 if __name__ == "__main__":
+    utf8.enable_utf8_mode()
     huge_pages.enable_huge_pages()
     # Until the runs begin, nothing needs saving: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -56,7 +56,7 @@ def start(
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         **popen_options,
     )
 

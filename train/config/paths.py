@@ -17,8 +17,11 @@ def local_path(name: str, text: str) -> Path:
       text: The path.
 
     Raises:
-      UserError: If it is a URL, or the home folder is not known.
+      UserError: If it is a URL, the home folder is not known, or the name is not UTF-8, which
+        JAX's libraries need.
     """
+    if not _is_utf8(text):
+        raise UserError(f"{name}={short_repr(text)} has bytes that are not UTF-8; rename it")
     if url := _URL.match(text):
         raise UserError(
             f"{name}={short_repr(text)} is a URL, but must be a path on a local or mounted file "
@@ -28,7 +31,15 @@ def local_path(name: str, text: str) -> Path:
     try:
         return path.expanduser() if text.startswith("~") else path  # not "./~"
     except RuntimeError:
-        user = path.parts[0]
         raise UserError(
-            f"{name}={short_repr(text)}: the home folder of {user} is not known; write the full path"
+            f"{name}={short_repr(text)}: the home folder of {path.parts[0]} is not known; write "
+            "the full path"
         ) from None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a file name that could not be decoded
+        return False
+    return True

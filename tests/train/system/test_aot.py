@@ -137,7 +137,7 @@ def run_aot(folder, *arguments):
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": "nowhere"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 

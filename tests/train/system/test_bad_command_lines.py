@@ -127,7 +127,7 @@ def run_command(folder, *arguments):
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": "nowhere"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 

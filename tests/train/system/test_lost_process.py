@@ -141,7 +141,10 @@ def waiting(tmp_path):
         flags = cluster_flags(2)[0]
         coordinator = flags[1].partition("=")[2]
         hanging = subprocess.Popen(
-            [sys.executable, "-c", HANGS, coordinator], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HANGS, coordinator],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
         )
         started.append(hanging)
         process = start(tmp_path / "run", *flags, f"--timeout={timeout}")
