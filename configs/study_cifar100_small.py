@@ -8,8 +8,8 @@ command. Further parts, each in a folder of its own:
     python -m train.study --config configs/study_cifar100_small.py:decay
     python -m train.study --config configs/study_cifar100_small.py:axes
 
-`decay`: momentum without weight decay. `axes`: momentum and Adam with GC of convolutions only, GC of
-the update, and the axes of other implementations: the whole tensor, and all axes but the first.
+`decay`: momentum without weight decay. `axes`: momentum and Adam with GC of convolutions only, GC
+of the update, and the axes of other implementations: the whole tensor, and all axes but the first.
 """
 
 from configs import cifar100_small_gc

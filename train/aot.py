@@ -19,14 +19,15 @@ from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
-from rich.console import Console
 from rich.table import Table
 
 from train import cli
 from train.config import validate
+from train.config.paths import local_path
 from train.errors import UserError, describe_error, short_repr, truncate
 from train.output.files import write_json
-from train.runtime import hlo_cost, topologies
+from train.runtime import hlo_cost, topologies, utf8
+from train.runtime.terminal import make_console
 from train.runtime.topologies import Gpu
 
 USAGE = """\
@@ -75,8 +76,9 @@ def main(argv: list[str]) -> int:
     validate(config)
     if not topology.value:
         raise UserError("--topology is missing; for example --topology v5e:2x2 or h100:1")
-    if json.value is not None:
-        _check_writable(Path(json.value))
+    json_file = None if json.value is None else local_path("--json", json.value)
+    if json_file is not None:
+        _check_writable(json_file)
     if gpus := topologies.parse_gpus(topology.value):
         gpu, count = gpus
         devices = topologies.gpu_devices(gpu, count)
@@ -86,8 +88,8 @@ def main(argv: list[str]) -> int:
     report = {"config": name, "topology": topology.value}
     report |= compare_steps(config, devices, read_cost) | _date_and_versions()
     print_table(report)
-    if json.value is not None:
-        write_json(Path(json.value), report)
+    if json_file is not None:
+        write_json(json_file, report)
     return 0
 
 
@@ -102,6 +104,7 @@ def compare_steps(
     """
     without_gc = copy.deepcopy(config)
     without_gc.gc.mode = "none"
+    print("compiling the training step ...")
     with_gc = compile_step(config, devices, read_cost)
     has_gc = config.gc.mode != "none"
     baseline = compile_step(without_gc, devices, read_cost) if has_gc else with_gc
@@ -233,7 +236,7 @@ def print_table(report: dict[str, Any]) -> None:
         show_ratio = without_gc and name != "compile_seconds"
         ratio = f"{with_gc / without_gc:.4f}" if show_ratio else ""
         table.add_row(title, f"{with_gc:,}", f"{without_gc:,}", ratio)
-    Console().print(table)
+    make_console(soft_wrap=False).print(table)
 
 
 def _date_and_versions() -> dict[str, Any]:
@@ -261,4 +264,5 @@ def _check_writable(file: Path) -> None:
 
 
 if __name__ == "__main__":
+    utf8.enable_utf8_mode()
     cli.run(main)

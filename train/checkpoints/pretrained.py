@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from train.checkpoints import manager, torch_resnet
 from train.checkpoints.manifest import DamagedError
 from train.config import flatten
+from train.config.paths import local_path
 from train.data import inputs
 from train.engine.state import named_leaves, sha256
 from train.errors import UserError, describe_error, short_repr
@@ -64,13 +65,13 @@ def load(config: ConfigDict, model: Model) -> PretrainedWeights:
     loaded = params if config.init_head else without(model.last_layer(), params)
     like = {"params": loaded, "stats": stats}
     shapes = {path: leaf.shape for path, leaf in named_leaves(like).items()}
-    source = os.path.expanduser(config.init_from)
+    source = local_path("config.init_from", config.init_from)
     try:
         if os.path.isdir(source):
             heads = tuple(f"params/{prefix}" for prefix in prefixes(model.last_layer(), params))
-            arrays, digest = _from_checkpoint(config, Path(source), shapes, heads)
+            arrays, digest = _from_checkpoint(config, source, shapes, heads)
         else:
-            arrays, digest = _from_safetensors(config, Path(source), shapes)
+            arrays, digest = _from_safetensors(config, source, shapes)
     except OSError as error:
         raise UserError(
             f"cannot read {_describe(config)}: {error.strerror}; fix this, or set it to another "
@@ -102,7 +103,7 @@ def _check_source_config(config: ConfigDict, file: Path) -> None:
     if not file.is_file():  # a checkpoint copied without its run
         return
     try:
-        source_fields = json.loads(file.read_text())
+        source_fields = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         raise UserError(f"{file} is damaged; restore it from a backup, or delete it") from None
     fields = flatten(config)

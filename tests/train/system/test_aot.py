@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, names_only_phases
 from train import aot, data
 from train.config import default_config
 from train.errors import UserError
@@ -76,7 +76,8 @@ def test_user_error_is_one_line(case, rejected):
 def test_compiler_error_is_one_line(case, tmp_path):
     arguments, expected = COMPILER_ERRORS[case]
     process = run_aot(tmp_path, *arguments)
-    assert (process.returncode, process.stdout) == (2, ""), process.stderr
+    assert process.returncode == 2, process.stderr
+    assert names_only_phases(process.stdout)
     assert process.stderr.startswith("error: ")
     assert expected in process.stderr
     assert process.stderr.count("\n") == 1
@@ -148,7 +149,8 @@ def convnet_flops():
 @needs_libtpu
 def test_out_of_memory_is_one_line(tmp_path):
     process = run_aot(tmp_path, *DIGITS_ON_4, *CIFAR10, "--config.data.batch_size=40000000")
-    assert (process.returncode, process.stdout) == (2, "")
+    assert process.returncode == 2
+    assert names_only_phases(process.stdout)
     expected = "config.data.batch_size=40000000 on 4 devices does not fit in their memory"
     assert expected in process.stderr
     assert process.stderr.count("\n") == 1
@@ -160,7 +162,7 @@ def run_aot(folder, *arguments):
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": "nowhere"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 
