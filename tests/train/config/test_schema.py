@@ -37,7 +37,7 @@ def test_config_pairs_differ_in_gc_only():
     ("field", "value", "allowed"),
     [
         ("precision", "float16", "one of float32, bfloat16"),
-        ("model.stem", "5x5", "one of 3x3, 7x7"),
+        ("model.stem", "5x5", "one of 3x3, 3x3/2, 7x7"),
         ("optimizer.name", "lion", "one of sgd, momentum"),
         ("schedule.name", "linear", "one of constant, step, cosine"),
         ("gc.mode", "some", "one of none, all, conv"),
@@ -112,7 +112,7 @@ def test_streaming_fields_must_agree():
     with pytest.raises(UserError, match=r"config\.data\.pad=4 .* set config\.data\.pad to 0"):
         validate(config)
     config.data.image_size, config.data.pad, config.data.name = 0, 0, "folder"
-    with pytest.raises(UserError, match=r"set config\.data\.image_size"):
+    with pytest.raises(UserError, match=r"needs config\.data\.image_size"):
         validate(config)
 
 

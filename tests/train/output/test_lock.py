@@ -13,6 +13,7 @@ from tests.support.processes import ROOT
 from train.errors import UserError
 from train.output.files import LOCK_FILE, lock
 from train.output.workdir import WorkDir
+from train.studies.design import Shard
 from train.studies.results import Results
 
 HOLD = """
@@ -57,7 +58,7 @@ def test_shared_locks_keep_out_exclusive_ones(tmp_path):
     os.close(descriptors[0])
 
 
-@pytest.mark.parametrize("shard", [None, (1, 2), (2, 2)])
+@pytest.mark.parametrize("shard", [None, Shard(1, 2), Shard(2, 2)])
 def test_study_locks_files_that_it_may_write(shard, tmp_path, monkeypatch):
     """NFSv4 emulates flock() by record locks, which need a file opened for what they allow."""
     flock = fcntl.flock
@@ -94,6 +95,6 @@ def test_hidden_files_are_no_foreign_folder(name, tmp_path):
     workdir = WorkDir(tmp_path / "run", ConfigDict({"seed": 0}))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).touch()
-    workdir.acquire()
+    workdir.acquire({})
     workdir.release()
     assert (tmp_path / "run" / "config.json").exists()

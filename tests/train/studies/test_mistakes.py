@@ -23,7 +23,10 @@ MISTAKES = {
     "--config.optimizers=('adamm',)": "config.optimizers=('adamm',) is not allowed",
     "--config.optimizers=()": "one or more of sgd, momentum",
     "--config.gc=('none','none')": "config.gc=('none', 'none') is not allowed",
-    "--config.gc=('half',)": "one or more of none, all, conv, all@update, conv@update, each once",
+    "--config.gc=('half',)": (
+        "one or more of none, all, conv, all@update, conv@update, whole_tensor, "
+        "first_axis_out, each once"
+    ),
     "--config.seeds=()": "config.seeds=()",
     "--config.seeds=(-1,)": "config.seeds=(-1,)",
     "--config.seeds=(1000,)": "both contain 1000; choose rates with seeds that are not reported",
