@@ -11,5 +11,8 @@ __all__ = ["default_config", "flatten", "parse_config_argument", "validate"]
 
 
 def default_config() -> ConfigDict:
-    """Return a config with every field at its default; config files change what they need."""
-    return ConfigDict(default_values(Config))
+    """Return a config with every field at its default; config files change what they need.
+
+    Its fields take values of any type, such as NumPy's numbers; `validate` checks them.
+    """
+    return ConfigDict(default_values(Config), type_safe=False)

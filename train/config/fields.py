@@ -1,7 +1,9 @@
 """From a schema to its fields: defaults, checks with one-line errors, and descriptions."""
 
+import contextlib
 import difflib
 import functools
+import os
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
@@ -92,6 +94,37 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
         else:
             fields[f"{prefix}{name}"] = value
     return fields
+
+
+def to_plain_values(config: ConfigDict, schema: type[Section] | None = None) -> None:
+    """Replace NumPy's and JAX's numbers, arrays and texts, and paths, by Python's values.
+
+    Args:
+      config: Is changed.
+      schema: Integers of its fields for floats become floats, so that a flag takes any float.
+    """
+    with config.ignore_type(), config.unlocked():
+        for name, value in config.items():
+            info = schema.model_fields.get(name) if schema else None
+            if isinstance(value, ConfigDict):
+                to_plain_values(value, as_section(info) if info else None)
+            elif (plain := _plain(value, info)) is not value:
+                config[name] = plain
+
+
+def _plain(value: Any, info: pydantic.fields.FieldInfo | None = None) -> Any:
+    if info and type(value) is int and type(info.default) is float:
+        with contextlib.suppress(OverflowError):  # reported as out of range
+            return float(value)
+    if hasattr(value, "tolist"):  # the values of the elements, exactly
+        value = value.tolist()
+    elif isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        elements = tuple(map(_plain, value))
+        is_plain = all(new is old for new, old in zip(elements, value, strict=True))
+        return value if is_plain and isinstance(value, tuple) else elements
+    return value
 
 
 def check_names(given: Iterable[str], known: Iterable[str], start: str) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from train.config.fields import flatten
+from train.config.fields import to_plain_values
+from train.config.schema import Config
 from train.errors import UserError, describe_error, short_repr
 
 
@@ -35,7 +36,9 @@ def load_config_file(file: str, arguments: Sequence[str] = ()) -> ConfigDict:
             )
         config = get_config(*arguments)
         if isinstance(config, ConfigDict):
-            flatten(config)  # raises for placeholders without a value
+            # Raises for placeholders without a value.
+            to_plain_values(config)
+            to_plain_values(config.get("base", config), Config)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a config file can raise anything

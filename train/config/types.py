@@ -22,7 +22,15 @@ def _to_float32(value: float) -> float:
 Count = Annotated[int, Ge(0), Le(MAX_INT)]
 PositiveInt = Annotated[int, Ge(1), Le(MAX_INT)]
 
-Float = Annotated[float, AfterValidator(_to_float32)]
+
+def _check_is_number(value: Any) -> Any:
+    """Raise ValueError for other types that convert to float: they are not in JSON."""
+    if not isinstance(value, int | float):
+        raise ValueError("not a number")
+    return value
+
+
+Float = Annotated[float, BeforeValidator(_check_is_number), AfterValidator(_to_float32)]
 NonNegative = Annotated[Float, Ge(0), Le(HUGE)]
 Positive = Annotated[Float, Gt(0), Le(HUGE)]
 UpToOne = Annotated[Float, Gt(0), Le(1)]

@@ -5,7 +5,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.config.fields import check_names, check_values, field_specs, flatten, invalid_field
+from train.config.fields import (
+    check_names,
+    check_values,
+    field_specs,
+    flatten,
+    invalid_field,
+    to_plain_values,
+)
 from train.config.paths import local_path
 from train.config.schema import Config
 from train.errors import UserError, short_repr
@@ -26,12 +33,15 @@ _IMAGE_ONLY: dict[
 def validate(config: ConfigDict) -> None:
     """Check everything that can be checked without the data.
 
+    Numbers of NumPy and paths are replaced by Python's numbers and texts in `config`.
+
     Raises:
       UserError: If a field is missing, unknown, of the wrong type or out of range, or if fields
         contradict each other.
     """
     if isinstance(config.get("base"), ConfigDict):
         raise UserError("the config has a base, so it is a study's; use python -m train.study")
+    to_plain_values(config, Config)
     check_names(flatten(config), field_specs(Config), "train.config.default_config()")
     check_values(config.to_dict(), Config)
     local_path("config.data.dir", config.data.dir)

@@ -14,6 +14,7 @@ from train.config.fields import (
     field,
     field_specs,
     flatten,
+    to_plain_values,
 )
 from train.config.reference import markdown_page
 from train.config.schema import Config, OptimizerName
@@ -148,6 +149,7 @@ def validate_study(config: ConfigDict) -> None:
             "the config has no base, so it is not a study's; start it from "
             "train.studies.config.default_study(), or use python -m train"
         )
+    to_plain_values(config)
     _check_base(config.base)
     start = "train.studies.config.default_study()"
     if "variants" not in config:
