@@ -49,7 +49,7 @@ def orientation(image: Image.Image) -> Image.Transpose | None:
     if image.format not in (
         "JPEG",
         "MPO",
-    ):  # which are decoded later, perhaps at a part of the size
+    ):  # which may be decoded at a part of the size
         image.load()  # `getexif` decodes a PNG, and an error must not be mistaken for one of EXIF
     try:
         return _ROTATED.get(image.getexif().get(ExifTags.Base.Orientation, 1))
