@@ -164,7 +164,9 @@ def resnet18_step(gc: bool, batch_size: int) -> Callable[[], None]:
     config.gc.mode = "all" if gc else "none"
     config.data.batch_size = batch_size
     model = models.build(config, num_classes=100, input_shape=(32, 32, 3))
-    tx = optimizers.build(config, optax.constant_schedule(0.1), models.fan_in_axes(model))
+    tx = optimizers.build(
+        config, optax.constant_schedule(0.1), models.fan_in_axes(model), model.last_layer
+    )
     rng = np.random.default_rng(0)
     batch = Batch(
         inputs=jnp.asarray(rng.integers(0, 256, (batch_size, 32, 32, 3), np.uint8)),

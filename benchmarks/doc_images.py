@@ -62,7 +62,7 @@ def draw_fan_in_means() -> Figure:
 
 def draw_study_loss() -> Figure:
     """Draw the training loss of the digits study, with and without GC."""
-    lines = [json.loads(line) for line in _RESULTS.read_text().splitlines()]
+    lines = [json.loads(line) for line in _RESULTS.read_text(encoding="utf-8").splitlines()]
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     *panels, empty = figure.subplots(2, 3, sharex=True, sharey=True).flat
     empty.set_axis_off()

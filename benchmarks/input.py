@@ -102,7 +102,9 @@ def cpu_seconds() -> float:
     """Return the processor time of this process and of its living children."""
     ticks = 0
     for process in ("self", *(child.pid for child in multiprocessing.active_children())):
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        )
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 

@@ -37,10 +37,10 @@ def describe_machine() -> dict[str, Any]:
 def write_report(file: Path, report: dict[str, Any]) -> None:
     """Write a report as JSON; create the folder if it does not exist."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(report, indent=2) + "\n")
+    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _cpu_model() -> str:
-    with open("/proc/cpuinfo") as lines:
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()

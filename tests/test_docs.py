@@ -41,7 +41,7 @@ class _MarkdownParser(doctest.DocTestParser):
 
 
 def _without_fences(page: pathlib.Path) -> str:
-    return _FENCE.sub("", page.read_text())
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
 def _links(page: pathlib.Path) -> list[str]:

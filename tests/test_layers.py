@@ -34,7 +34,7 @@ FILES = {module_name(file): file for file in sorted(ROOT.glob("train/**/*.py"))}
 def imports(file):
     """Return the modules of the trainer that a file imports, in functions too."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

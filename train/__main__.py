@@ -3,7 +3,8 @@
 import signal
 
 from train import cli
-from train.runtime import huge_pages
+from train.config import validate
+from train.runtime import huge_pages, utf8
 
 USAGE = """\
 usage: python -m train --config FILE[:ARGUMENT] [--workdir DIR] [--config.FIELD=VALUE ...]
@@ -16,9 +17,11 @@ passed to its get_config(), as in cifar100_gc.py:vgg11,adam.
   --distributed     this is one of several processes of a run, on a TPU pod, under Slurm or
                     Kubernetes; elsewhere also give --coordinator=HOST:PORT, --num_processes=N
                     and --process_id=I
+  --timeout=SECONDS with --distributed: end if this process makes no progress for so long, because
+                    another one hangs (default: 1800)
 
-Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr; 75 stopped by
-SIGTERM or SIGINT, with the state saved.
+Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr; 6 another process
+of the run was lost, in one line on stderr; 75 stopped by SIGTERM or SIGINT, with the state saved.
 
 Fields, with their defaults; the config file may set others. For example
 --config.gc.mode=none trains without gradient centralization.
@@ -36,6 +39,9 @@ def help_text() -> str:
 def main(argv: list[str]) -> int:
     """Train; return the exit status."""
     command = cli.parse(argv, help_text)
+    validate(command.config)
+    if command.cluster is None or command.cluster.process_id == 0:
+        print("loading JAX and Flax ...", flush=True)
     # Imported here because JAX and Flax take seconds, which a typing error should not cost.
     from train.loop import train
     from train.runtime import cache, distributed
@@ -43,11 +49,14 @@ def main(argv: list[str]) -> int:
     if command.cluster:
         distributed.initialize(*command.cluster)
     cache.enable_compilation_cache()
-    train(command.config, command.workdir)
+    with distributed.end_if_process_is_lost():
+        train(command.config, command.workdir)
+        distributed.shutdown()
     return 0
 
 
 if __name__ == "__main__":
+    utf8.enable_utf8_mode()
     huge_pages.enable_huge_pages()
     # Until training installs its own handlers, nothing needs saving: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

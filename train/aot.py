@@ -1,4 +1,4 @@
-"""`python -m train.aot`: the cost of a training step on TPUs, from their compiler, without a TPU.
+"""`python -m train.aot`: the cost of a training step on TPUs or GPUs that are not there.
 
 The step is that of the trainer, for a batch from the host, sharded over all devices of the
 topology. It is compiled with the GC of the config and without GC. Nothing is run, and the data set
@@ -8,34 +8,38 @@ need not be prepared.
 import copy
 import datetime
 import importlib.metadata
-import importlib.util
-import os
 import platform
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
-from rich.console import Console
 from rich.table import Table
 
 from train import cli
 from train.config import validate
+from train.config.paths import local_path
 from train.errors import UserError, describe_error, short_repr, truncate
 from train.output.files import write_json
+from train.runtime import hlo_cost, topologies, utf8
+from train.runtime.terminal import make_console
+from train.runtime.topologies import Gpu
 
 USAGE = """\
 usage: python -m train.aot --config FILE --topology NAME [--json FILE] [--config.FIELD=VALUE ...]
 
-Compiles the training step of a config for a TPU slice, with GC and without, on a machine without a
-TPU. Prints the compiler's figures for one device: FLOPs, bytes, memory, collectives.
-Needs Linux and libtpu: pip install -e '.[tpu-aot]'
+Compiles the training step of a config for a TPU slice or for GPUs, with GC and without, on a
+machine that has none. Prints figures for one device: of a TPU FLOPs, bytes, memory and collectives;
+of a GPU kernels, bytes, memory, collectives and an estimate of the time.
+Needs Linux, and the compiler: python -m pip install -e '.[tpu-aot]', or '.[gpu-aot]'
 
   --topology=v5e:16x16                the TPU generation, and the chips along each side of the slice
+  --topology=h100:8                   a100, h100 or h200, and the number of GPUs of one host
   --json=FILE                         also write the figures to FILE
   --config.data.batch_size=1024       the batch over all devices; a multiple of their number
 
@@ -46,10 +50,16 @@ _COLLECTIVE = re.compile(
     r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast)"
     r"(?:-start)?\("
 )
-_PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax")
+_PACKAGES = ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin", "flax", "optax")
+ReadCost = Callable[[Any], dict[str, Any]]
+"""Returns the figures of a compiled program."""
 _TABLE_ROWS = {
     "flops": "FLOPs",
+    "kernels": "kernels launched",
     "bytes_accessed": "bytes read and written",
+    "copies": "kernels that only copy",
+    "copied_bytes": "bytes of these",
+    "estimated_ms": "estimated milliseconds",
     "peak_bytes_per_device": "bytes of memory reserved",
     "all_reduces": "all-reduces",
     "other_collectives": "other collectives",
@@ -65,59 +75,27 @@ def main(argv: list[str]) -> int:
     config, name = cli.parse_config(argv, lambda: USAGE, values)
     validate(config)
     if not topology.value:
-        raise UserError("--topology is missing; for example --topology v5e:2x2")
-    if json.value is not None:
-        _check_writable(Path(json.value))
-    devices = tpu_devices(topology.value)
+        raise UserError("--topology is missing; for example --topology v5e:2x2 or h100:1")
+    json_file = None if json.value is None else local_path("--json", json.value)
+    if json_file is not None:
+        _check_writable(json_file)
+    if gpus := topologies.parse_gpus(topology.value):
+        gpu, count = gpus
+        devices = topologies.gpu_devices(gpu, count)
+        read_cost: ReadCost = partial(gpu_cost, gpu)
+    else:
+        devices, read_cost = topologies.tpu_devices(topology.value), tpu_cost
     report = {"config": name, "topology": topology.value}
-    report |= compare_steps(config, devices) | _date_and_versions()
+    report |= compare_steps(config, devices, read_cost) | _date_and_versions()
     print_table(report)
-    if json.value is not None:
-        write_json(Path(json.value), report)
+    if json_file is not None:
+        write_json(json_file, report)
     return 0
 
 
-def tpu_devices(topology: str) -> Sequence[Any]:
-    """Return the devices of a TPU slice, to compile for.
-
-    Args:
-      topology: The generation and the chips along each side, such as `v5e:16x16`.
-
-    Raises:
-      UserError: If there is no such slice, or libtpu is not installed.
-    """
-    if importlib.util.find_spec("libtpu") is None:
-        raise UserError(
-            "libtpu, the TPU compiler, is not installed; on Linux, run "
-            "pip install -e '.[tpu-aot]' in this repository, or "
-            "pip install 'optax-gc[tpu-aot]' elsewhere"
-        )
-    # These settings keep libtpu from searching for a TPU and from logging that it found none.
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
-    import jax  # imported late, so that a wrong command line fails without this second
-    from jax.experimental import topologies
-
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_enable_compilation_cache", False)  # to measure the compile time
-    try:
-        devices = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
-    except Exception as error:  # libtpu raises many types
-        raise UserError(
-            f"--topology={short_repr(topology)} is not a TPU slice: {describe_error(error)}; give "
-            "a generation and its chips, such as v5e:2x2, v5e:16x16, v6e:4x4 or v5p:4x4x4"
-        ) from error
-    if any(getattr(device, "core_on_chip", 0) for device in devices):
-        raise UserError(
-            f"--topology={short_repr(topology)} has several devices per chip, for which JAX cannot "
-            "make a mesh; use a newer generation, such as v5e:2x2, v6e:4x4 or v5p:4x4x4"
-        )
-    return devices
-
-
-def compare_steps(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
+def compare_steps(
+    config: ConfigDict, devices: Sequence[Any], read_cost: ReadCost
+) -> dict[str, Any]:
     """Return the figures of the step of `config` and, under `without_gc`, of a step without GC.
 
     Raises:
@@ -126,8 +104,10 @@ def compare_steps(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     """
     without_gc = copy.deepcopy(config)
     without_gc.gc.mode = "none"
-    with_gc = compile_step(config, devices)
-    baseline = with_gc if config.gc.mode == "none" else compile_step(without_gc, devices)
+    print("compiling the training step ...")
+    with_gc = compile_step(config, devices, read_cost)
+    has_gc = config.gc.mode != "none"
+    baseline = compile_step(without_gc, devices, read_cost) if has_gc else with_gc
     return {
         "device_kind": devices[0].device_kind,
         "devices": len(devices),
@@ -144,13 +124,13 @@ def compare_steps(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
+def compile_step(config: ConfigDict, devices: Sequence[Any], read_cost: ReadCost) -> dict[str, Any]:
     """Compile the training step of `config` for the devices; return the figures of one device.
 
     Raises:
       UserError: As in `compare_steps`.
     """
-    import jax  # imported late, as in `tpu_devices`
+    import jax  # imported late, so that a wrong command line fails without this second
 
     from train import data, models
     from train.data import batch, inputs
@@ -164,7 +144,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     # is not prepared, an epoch is taken to have one batch.
     run_plan = plan.make(config, dataset.num_train or config.data.batch_size)
     schedule = optimizers.make_schedule(config, run_plan)
-    tx = optimizers.build(config, schedule, models.fan_in_axes(model))
+    tx = optimizers.build(config, schedule, models.fan_in_axes(model), model.last_layer)
     abstract_state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated),
         jax.eval_shape(lambda: state.create(model, tx, config.seed)),
@@ -181,11 +161,36 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> dict[str, Any]:
     except jax.errors.JaxRuntimeError as error:
         raise _compile_error(error, config, len(devices)) from error
     seconds = time.process_time() - start
-    return {**_cost(compiled), "compile_seconds": round(seconds, 1)}
+    return {**read_cost(compiled), "compile_seconds": round(seconds, 1)}
 
 
-def _cost(compiled: Any) -> dict[str, Any]:
-    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+def tpu_cost(compiled: Any) -> dict[str, Any]:
+    """Return the figures of the TPU compiler."""
+    cost = compiled.cost_analysis()
+    return {
+        "flops": int(cost["flops"]),
+        "bytes_accessed": int(cost["bytes accessed"]),
+        **_memory_and_collectives(compiled),
+    }
+
+
+def gpu_cost(gpu: Gpu, compiled: Any) -> dict[str, Any]:
+    """Return figures that are counted in the compiled program of a GPU."""
+    kernels = hlo_cost.kernels(compiled.as_text())
+    copies = [kernel for kernel in kernels if kernel.only_copies]
+    seconds = hlo_cost.estimate_seconds(kernels, gpu.bandwidth, gpu.dense_bfloat16_flops)
+    return {
+        "kernels": len(kernels),
+        "bytes_accessed": sum(kernel.bytes for kernel in kernels),
+        "copies": len(copies),
+        "copied_bytes": sum(kernel.bytes for kernel in copies),
+        "estimated_ms": round(1e3 * seconds, 3),
+        **_memory_and_collectives(compiled),
+    }
+
+
+def _memory_and_collectives(compiled: Any) -> dict[str, Any]:
+    memory = compiled.memory_analysis()
     # All memory that is reserved while the step runs. `peak_memory_in_bytes` can be less than the
     # temporaries alone, because it counts neither the program nor the gaps between buffers.
     reserved = (
@@ -198,8 +203,6 @@ def _cost(compiled: Any) -> dict[str, Any]:
     collectives = _COLLECTIVE.findall(compiled.as_text())
     all_reduces = collectives.count("all-reduce")
     return {
-        "flops": int(cost["flops"]),
-        "bytes_accessed": int(cost["bytes accessed"]),
         "peak_bytes_per_device": reserved,
         "all_reduces": all_reduces,
         "other_collectives": len(collectives) - all_reduces,
@@ -227,15 +230,19 @@ def print_table(report: dict[str, Any]) -> None:
     for column in (f"GC {report['gc_mode']}", "without GC", "ratio"):
         table.add_column(column, justify="right")
     for name, title in _TABLE_ROWS.items():
+        if name not in report:
+            continue
         with_gc, without_gc = report[name], report["without_gc"][name]
         show_ratio = without_gc and name != "compile_seconds"
         ratio = f"{with_gc / without_gc:.4f}" if show_ratio else ""
         table.add_row(title, f"{with_gc:,}", f"{without_gc:,}", ratio)
-    Console().print(table)
+    make_console(soft_wrap=False).print(table)
 
 
 def _date_and_versions() -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    installed = {item.name for item in importlib.metadata.distributions()}
+    names = [name for name in _PACKAGES if name in installed]
+    versions = {name: importlib.metadata.version(name) for name in names}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | versions,
@@ -257,4 +264,5 @@ def _check_writable(file: Path) -> None:
 
 
 if __name__ == "__main__":
+    utf8.enable_utf8_mode()
     cli.run(main)

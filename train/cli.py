@@ -14,7 +14,8 @@ from ml_collections import ConfigDict, config_flags
 
 from train.config.fields import flatten, unknown_field
 from train.config.file import load_config_file
-from train.errors import Preempted, UserError, short_repr, truncate
+from train.config.paths import local_path
+from train.errors import Preempted, UserError, print_error, short_repr, truncate
 
 EXIT_USER_ERROR = 2
 """Exit status for an error that the user can fix."""
@@ -37,11 +38,13 @@ class Cluster(NamedTuple):
       coordinator: HOST:PORT of process 0.
       num_processes: The number of processes.
       process_id: The number of this process, from 0.
+      timeout: The most seconds that the process waits for the others; None for the default.
     """
 
     coordinator: str | None
     num_processes: int | None
     process_id: int | None
+    timeout: int | None
 
 
 class Command(NamedTuple):
@@ -78,13 +81,14 @@ def parse(argv: list[str], help_text: Callable[[], str], options: Sequence[str] 
     coordinator = flags.DEFINE_string("coordinator", None, "", flag_values=values)
     num_processes = flags.DEFINE_integer("num_processes", None, "", 1, flag_values=values)
     process_id = flags.DEFINE_integer("process_id", None, "", 0, flag_values=values)
+    timeout = flags.DEFINE_integer("timeout", None, "", 1, flag_values=values)
     own = {name: flags.DEFINE_string(name, None, "", flag_values=values) for name in options}
     config, name = parse_config(argv, help_text, values)
-    cluster = Cluster(coordinator.value, num_processes.value, process_id.value)
+    cluster = Cluster(coordinator.value, num_processes.value, process_id.value, timeout.value)
     _check_cluster(cluster, distributed.value)
     return Command(
         config=config,
-        workdir=Path("runs", name) if workdir.value is None else _local_folder(workdir.value),
+        workdir=Path("runs", name) if workdir.value is None else _work_folder(workdir.value),
         cluster=cluster if distributed.value else None,
         options={name: holder.value for name, holder in own.items()},
     )
@@ -134,13 +138,14 @@ def run(command: Callable[[list[str]], int]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character gets a "?" instead of ending the run.
-            stream.reconfigure(errors="replace")
+            # Lines appear at once, also in a log file.
+            stream.reconfigure(errors="replace", line_buffering=True)
     try:
         status = command(sys.argv)
     except HelpShown:
         status = 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(str(error))
         status = EXIT_USER_ERROR
     except Preempted as stop:
         print(f"{stop}; run the same command again to resume", file=sys.stderr)
@@ -159,7 +164,8 @@ def run(command: Callable[[list[str]], int]) -> None:
 def _silence_libraries() -> None:
     """Keep the logs of libraries off the terminal: their exceptions are reported by us."""
     logging.set_verbosity(logging.FATAL)
-    getLogger("asyncio").setLevel(CRITICAL)
+    for name in ("asyncio", "matplotlib"):
+        getLogger(name).setLevel(CRITICAL)
     show = sys.unraisablehook
 
     def show_unless_loop_is_closed(unraisable) -> None:
@@ -189,6 +195,7 @@ def _split_config_flag(argv: list[str]) -> tuple[tuple[str, list[str]], list[str
 
 def _split_argument(text: str) -> tuple[str, list[str]]:
     """Return the file and the arguments of FILE[:ARGUMENT]; a file name may contain colons."""
+    text = str(local_path("--config", text)) if text else text
     parts = text.split(":")
     for count in range(len(parts), 0, -1):
         if os.path.isfile(file := ":".join(parts[:count])):
@@ -197,25 +204,11 @@ def _split_argument(text: str) -> tuple[str, list[str]]:
     return file, arguments
 
 
-def _local_folder(text: str) -> Path:
-    """Return the folder of --workdir, with `~` expanded.
-
-    Raises:
-      UserError: If it is empty, a URL, or the folder of an unknown user.
-    """
+def _work_folder(text: str) -> Path:
+    """Return the folder of --workdir."""
     if not text:
         raise UserError("--workdir is empty; give it a folder, or leave it out for runs/NAME")
-    if url := re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://?", text):
-        raise UserError(
-            f"--workdir={short_repr(text)} is a URL; the work folder must be on a local or mounted "
-            f"file system, because {url[0]} has no locks; copy the folder there after the run"
-        )
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise UserError(
-            f"--workdir={short_repr(text)}: {error}; write the path of the folder"
-        ) from None
+    return local_path("--workdir", text)
 
 
 def _describe_flag_error(error: Exception, fields: dict[str, Any]) -> str:
@@ -227,9 +220,11 @@ def _describe_flag_error(error: Exception, fields: dict[str, Any]) -> str:
 
 
 def _check_cluster(cluster: Cluster, distributed: bool) -> None:
-    coordinator, num_processes, process_id = cluster
+    coordinator, num_processes, process_id, _ = cluster
     if not distributed and any(value is not None for value in cluster):
-        raise UserError("--coordinator, --num_processes and --process_id need --distributed")
+        raise UserError(
+            "--coordinator, --num_processes, --process_id and --timeout need --distributed"
+        )
     host, _, port = ("localhost:1234" if coordinator is None else coordinator).rpartition(":")
     if not (host and re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 2**16):
         raise UserError(

@@ -1,5 +1,8 @@
 """Exceptions that end a run early, which commands print as one line, and texts for them."""
 
+import contextlib
+import os
+import sys
 from typing import Any
 
 
@@ -12,6 +15,16 @@ class UserError(Exception):
 
 class Preempted(Exception):  # noqa: N818, not an error
     """A signal stopped the run; its state is saved, and the same command resumes it."""
+
+
+def print_error(text: str) -> None:
+    """Print an error as one line on stderr.
+
+    It is written to the file descriptor, where `train.runtime.stderr_filter` sees it.
+    """
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    with contextlib.suppress(OSError):  # stderr can be closed
+        os.write(2, f"error: {' '.join(text.split())}\n".encode(encoding, "replace"))
 
 
 def describe_error(error: BaseException) -> str:

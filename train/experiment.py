@@ -1,6 +1,6 @@
 """A run before its first step: everything that follows from its config."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -72,6 +72,7 @@ def prepare(
     dataset: "Dataset | StreamingDataset | None" = None,
     devices: Sequence[jax.Device] | None = None,
     resumes: bool = False,
+    announce: Callable[[str], None] = lambda phase: None,
 ) -> Experiment:
     """Build everything that a run needs; write and compile nothing.
 
@@ -80,21 +81,26 @@ def prepare(
       dataset: The data set, if it is already loaded.
       devices: The devices to run on; all if None.
       resumes: Whether the run has a checkpoint, so that `config.init_from` need not exist.
+      announce: Is called with the name of each phase that can take seconds, before it.
 
     Raises:
       UserError: If the config does not fit the data, the devices or the weights to start from.
     """
     sharding = mesh.make_sharding(config, devices)
-    dataset = dataset or data.load(config)
+    if dataset is None:
+        announce(f"loading the data set {config.data.name}")
+        dataset = data.load(config)
     model = models.build(config, dataset.num_classes, dataset.input_shape)
     run_plan = plan.make(config, dataset.num_train)
     schedule = optimizers.make_schedule(config, run_plan)
+    announce(f"tracing {config.model.name} to find the input axes of its weights")
     axes = models.fan_in_axes(model)
-    tx = optimizers.build(config, schedule, axes)
+    tx = optimizers.build(config, schedule, axes, model.last_layer)
     weights = None
     if config.init_from and not resumes:
         from train.checkpoints import pretrained  # imports Orbax, which takes a second
 
+        announce(f"reading the weights of {config.init_from}")
         weights = pretrained.load(config, model)
     return Experiment(config, sharding, dataset, model, run_plan, schedule, axes, tx, weights)
 
@@ -111,8 +117,9 @@ def describe_run(run: Experiment, train_state: TrainState, cost: Cost) -> str:
     first_step = int(train_state.step)
     start = f"resuming after step {first_step:,}" if first_step else "starting at step 0"
     if run.pretrained:
-        head = "with its last layer" if run.config.init_head else "with a new last layer"
-        start += f" from {run.pretrained.source}, {head}"
+        names = " and ".join("/".join(map(str, path)) for path in sorted(run.model.last_layer()))
+        kept = "its" if run.config.init_head else "a new"
+        start += f" from {run.pretrained.source}, with {kept} last layer ({names})"
     return (
         f"{run_title(run.config)}\n"
         f"{run.dataset.num_train:,} training {example_unit(run.config)}, "

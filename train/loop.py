@@ -47,16 +47,20 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     """
     timer = Timer()
     validate(config)
+    distributed.announce("finding the devices")
     distributed.check_equal("--workdir", str(folder.absolute()))
     fields = {k: v for k, v in flatten(config).items() if not may_change_on_resume(k)}
     distributed.check_equal("the config", str(fields))
     work = WorkDir(folder, config)
     if summary := work.read_summary():
-        print(f"already finished: test top-1 {summary['test_top1']:.4f}; see {work.summary}")
-        print("for another run, use another --workdir")
+        _print_once(
+            f"already finished: test top-1 {summary['test_top1']:.4f}; see {work.summary}\n"
+            "for another run, use another --workdir"
+        )
         return summary
     metrics_file.read(work.metrics)  # to refuse a damaged file before compiling
-    run = experiment.prepare(config, resumes=latest_step(work.checkpoints) is not None)
+    resumes = latest_step(work.checkpoints) is not None
+    run = experiment.prepare(config, resumes=resumes, announce=distributed.announce)
     fingerprints = run.dataset.fingerprints()
     distributed.check_equal("the data", str(fingerprints))
     init_sha256 = run.pretrained and run.pretrained.sha256
@@ -65,6 +69,7 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
         with (
             Preemption() as preemption,
             Checkpoints(work.checkpoints, config.checkpoint.keep) as checkpoints,
+            distributed.end_if_process_is_lost(),
         ):
             return _train(run, work, timer, checkpoints, preemption)
     finally:
@@ -75,8 +80,10 @@ def _train(
     run: Experiment, work: WorkDir, timer: Timer, checkpoints: Checkpoints, preemption: Preemption
 ) -> dict[str, Any]:
     """Train from the initial or the restored state to the summary."""
-    state = checkpoints.restore(run.init_state(), timer, print)
+    distributed.announce("initializing the weights")
+    state = checkpoints.restore(run.init_state(), timer, _print_once)
     step = int(state.step)
+    distributed.announce("compiling the training step")
     dispatch_size = DispatchSize(run.config.steps_per_dispatch)
     with (
         contextlib.closing(run.compile(state)) as executor,
@@ -84,9 +91,14 @@ def _train(
     ):
         reporter.log(describe_run(run, state, executor.cost))
         on_metrics = metrics_handler(run, state, timer, reporter, checkpoints.latest_step)
+        is_first_eval = True
         while True:
+            distributed.progress()
             # Evaluation comes first: a run that was stopped before its evaluation makes it now.
             if run.plan.is_eval_step(step) and not reporter.has_eval(step):
+                if is_first_eval:
+                    reporter.log("compiling the evaluation, then testing ...")
+                    is_first_eval = False
                 reporter.log_eval(step, **_evaluate(run, executor, state))
             if step == run.plan.total_steps:
                 break
@@ -102,7 +114,9 @@ def _train(
         checkpoints.wait()
         classes = _per_class(run, executor, state) if run.config.eval.per_class else None
         summary = reporter.finish(state, run_title(run.config), classes)
-    print(f"test top-1 {summary['test_top1']:.4f}\nsummary: {work.summary}\nplot: {work.curves}")
+    _print_once(
+        f"test top-1 {summary['test_top1']:.4f}\nsummary: {work.summary}\nplot: {work.curves}"
+    )
     return summary
 
 
@@ -152,7 +166,8 @@ def metrics_handler(
     def on_metrics(start: int, stop: int, metrics: StepMetrics) -> None:
         raise_if_nonfinite(metrics.nonfinite, leaf_names, run.config, latest_checkpoint)
         timer.examples += (stop - start) * run.config.data.batch_size
-        reporter.advance(stop)
+        means = metrics.sums.means()
+        reporter.show_steps(stop, means["loss"], means["top1"])
         if run.plan.is_log_step(stop):
             reporter.log_train(stop, **log_line(metrics, run.config))
 
@@ -166,6 +181,12 @@ def _evaluate(run: Experiment, executor: Executor, state: TrainState) -> dict[st
         attacked = executor.evaluate(state, attacked=True).means()
         metrics |= {f"robust_{name}": attacked[name] for name in ("loss", "top1")}
     return metrics
+
+
+def _print_once(text: str) -> None:
+    """Print in process 0 only."""
+    if distributed.is_first_process():
+        print(text)
 
 
 def _per_class(run: Experiment, executor: Executor, state: TrainState) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import signal
 
 from train import cli
 from train.errors import UserError, short_repr
-from train.runtime import huge_pages
+from train.runtime import huge_pages, utf8
 from train.studies.design import Shard
 
 USAGE = """\
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
     validate_study(command.config)
     shard = parse_shard(command.options["shard"])
     use_cores(command.config.runs_at_once)
+    print("loading JAX and Flax ...")
     # Imported here because JAX and Flax take seconds, which a typing error should not cost.
     from train.runtime import cache
     from train.studies.study import study
@@ -81,6 +82,7 @@ def use_cores(count: int) -> None:
 
 
 if __name__ == "__main__":
+    utf8.enable_utf8_mode()
     huge_pages.enable_huge_pages()
     # Until the runs begin, nothing needs saving: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

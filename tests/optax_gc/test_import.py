@@ -22,7 +22,7 @@ print(time.perf_counter() - start)
 
 def _python(code):
     process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )
     return process.stdout.split()
 

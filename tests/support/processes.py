@@ -56,7 +56,7 @@ def start(
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         **popen_options,
     )
 
@@ -85,6 +85,11 @@ def wait_until(condition, process, seconds=120.0):
     return True
 
 
+def names_only_phases(out):
+    """Return whether stdout has only lines such as "compiling the training step ..."."""
+    return all(line.endswith(" ...") for line in out.splitlines())
+
+
 def cluster_flags(count):
     """Return the flags of each of `count` processes that form one run."""
     with socket.socket() as free:
@@ -105,6 +110,16 @@ def kill(process):
     """Send SIGKILL and wait for the end."""
     process.send_signal(signal.SIGKILL)
     process.communicate()
+
+
+def wait_for_line(process, text):
+    """Wait until stdout has a line that contains `text`."""
+    shown = []
+    for line in process.stdout:
+        shown.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"no {text!r} in {shown}: {process.communicate()[1]}")
 
 
 def has_checkpoint(workdir, step):

@@ -124,6 +124,8 @@ class Checkpoints:
             items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
             state = TrainState(**self._manager.restore(step, args=items).state)
         except Exception as error:  # damaged bytes can raise many types
+            if distributed.is_lost_process(error):
+                raise
             raise DamagedError(f"its state: {type(error).__name__}") from error
         if sha256(state) != saved["sha256"]:
             raise DamagedError("its state has changed")
@@ -209,6 +211,8 @@ def _explain_errors(
     try:
         yield
     except Exception as error:
+        if distributed.is_lost_process(error):
+            raise
         raise UserError(f"{what}: {describe_error(error)}; {fix_hint}") from error
 
 

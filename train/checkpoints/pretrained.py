@@ -14,10 +14,12 @@ from ml_collections import ConfigDict
 from train.checkpoints import manager, torch_resnet
 from train.checkpoints.manifest import DamagedError
 from train.config import flatten
+from train.config.paths import local_path
 from train.data import inputs
 from train.engine.state import named_leaves, sha256
 from train.errors import UserError, describe_error, short_repr
-from train.models import HEAD, Model
+from train.models.functional import Model
+from train.models.last_layer import prefixes, without
 
 _ALLOWED = (
     "it must be the work folder of a finished run, a checkpoint, or the .safetensors file of a "
@@ -60,13 +62,16 @@ def load(config: ConfigDict, model: Model) -> PretrainedWeights:
         names an array that is missing, left over, or of another shape.
     """
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
-    body = params if config.init_head else {k: v for k, v in params.items() if k != HEAD}
-    like = {"params": body, "stats": stats}
+    loaded = params if config.init_head else without(model.last_layer(), params)
+    like = {"params": loaded, "stats": stats}
     shapes = {path: leaf.shape for path, leaf in named_leaves(like).items()}
-    source = os.path.expanduser(config.init_from)
-    read = _from_checkpoint if os.path.isdir(source) else _from_safetensors
+    source = local_path("config.init_from", config.init_from)
     try:
-        arrays, digest = read(config, Path(source), shapes)
+        if os.path.isdir(source):
+            heads = tuple(f"params/{prefix}" for prefix in prefixes(model.last_layer(), params))
+            arrays, digest = _from_checkpoint(config, source, shapes, heads)
+        else:
+            arrays, digest = _from_safetensors(config, source, shapes)
     except OSError as error:
         raise UserError(
             f"cannot read {_describe(config)}: {error.strerror}; fix this, or set it to another "
@@ -76,7 +81,9 @@ def load(config: ConfigDict, model: Model) -> PretrainedWeights:
     return PretrainedWeights(**weights, source=config.init_from, sha256=digest)
 
 
-def _from_checkpoint(config: ConfigDict, source: Path, shapes: Shapes) -> tuple[Arrays, str]:
+def _from_checkpoint(
+    config: ConfigDict, source: Path, shapes: Shapes, heads: tuple[str, ...]
+) -> tuple[Arrays, str]:
     folder = source if manager.is_checkpoint(source) else _last_checkpoint(config, source)
     try:
         tree = manager.load_weights(folder)
@@ -86,7 +93,7 @@ def _from_checkpoint(config: ConfigDict, source: Path, shapes: Shapes) -> tuple[
             "config.init_from to another one"
         ) from error
     arrays = named_leaves(tree)
-    _check_arrays(config, arrays, shapes, f"params/{HEAD}/")
+    _check_arrays(config, arrays, shapes, heads)
     _check_source_config(config, folder.absolute().parents[1] / "config.json")
     return arrays, sha256(tree["params"])
 
@@ -96,7 +103,7 @@ def _check_source_config(config: ConfigDict, file: Path) -> None:
     if not file.is_file():  # a checkpoint copied without its run
         return
     try:
-        source_fields = json.loads(file.read_text())
+        source_fields = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         raise UserError(f"{file} is damaged; restore it from a backup, or delete it") from None
     fields = flatten(config)
@@ -146,7 +153,7 @@ def _from_safetensors(config: ConfigDict, file: Path, shapes: Shapes) -> tuple[A
     content = file.read_bytes()
     tensors = _parse(content, source)
     torch_shapes = {names[path]: torch_resnet.torch_shape(shape) for path, shape in shapes.items()}
-    _check_arrays(config, tensors, torch_shapes, torch_resnet.HEAD)
+    _check_arrays(config, tensors, torch_shapes, (torch_resnet.HEAD,))
     arrays = {path: torch_resnet.from_torch(tensors[name]) for path, name in names.items()}
     return arrays, hashlib.sha256(content).hexdigest()
 
@@ -171,23 +178,29 @@ def _parse(content: bytes, source: str) -> Arrays:
     return {k: v for k, v in tensors.items() if not k.endswith(torch_resnet.COUNTER)}
 
 
-def _check_arrays(config: ConfigDict, arrays: Arrays, shapes: Shapes, head: str) -> None:
-    """Raise UserError if an array is missing, does not fit, or is left over outside the head."""
+def _check_arrays(
+    config: ConfigDict, arrays: Arrays, shapes: Shapes, heads: tuple[str, ...]
+) -> None:
+    """Raise UserError if an array is missing, does not fit, or is left over outside the head.
+
+    `heads` are the prefixes of the names of the arrays of the last layer.
+    """
     source, model = _describe(config), f"a {config.model.name}"
     fix_hint = "set config.model to the model of the source, or config.init_from to another source"
     if missing := sorted(shapes.keys() - arrays.keys()):
         raise UserError(f"{source} does not have {_first(missing)}, which {model} has; {fix_hint}")
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
+            hint = "set config.init_head=False" if name.startswith(heads) else fix_hint
             raise UserError(
                 f"{source} has {name} of shape {arrays[name].shape}, but {model} as configured has "
-                f"shape {shape}; " + ("set config.init_head=False" if head in name else fix_hint)
+                f"shape {shape}; {hint}"
             )
         if not np.issubdtype(arrays[name].dtype, np.floating):
             raise UserError(
                 f"{source} has {name} of dtype {arrays[name].dtype}; save it as a float dtype"
             )
-    left = sorted(name for name in arrays.keys() - shapes.keys() if not name.startswith(head))
+    left = sorted(name for name in arrays.keys() - shapes.keys() if not name.startswith(heads))
     if left:
         raise UserError(f"{source} has {_first(left)}, which {model} does not have; {fix_hint}")
 

@@ -102,7 +102,7 @@ class Model(Section):
     remat: bool = field(False, "Recompute each block in the backward pass to save memory.")
     norm: Literal["batch", "group", "weight", "none"] = field("batch", "Normalization.")
     weight_standardization: bool = field(False, "Standardize the kernels of convolutions.")
-    dropout: BelowOne = field(0.0, "Share of activations to drop, in text models.")
+    dropout: BelowOne = field(0.0, "Share of activations to drop, in models that take it.")
 
 
 class Lookahead(Section):
@@ -160,8 +160,11 @@ class Adversary(Section):
 class Gc(Section):
     """Gradient centralization."""
 
-    mode: Literal["none", "all", "conv"] = field(
-        "all", "Centralize no weights, all weights that have input axes, or only convolutions."
+    mode: Literal["none", "all", "conv", "whole_tensor", "first_axis_out"] = field(
+        "all",
+        "Centralize no weights, all weights that have input axes, or only convolutions. For "
+        "comparison, two other axes: all axes of a weight, or all but the first, which are the "
+        "axes of `optax.centralize` and wrong for these models.",
     )
     location: Literal["gradient", "update"] = field(
         "gradient", "Centralize the gradient, or the preconditioned update."

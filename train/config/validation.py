@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train.config.fields import check_names, check_values, field_specs, flatten, invalid_field
+from train.config.paths import local_path
 from train.config.schema import Config
 from train.errors import UserError, short_repr
 
@@ -33,15 +34,12 @@ def validate(config: ConfigDict) -> None:
         raise UserError("the config has a base, so it is a study's; use python -m train.study")
     check_names(flatten(config), field_specs(Config), "train.config.default_config()")
     check_values(config.to_dict(), Config)
+    local_path("config.data.dir", config.data.dir)
+    local_path("config.init_from", config.init_from)
     _check_run(config)
     _check_streaming(config)
     if config.data.vocabulary:
         _check_text(config)
-    elif config.model.dropout:
-        raise UserError(
-            f"config.model.dropout={config.model.dropout} is for text models, but "
-            "config.data.vocabulary=0 means images; set it to 0.0"
-        )
 
 
 def _check_run(config: ConfigDict) -> None:

@@ -42,7 +42,7 @@ def _load(folder: Path) -> Split | None:
     """Map the split in a folder into memory; return None if it is missing or damaged."""
     try:
         files = [folder / f"{field}.npy" for field in Split._fields]
-        if (folder / _DIGEST).read_text() != _sha256(files):
+        if (folder / _DIGEST).read_text(encoding="utf-8") != _sha256(files):
             return None
         return Split(*(np.load(file, mmap_mode="r") for file in files))
     except (OSError, ValueError):
@@ -59,7 +59,7 @@ def _save(folder: Path, split: Split) -> None:
             files = [partial / f"{field}.npy" for field in split._fields]
             for file, array in zip(files, split, strict=True):
                 np.save(file, array)
-            (partial / _DIGEST).write_text(_sha256(files))
+            (partial / _DIGEST).write_text(_sha256(files), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     except OSError as error:

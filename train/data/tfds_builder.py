@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from train.config.paths import local_path
 from train.data.dataset import Description
 from train.data.records import damaged_error, label_error
 from train.errors import UserError, describe_error, short_repr
@@ -192,7 +193,10 @@ def read_examples(
 
 
 def _data_folder(data_dir: str) -> str | None:
-    return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "")) or None
+    if data_dir:
+        return str(local_path("config.data.dir", data_dir))
+    folder = os.environ.get("TFDS_DATA_DIR")
+    return str(local_path("TFDS_DATA_DIR", folder)) if folder else None
 
 
 def _open_builder(name: str, folder: str | None) -> Any:

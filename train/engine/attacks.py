@@ -18,6 +18,7 @@ from train.data.inputs import standardize
 from train.models import Model
 
 _KEY = 2**32 - 2  # neither a step number nor the number of the example order
+_DROPOUT = 2**32 - 3
 
 Perturb = Callable[[jax.Array], jax.Array]
 """Maps float32 pixels in 0..1 to perturbed ones."""
@@ -76,7 +77,9 @@ def make(
 
     def perturb_with(key: jax.Array, labels: jax.Array, params: Any, stats: Any) -> Perturb:
         def loss(pixels: jax.Array) -> jax.Array:
-            logits, _ = model.apply(params, stats, standardize(pixels, config), train)
+            logits, _ = model.apply(
+                params, stats, standardize(pixels, config), train, jax.random.fold_in(key, _DROPOUT)
+            )
             logits = logits.astype(jnp.float32)
             return jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 

@@ -43,16 +43,21 @@ class Executor(Protocol):
 class DispatchSize:
     """The number of steps in a dispatch: as many as take about 2.5 seconds.
 
-    It is measured once, and is the same in all processes. It does not change any result.
+    The first dispatch has one step, so that the first loss appears soon. The time is measured once,
+    and the number is the same in all processes. It does not change any result.
     """
 
     def __init__(self, steps: int):
         """Args: steps: The largest number of steps in a dispatch; 0 to measure it."""
         self._steps = steps
+        self._is_first = True
         self._times: list[float] = []
 
     def next(self, state: TrainState) -> int:
         """Return the number of steps of the dispatch that follows `state`."""
+        if self._steps and self._is_first:
+            self._is_first = False
+            return 1
         if not self._steps:
             jax.block_until_ready(state)
             self._times.append(time.monotonic())

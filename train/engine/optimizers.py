@@ -1,6 +1,8 @@
 """The optimizer chain of a config: the one place that decides where GC stands in it."""
 
+import functools
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,15 +12,21 @@ from ml_collections import ConfigDict
 
 import optax_gc
 from optax_gc import diagnostics
-from train import models
 from train.engine.plan import Plan
 from train.errors import UserError
+from train.models.last_layer import Layers, label_parts
 
 _DECOUPLED_DECAY = ("sgdw", "adamw", "radam", "ranger")
+_OTHER_AXES = {
+    "whole_tensor": optax_gc.whole_tensor,
+    "first_axis_out": optax_gc.first_axis_out,
+}
 _MAX_DROPS = 1000  # each drop is compiled in, and after so many a float32 rate is 0
 
 
-def build(config: ConfigDict, schedule: optax.Schedule, axes: Any) -> optax.GradientTransformation:
+def build(
+    config: ConfigDict, schedule: optax.Schedule, axes: Any, last_layer: Callable[[], Layers]
+) -> optax.GradientTransformation:
     """Return the chain that `config.optimizer` and `config.gc` describe.
 
     With `gc.location` "gradient", GC is applied after L2 decay is added and before the gradient is
@@ -33,6 +41,7 @@ def build(config: ConfigDict, schedule: optax.Schedule, axes: Any) -> optax.Grad
       config: A validated config.
       schedule: Maps a step to a learning rate.
       axes: A pytree of `optax_gc.FanIn` with the structure of the parameters.
+      last_layer: Returns the paths of the last layers; called if they differ from the others.
 
     Returns:
       The transformation. `removed_fraction(opt_state)` reads the share that GC removed.
@@ -51,7 +60,8 @@ def build(config: ConfigDict, schedule: optax.Schedule, axes: Any) -> optax.Grad
         centralize if at_update else optax.identity(),
         optax.scale_by_learning_rate(schedule),
     )
-    chain = _scale_body_updates(chain, settings.body_lr_scale)
+    if settings.body_lr_scale != 1:
+        chain = _scale_body_updates(chain, settings.body_lr_scale, last_layer())
     if settings.name in ("lookahead", "ranger"):
         return _lookahead(chain, settings.lookahead)
     return chain
@@ -119,19 +129,13 @@ def _drop_steps(settings: ConfigDict, plan: Plan) -> list[int]:
 
 
 def _scale_body_updates(
-    chain: optax.GradientTransformation, scale: float
+    chain: optax.GradientTransformation, scale: float, last_layer: Layers
 ) -> optax.GradientTransformation:
-    if scale == 1:
-        return chain
+    label = functools.partial(label_parts, last_layer=last_layer)
     if scale == 0:
-        return optax.partition({"head": chain, "body": optax.set_to_zero()}, _label_parts)
-    scaled = optax.partition({"head": optax.identity(), "body": optax.scale(scale)}, _label_parts)
+        return optax.partition({"head": chain, "body": optax.set_to_zero()}, label)
+    scaled = optax.partition({"head": optax.identity(), "body": optax.scale(scale)}, label)
     return optax.chain(chain, scaled)
-
-
-def _label_parts(params: Any) -> Any:
-    """Label each top-level entry of the parameters "head" or "body"."""
-    return {name: "head" if name == models.HEAD else "body" for name in params}
 
 
 def _precondition(name: str, settings: ConfigDict) -> optax.GradientTransformation:
@@ -188,6 +192,7 @@ def _measured_centralize(config: ConfigDict, axes: Any) -> optax.GradientTransfo
     if config.gc.mode == "none":
         return optax.identity()
     conv_only = config.gc.mode == "conv"
+    axes = _OTHER_AXES.get(config.gc.mode, axes)
     centralize = optax_gc.centralize(axes, conv_only=conv_only)
 
     def init_fn(params):

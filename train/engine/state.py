@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from train.engine import nonfinite
 from train.engine.nonfinite import NonFiniteState
-from train.models import Model
+from train.models.functional import Model
 
 
 class MetricSums(NamedTuple):
@@ -68,7 +69,7 @@ def create(
       tx: The optimizer chain.
       seed: The seed of the random initialization; may be traced.
       pretrained: Parameters and statistics that replace random ones: dicts that may lack
-        top-level entries of the network's.
+        entries of the network's.
     """
     params, stats = init_weights(model, seed, pretrained)
     return TrainState(
@@ -85,10 +86,14 @@ def init_weights(
     model: Model, seed: jax.typing.ArrayLike, pretrained: tuple[Any, Any] | None
 ) -> tuple[Any, Any]:
     """Return the parameters and statistics of `create`."""
-    params, stats = model.init(jax.random.key(seed))
-    return (
-        (params, stats) if pretrained is None else (params | pretrained[0], stats | pretrained[1])
+    random = model.init(jax.random.key(seed))
+    if pretrained is None:
+        return random
+    params, stats = (
+        unflatten_dict(flatten_dict(old) | flatten_dict(new))
+        for old, new in zip(random, pretrained, strict=True)
     )
+    return params, stats
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from train import models
 from train.data.batch import Batch
 from train.data.inputs import to_model_inputs
 from train.engine import attacks, nonfinite
@@ -16,7 +15,8 @@ from train.engine.attacks import Attack
 from train.engine.nonfinite import NonFiniteState
 from train.engine.optimizers import removed_fraction
 from train.engine.state import MetricSums, TrainState
-from train.models import Model
+from train.models.functional import Model
+from train.models.last_layer import freeze_body
 
 TrainStep = Callable[[TrainState, Batch], TrainState]
 EvalStep = Callable[[Any, Any, MetricSums, Batch], MetricSums]
@@ -101,6 +101,7 @@ def make_train_step(
     """
     frozen = config.optimizer.body_lr_scale == 0
     attack = attacks.make(attacks.train_attack(config), config, model, train=not frozen)
+    last_layer = model.last_layer() if frozen else frozenset()
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -108,7 +109,7 @@ def make_train_step(
         inputs = to_model_inputs(batch.inputs, config, key, perturb)
 
         def loss_fn(params):
-            params = models.freeze_body(params) if frozen else params
+            params = freeze_body(params, last_layer) if frozen else params
             dropout_key = jax.random.fold_in(key, _DROPOUT)
             logits, stats = model.apply(params, state.stats, inputs, not frozen, dropout_key)
             sums = _metric_sums(logits, batch)

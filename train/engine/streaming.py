@@ -14,7 +14,7 @@ from train.engine.optimizers import eval_params
 from train.engine.predictions import Predictions
 from train.engine.state import MetricSums, TrainState
 from train.engine.step import StepFunctions, StepMetrics
-from train.runtime import compilation
+from train.runtime import compilation, distributed
 from train.runtime.compilation import Cost
 from train.runtime.mesh import Sharding
 
@@ -104,6 +104,7 @@ class StreamingExecutor:
         sums = MetricSums(*np.zeros(len(MetricSums._fields), np.float32))
         with contextlib.closing(batches):
             for batch in batches:
+                distributed.progress()
                 sums = eval_step(params, state.stats, sums, self._send(batch))
         return sums
 

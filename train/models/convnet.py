@@ -1,6 +1,6 @@
 """A small convolutional network of 0.1 million parameters, designed for the 8x8 digits."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,12 @@ from flax import nnx
 from train.models.layers.conv import relu
 from train.models.layers.norm import Normalization, normalize
 
-OPTIONS = {
-    "norm": ("batch", "group", "none", "weight"),
-    "weight_standardization": (False, True),
-}
-"""The fields of `config.model` that `ConvNet` supports, and their allowed values."""
-
 
 class ConvNet(nnx.Module):
     """Three 3x3 convolutions with normalization, global average pooling, and a classifier."""
+
+    OPTIONS: ClassVar = {"norm": ("batch", "group", "none", "weight")}
+    """The values of fields of `config.model` that it supports."""
 
     def __init__(
         self, *, num_classes: int, channels: int, norm: Normalization, dtype: Any, rngs: nnx.Rngs

@@ -11,8 +11,6 @@ from train.models.layers.conv import Conv, relu
 from train.models.layers.norm import HE_NORMAL, Normalization, normalize
 
 _STAGE_SIZES = (6, 12, 24, 16)
-MIN_IMAGE_SIDE = 2 ** (len(_STAGE_SIZES) - 1)
-"""The smallest height and width of an image, in pixels: each transition halves them."""
 
 
 class DenseNet(nnx.Module):
@@ -26,6 +24,9 @@ class DenseNet(nnx.Module):
       dtype: The dtype of the activations.
       rngs: For the initial parameters.
     """
+
+    MIN_IMAGE_SIDE = 2 ** (len(_STAGE_SIZES) - 1)
+    """The smallest height and width of an image, in pixels: each transition halves them."""
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ convolutions in the shortcuts that change the shape.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +16,6 @@ from flax import nnx
 
 from train.models.layers.conv import relu
 from train.models.layers.norm import ConvNorm, Normalization
-
-OPTIONS = {
-    "stem": ("3x3", "3x3/2", "7x7"),
-    "widen_factor": None,
-    "remat": (False, True),
-    "norm": ("batch", "group"),
-    "weight_standardization": (False, True),
-}
-"""The fields of `config.model` that ResNets support, and their allowed values; None for all."""
 
 _MakeConv = Callable[..., ConvNorm]
 _STEMS = {"3x3": ((3, 3), 1), "3x3/2": ((3, 3), 2), "7x7": ((7, 7), 2)}  # kernel size and stride
@@ -48,6 +39,9 @@ class ResNet(nnx.Module):
       dtype: The dtype of the activations.
       rngs: For the initial parameters.
     """
+
+    OPTIONS: ClassVar = {"norm": ("batch", "group")}
+    """The values of fields of `config.model` that it supports."""
 
     def __init__(
         self,

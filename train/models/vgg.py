@@ -15,12 +15,13 @@ _LAYERS = (
     *((64, True), (128, True), (256, False), (256, True)),
     *((512, False), (512, True), (512, False), (512, True)),
 )
-MIN_IMAGE_SIDE = 2 ** sum(pooled for _, pooled in _LAYERS)
-"""The smallest height and width of an image, in pixels: each max pooling halves them."""
 
 
 class VGG11(nnx.Module):
     """Eight 3x3 convolutions with bias and batch normalization, five max poolings, classifier."""
+
+    MIN_IMAGE_SIDE = 2 ** sum(pooled for _, pooled in _LAYERS)
+    """The smallest height and width of an image, in pixels: each max pooling halves them."""
 
     def __init__(self, *, num_classes: int, channels: int, dtype: Any, rngs: nnx.Rngs):
         conv = functools.partial(ConvNorm, norm=Normalization(), dtype=dtype, rngs=rngs)

@@ -1,14 +1,17 @@
 """Terminal output: a progress bar on a terminal, plain lines elsewhere."""
 
 import datetime
+import time
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from train.engine.plan import Plan
 from train.output.files import Line
 from train.output.timer import Timer
 from train.runtime import distributed
+from train.runtime.terminal import make_console
+
+_SECONDS = 60.0  # between two lines about the training steps, where there is no bar
 
 
 class ProgressBar:
@@ -20,7 +23,8 @@ class ProgressBar:
         self._timer = timer
         self._example_unit = example_unit
         self._train_loss = ""
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._next_line = time.monotonic()
+        self._console = make_console()
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]:.2f}"),
             BarColumn(),
@@ -49,18 +53,28 @@ class ProgressBar:
         if distributed.is_first_process():
             self._console.print(text, markup=False)
 
-    def advance(self, step: int) -> None:
-        """Move the bar to a step."""
-        self._bar.update(self._task, completed=step, epoch=self._plan.epoch(step))
+    def show_steps(self, step: int, loss: float | None, top1: float | None) -> None:
+        """Show the state after a dispatch: beside the bar, or as a line about once a minute.
+
+        Args:
+          step: The number of completed steps.
+          loss: The mean loss since the last training line; None if it is not finite.
+          top1: The accuracy since then.
+        """
+        metrics = (
+            f"loss {_number(loss)}  top-1 {_percent(top1)}  {self._throughput()}  "
+            f"{self._time_left(step)} left"
+        )
+        is_due = time.monotonic() >= self._next_line
+        if is_due:
+            self._next_line = time.monotonic() + _SECONDS
+            if not self._console.is_terminal:
+                self.log(f"{self._step_and_epoch(step)}  train {metrics}")
+        epoch = self._plan.epoch(step)
+        self._bar.update(self._task, refresh=is_due, completed=step, epoch=epoch, metrics=metrics)
 
     def show_train(self, line: Line) -> None:
-        """Show the metrics of a training line beside the bar."""
-        left = self._time_left(line["step"])
-        metrics = (
-            f"loss {_number(line['loss'])}  top-1 {_percent(line['top1'])}  "
-            f"{self._throughput()}  {left} left"
-        )
-        self._bar.update(self._task, metrics=metrics)
+        """Remember the loss of a training line for the next test line."""
         self._train_loss = f"train loss {_number(line['loss'])}  "
 
     def show_test(self, line: Line) -> None:
@@ -69,16 +83,19 @@ class ProgressBar:
         if "robust_top1" in line:
             attacked = f"attacked {_percent(line['robust_top1'])}  "
         self.log(
-            f"step {step:,}/{self._plan.total_steps:,}  epoch {line['epoch']:.2f}  "
+            f"{self._step_and_epoch(step)}  "
             f"{self._train_loss}test loss {_number(line['loss'])}  top-1 {_percent(line['top1'])}  "
             f"{attacked}{self._throughput()}  {self._time_left(step)} left"
         )
+
+    def _step_and_epoch(self, step: int) -> str:
+        return f"step {step:,}/{self._plan.total_steps:,}  epoch {self._plan.epoch(step):.2f}"
 
     def _throughput(self) -> str:
         return f"{self._timer.examples_per_second():,.0f} {self._example_unit}/s"
 
     def _time_left(self, step: int) -> datetime.timedelta:
-        step_seconds = self._timer.train_seconds / max(step, 1)
+        step_seconds = self._timer.train_seconds_so_far() / max(step, 1)
         return datetime.timedelta(seconds=round(step_seconds * (self._plan.total_steps - step)))
 
 

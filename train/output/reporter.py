@@ -10,7 +10,7 @@ from train.engine.state import TrainState
 from train.errors import UserError, describe_error
 from train.output.curves import draw_curves
 from train.output.files import Line, explain_write_errors, write_json
-from train.output.metrics import MetricsFile
+from train.output.metrics import MetricsFile, finite_or_none
 from train.output.progress import ProgressBar
 from train.output.summary import make_summary
 from train.output.tensorboard import Scalars
@@ -51,9 +51,9 @@ class Reporter:
         """Print a text to the terminal."""
         self._progress.log(text)
 
-    def advance(self, step: int) -> None:
-        """Move the progress bar to a step."""
-        self._progress.advance(step)
+    def show_steps(self, step: int, loss: float, top1: float) -> None:
+        """Show the loss and the accuracy after a dispatch on the terminal only."""
+        self._progress.show_steps(step, finite_or_none(loss), finite_or_none(top1))
 
     def log_train(self, step: int, **metrics: float) -> None:
         """Log the mean metrics of the training steps since the last such line."""

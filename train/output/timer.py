@@ -19,14 +19,21 @@ class Timer:
     examples: int = 0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
+    _training_since: float | None = dataclasses.field(default=None, init=False, repr=False)
     _last_tick: float = dataclasses.field(default_factory=time.monotonic, init=False, repr=False)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
         """Add the time of the block to `train_seconds`."""
-        start = time.monotonic()
+        self._training_since = time.monotonic()
         yield
-        self.train_seconds += time.monotonic() - start
+        self.train_seconds = self.train_seconds_so_far()
+        self._training_since = None
+
+    def train_seconds_so_far(self) -> float:
+        """Return `train_seconds` with the running block of `training`."""
+        since = self._training_since
+        return self.train_seconds + (0.0 if since is None else time.monotonic() - since)
 
     def tick(self) -> None:
         """Add the time since the last tick, or since the start, to `wall_seconds`."""
@@ -36,7 +43,8 @@ class Timer:
 
     def examples_per_second(self) -> float:
         """Return the training throughput; 0 before the first step."""
-        return self.examples / self.train_seconds if self.train_seconds else 0.0
+        seconds = self.train_seconds_so_far()
+        return self.examples / seconds if seconds else 0.0
 
     def saved(self) -> dict[str, float]:
         """Return what a checkpoint stores."""

@@ -1,1 +1,1 @@
-"""The devices and the process that a run uses: sharding, compiler, processes, signals, caches."""
+"""The devices and processes that a run uses: sharding, compiler, signals, terminal, caches."""

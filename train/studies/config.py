@@ -31,7 +31,9 @@ from train.config.types import (
 from train.errors import UserError, short_repr
 
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
-GcArm = Literal["none", "all", "conv", "all@update", "conv@update"]
+GcArm = Literal[
+    "none", "all", "conv", "all@update", "conv@update", "whole_tensor", "first_axis_out"
+]
 
 _INTRODUCTION = """\
 The config file of a study starts from `train.studies.config.default_study(base)`, where `base` is

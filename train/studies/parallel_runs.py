@@ -201,7 +201,8 @@ class ParallelRuns:
 
     def _optimizer(self, rate: jax.Array) -> tuple[optax.GradientTransformation, optax.Schedule]:
         schedule = optimizers.make_schedule(self._run.config, self._run.plan, rate)
-        tx = optimizers.build(self._run.config, schedule, self._run.axes)
+        run = self._run
+        tx = optimizers.build(run.config, schedule, run.axes, run.model.last_layer)
         return measures.with_norms(tx), schedule
 
     def _init_state(self, seed: jax.Array, rate: jax.Array, pretrained: Any) -> TrainState:

@@ -4,12 +4,13 @@ import datetime
 import time
 from collections.abc import Callable
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from train.output.files import Line
+from train.runtime.terminal import make_console
 from train.studies.design import Arm, Run
 from train.studies.results import is_diverged
 
@@ -28,7 +29,7 @@ class StudyProgress:
         self._make_table = make_table
         self._current_runs: list[Run] = []
         self._total_steps = 1
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = make_console()
         self._is_terminal = self._console.is_terminal
         self._bar = Progress(
             TextColumn("{task.completed:.1f}/{task.total:.0f} runs"),

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from train.config import flatten
 from train.errors import Preempted
 from train.output.files import Line
+from train.runtime import distributed
 from train.runtime.preemption import Preemption
+from train.runtime.terminal import make_console
 from train.studies import design, report, tuning
 from train.studies.config import validate_study
 from train.studies.datasets import Datasets, load_datasets
@@ -73,8 +74,10 @@ def study(config: ConfigDict, folder: Path, shard: Shard | None = None) -> Summa
     results = Results(folder, shard)
     # If nothing can be made, the data is not read, so that the report needs no data.
     missing = count_missing(config, results.lines, share)
-    can_make = missing.tuning or missing.timings or missing.final > missing.blocked
-    datasets = load_datasets(config, results.lines.values()) if can_make else None
+    datasets = None
+    if missing.tuning or missing.timings or missing.final > missing.blocked:
+        distributed.announce("loading the data set")
+        datasets = load_datasets(config, results.lines.values())
     fingerprints = datasets and datasets.final.fingerprints()
     with results.acquire(json.loads(json.dumps(flatten(config))), fingerprints):
         if datasets:
@@ -124,8 +127,7 @@ def _explain_missing(missing: Missing, own: Missing, folder: Path, shard: Shard)
 
 def print_report(built: report.Report) -> None:
     """Print a report to the terminal."""
-    width = None if Console().is_terminal else _WIDTH
-    console = Console(highlight=False, width=width)
+    console = make_console(soft_wrap=False, width=_WIDTH)
     console.print(f"\n{built.title}\n", style="bold", markup=False)
     for table in built.tables:
         console.print(_rich_table(table))

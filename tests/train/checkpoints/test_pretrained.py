@@ -113,9 +113,9 @@ def test_missing_weights_are_initialized():
     model = models.build(make_config("", "convnet"), 10, (8, 8, 1))
     random, random_stats = state.init_weights(model, 3, None)
     loaded, loaded_stats = state.init_weights(model, 4, None)
-    body = {name: layer for name, layer in loaded.items() if name != models.HEAD}
+    body = {name: layer for name, layer in loaded.items() if name != "head"}
     params, stats = state.init_weights(model, 3, (body, loaded_stats))
-    assert state.sha256(params[models.HEAD]) == state.sha256(random[models.HEAD])
+    assert state.sha256(params["head"]) == state.sha256(random["head"])
     assert all(params[name] is layer for name, layer in body.items())
     assert state.sha256(stats) == state.sha256(random_stats)
 

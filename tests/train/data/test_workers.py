@@ -40,7 +40,7 @@ def streaming_process(root, workers=2):
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     try:
         children = [int(number) for number in process.stdout.readline().split()]
@@ -52,7 +52,7 @@ def streaming_process(root, workers=2):
 
 def ended(pid):
     try:
-        with open(f"/proc/{pid}/stat") as file:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
             return file.read().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True

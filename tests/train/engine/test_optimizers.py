@@ -39,7 +39,7 @@ def build(name, mode, location="gradient", decay=DECAY, inner="momentum"):
     config.gc.mode, config.gc.location = mode, location
     config.log_every_steps = 1
     validate(config)
-    return optimizers.build(config, optax.constant_schedule(RATE), AXES)
+    return optimizers.build(config, optax.constant_schedule(RATE), AXES, frozenset)
 
 
 def first_update(tx):

@@ -104,3 +104,29 @@ def test_true_difference_is_detected():
 def test_median_ratio_of_pairs():
     assert statistics.median_ratio([(1.0, 1.1), (2.0, 2.0), (1.0, 9.0)])[0] == pytest.approx(1.1)
     assert all(map(math.isnan, statistics.median_ratio([])))
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 8, 30])
+def test_detectable_difference_is_found_in_80_percent(pairs):
+    """Simulated studies with the detectable difference as the true one."""
+    rng = np.random.default_rng(pairs)
+    deviation = 1.7
+    spread = statistics.Mean(0.0, _half_width(deviation, pairs), pairs)
+    shift = statistics.detectable(spread)
+    samples = rng.normal(shift, deviation, (4000, pairs))
+    found = np.mean(stats.ttest_1samp(samples, 0.0, axis=1).pvalue < 0.05)
+    assert found == pytest.approx(statistics.POWER, abs=0.025)
+
+
+def test_detectable_difference_is_known_for_8_pairs():
+    """Cohen 1988: d = 1.16 standard deviations for n = 8, alpha = 5 %, power 80 %."""
+    spread = statistics.Mean(0.0, _half_width(1.0, 8), 8)
+    assert statistics.detectable(spread) == pytest.approx(1.16, abs=0.005)
+
+
+def test_one_pair_detects_nothing():
+    assert math.isnan(statistics.detectable(statistics.mean([1.0])))
+
+
+def _half_width(deviation, count):
+    return stats.t.ppf(0.975, count - 1) * deviation / math.sqrt(count)

@@ -144,9 +144,9 @@ def test_planted_effect_is_found(tmp_path, monkeypatch):
     """With GC the gradients are scaled by 0.1, so that SGD learns more slowly."""
     build = optimizers.build
 
-    def build_worse(config, rate, axes):
+    def build_worse(config, *arguments):
         factor = 0.1 if config.gc.mode == "all" else 1.0
-        return optax.chain(optax.scale(factor), build(config, rate, axes))
+        return optax.chain(optax.scale(factor), build(config, *arguments))
 
     monkeypatch.setattr(optimizers, "build", build_worse)
     config = tiny(optimizers=("sgd",), seeds=(0, 1, 2, 3))

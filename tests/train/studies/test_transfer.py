@@ -9,7 +9,6 @@ import pytest
 from tests.support.processes import run
 from tests.support.studying import lines, tiny
 from tests.train.checkpoints.test_pretrained import FLAGS
-from train import models
 from train.checkpoints import manager, pretrained
 from train.errors import UserError
 from train.studies import design
@@ -30,7 +29,7 @@ def transfer_study(source):
 def load_body(source):
     (folder,) = (source / "checkpoints").iterdir()
     params = manager.load_weights(folder)["params"]
-    return {name: layer for name, layer in params.items() if name != models.HEAD}
+    return {name: layer for name, layer in params.items() if name != "head"}
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, names_only_phases
 from train import cli
 from train.__main__ import USAGE
 from train.config import validate
@@ -105,7 +105,7 @@ def test_command_prints_no_traceback(tmp_path):
     ):
         done = run_command(tmp_path, f"--config.{override}")
         assert done.returncode == 2
-        assert done.stdout == ""
+        assert names_only_phases(done.stdout)
         assert done.stderr.startswith(f"error: {expected}")
         assert done.stderr.count("\n") == 1
         assert list(tmp_path.iterdir()) == []
@@ -127,7 +127,7 @@ def run_command(folder, *arguments):
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": "nowhere"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 

@@ -30,7 +30,7 @@ def test_closed_stdout_is_silent(command, unbuffered):
             env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
             stdout=closed_pipe,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
     assert done.stderr == ""

@@ -31,7 +31,7 @@ def run_python(code, **environment):
         [sys.executable, "-c", code],
         env=os.environ | environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     return process.stdout

@@ -69,7 +69,7 @@ def small_disk(folder, size):
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
-        done = subprocess.run(mount, capture_output=True, check=False, text=True)
+        done = subprocess.run(mount, capture_output=True, check=False, encoding="utf-8")
     except FileNotFoundError:
         pytest.skip("there is no mount command")
     if done.returncode:

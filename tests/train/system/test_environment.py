@@ -27,12 +27,12 @@ def test_workdir_expands_the_home_folder(text, monkeypatch):
     ["s3://b/run", "gs://bucket/run", "file:///tmp/run", "hdfs:/run", "https://host/x", "S3://b"],
 )
 def test_workdir_url_is_rejected(text, rejected):
-    assert "is a URL; the work folder must be on a local" in rejected(*DIGITS, f"--workdir={text}")
+    assert "is a URL, but must be a path on a local" in rejected(*DIGITS, f"--workdir={text}")
 
 
 @pytest.mark.parametrize("text", ["~nosuchuser/x", "~nosuchuser", "~no.such.user/a/b"])
 def test_workdir_of_unknown_user_is_rejected(text, rejected):
-    assert "write the path of the folder" in rejected(*DIGITS, f"--workdir={text}")
+    assert "write the full path" in rejected(*DIGITS, f"--workdir={text}")
 
 
 @pytest.mark.slow

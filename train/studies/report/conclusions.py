@@ -2,6 +2,7 @@
 
 import math
 
+from train.studies.report import statistics
 from train.studies.report.labels import gc_label, setting_label
 from train.studies.report.summary import Comparison, Summary
 from train.studies.report.tables import interval
@@ -100,7 +101,11 @@ def _conclusion(row: Comparison, context: str, cause: str, between: str, compari
             f"{context}, the difference{between} is not significant after correction for "
             f"{comparisons} comparisons ({evidence})."
         )
-    return f"{context}, no significant difference{between} was found ({evidence})."
+    detectable = f"{statistics.detectable(difference):.2f}"
+    return (
+        f"{context}, no significant difference{between} was found ({evidence}; a true difference "
+        f"of {detectable} points would have been found in 80 % of such studies)."
+    )
 
 
 def _rates_at_edge(summary: Summary) -> list[str]:
