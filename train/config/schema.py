@@ -72,7 +72,13 @@ class Data(Section):
     train_per_class: Count = field(0, "Training examples to keep of each class; 0 for all.")
     train_draw: Count = field(0, "Seed that draws the examples of `train_per_class`.")
     test_share: BelowOne = field(
-        0.0, "Share of `train` to test on, if a TFDS set has no test split."
+        0.0, "Share of `train` to test on, if a TFDS set or an image folder has no test split."
+    )
+    on_error: Literal["raise", "skip"] = field(
+        "raise", "What to do about images in a folder that cannot be read: stop, or leave them out."
+    )
+    exif_orientation: bool = field(
+        True, "Rotate and flip images of any size as their EXIF data says."
     )
     workers: Count = field(
         0, "Processes that decode streamed images; 0 for threads.", affects="none"

@@ -57,10 +57,14 @@ def _check_run(config: ConfigDict) -> None:
         raise UserError("config.num_epochs and config.num_steps are both 0; set one of them")
     if config.init_head and not config.init_from:
         raise UserError("config.init_head=True needs config.init_from; set it, or use False")
-    if config.data.test_share and config.data.name in ("digits", "folder"):
+    if config.data.test_share and config.data.name == "digits":
         raise UserError(
-            f"config.data.test_share={config.data.test_share} is for TFDS sets without a test "
-            f"split, but {config.data.name} has one; set it to 0"
+            f"config.data.test_share={config.data.test_share} is for data sets without a test "
+            "split, but digits has one; set it to 0"
+        )
+    if config.data.on_error == "skip" and config.data.name != "folder":
+        raise UserError(
+            "config.data.on_error='skip' is for config.data.name='folder'; set it to 'raise'"
         )
     if config.report.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UserError(

@@ -26,11 +26,16 @@ def load(config: ConfigDict) -> "Dataset | StreamingDataset":
         from train.data.streaming import pipeline
 
         stream = pipeline.open_dataset(config, jax.process_index(), jax.process_count())
-        if not config.data.in_memory:
-            return stream
-        from train.data.in_memory import decoded
+        dataset: Dataset | StreamingDataset = stream
+        note = stream.note
+        if config.data.in_memory:
+            from train.data.in_memory import decoded
 
-        return subset.select(config, decoded.load(stream))
+            whole, left_out = decoded.load(config, stream)
+            dataset, note = subset.select(config, whole), note + left_out
+        if note and jax.process_index() == 0:
+            print(note)
+        return dataset
     if is_text(config):
         from train.data.in_memory import tfds_text
 

@@ -11,7 +11,7 @@ from train.errors import UserError, describe_error
 
 
 class EncodedImage(NamedTuple):
-    """The content of a JPEG or PNG file, and its class."""
+    """The content of an image file, and its class."""
 
     content: bytes
     label: int
@@ -73,6 +73,16 @@ class SubsetImages:
         return {"examples": len(self), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
+class DamagedError(UserError):
+    """A record cannot be read or decoded.
+
+    Attributes:
+      reason: What another library says about it.
+    """
+
+    reason = ""
+
+
 def decode(
     images: EncodedImages, index: int, crop: Callable[[bytes], np.ndarray]
 ) -> tuple[np.ndarray, int]:
@@ -87,7 +97,8 @@ def decode(
       What `crop` returns, and the label.
 
     Raises:
-      UserError: If the image is damaged, or its label is not a class.
+      DamagedError: If the image cannot be read or decoded.
+      UserError: If its label is not a class.
     """
     try:
         content, label = images[index]
@@ -99,9 +110,12 @@ def decode(
     return pixels, label
 
 
-def damaged_error(record: str, error: Exception, fix_hint: str) -> UserError:
+def damaged_error(record: str, error: Exception, fix_hint: str) -> DamagedError:
     """Return the error for a record that cannot be read or decoded."""
-    return UserError(f"{record} is damaged: {describe_error(error)}; {fix_hint}")
+    reason = describe_error(error)
+    damaged = DamagedError(f"{record} is damaged: {reason}; {fix_hint}")
+    damaged.reason = reason
+    return damaged
 
 
 def label_error(record: str, label: int, num_classes: int, fix_hint: str) -> UserError:

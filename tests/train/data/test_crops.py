@@ -6,7 +6,7 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from tests.support import imagenet
 from train.data.streaming import crops
@@ -116,3 +116,66 @@ def test_every_mode_becomes_rgb(mode):
 def test_transparent_palette():
     content = encode(Image.new("P", (10, 10)), transparency=b"\x00\x10")
     assert crops.center_crop(content, 4).shape == (4, 4, 3)
+
+
+def rotated(image, orientation, **options):
+    """Return a file that shows `image` if its EXIF orientation is applied."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    inverse = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = image.transpose(inverse[orientation]) if orientation in inverse else image
+    return encode(stored, exif=exif, **options)
+
+
+PHOTO = Image.open(io.BytesIO(imagenet.jpeg(rng(), 90, 60, cells=5)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format_", ["png", "tiff", "webp", "jpeg"])
+def test_exif_orientation_is_applied(format_, orientation):
+    options = {"webp": {"lossless": True}, "jpeg": {"quality": 100, "subsampling": 0}}
+    content = rotated(PHOTO, orientation, format=format_, **options.get(format_, {}))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert upright.size == PHOTO.size
+    for crop in (
+        crops.center_crop,
+        lambda file, size: crops.random_resized_crop(file, rng(3), size, (0.2, 0.6)),
+    ):
+        expected = crop(encode(upright), 16).astype(int)
+        np.testing.assert_allclose(crop(content, 16), expected, atol=1)
+
+
+@pytest.mark.parametrize("orientation", [3, 5, 6, 8])
+def test_exif_orientation_of_large_jpeg(orientation):
+    """The file is decoded at a part of its size."""
+    large = Image.open(io.BytesIO(imagenet.jpeg(rng(), 96 * 5, 64 * 5, cells=12)))
+    content = rotated(large, orientation, format="jpeg", quality=100)
+    pixels = crops.center_crop(content, 40).astype(int)
+    assert np.abs(pixels - crops.center_crop(encode(large), 40)).mean() < 2
+    assert np.abs(pixels - crops.center_crop(content, 40, exif_orientation=False)).mean() > 5
+
+
+def test_exif_orientation_can_be_ignored():
+    content = rotated(PHOTO, 6, format="png")
+    stored = encode(PHOTO.transpose(Image.Transpose.ROTATE_90))
+    pixels = crops.center_crop(content, 16, exif_orientation=False)
+    np.testing.assert_array_equal(pixels, crops.center_crop(stored, 16))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0"]
+)
+def test_damaged_exif_data_is_ignored(exif):
+    content = encode(PHOTO, "jpeg", exif=b"Exif\0\0" + exif)
+    np.testing.assert_array_equal(
+        crops.center_crop(content, 16), crops.center_crop(encode(PHOTO, "jpeg"), 16)
+    )

@@ -236,23 +236,29 @@ def grayscale_16_bits():
 
 FOLDERS = {
     "no folder": (lambda root: root.rename(root.with_name("gone")), "does not exist"),
-    "no split": (lambda root: (root / "test").rename(root / "tset"), "must have a folder 'train'"),
-    "no class": (lambda root: (root / "test").rename(root / "train" / "a"), "must have a folder"),
+    "no split": (
+        lambda root: (root / "test").rename(root / "tset"),
+        "set --config.data.test_share",
+    ),
+    "no training split": (
+        lambda root: (root / "train").rename(root / "test" / "a"),
+        "has a folder 'test' but no folder 'train'",
+    ),
     "another class": (
         lambda root: (root / "test" / "bee").rename(root / "test" / "cat"),
-        "have different classes: bee, cat in only one of them",
+        "test has class folders that the training split lacks: cat; add them",
     ),
     "an empty class": (
         lambda root: [file.unlink() for file in (root / "train" / "bee").iterdir()],
-        "train/bee has no images (.jpg, .jpeg, .png)",
+        "train have no images that can be read: bee; add some",
     ),
     "an invalid image": (
         lambda root: (root / "train" / "bee" / "1.png").write_text("no image"),
-        "train/bee/1.png is damaged: UnidentifiedImageError",
+        "cannot read 1 of 12 images: train/bee/1.png (not an image); replace or",
     ),
     "an image of 16 bits": (
         lambda root: (root / "train" / "ant" / "1.png").write_bytes(grayscale_16_bits()),
-        "train/ant/1.png is damaged: ValueError: pixels of mode I;16 instead of 8 bits",
+        "train/ant/1.png (pixels of mode I;16 instead of 8 bits)",
     ),
     "a missing file": (
         lambda root: (root / "train" / "ant" / "1.png").symlink_to("gone"),

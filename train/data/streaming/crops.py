@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from train.data.streaming import decoding
+
 _RATIO_RANGE = (3 / 4, 4 / 3)  # width / height of a random crop
 _MAX_TRIES = 10
 _CENTER_SHARE = 224 / 256  # of the shorter side; for ImageNet, 224 of 256 pixels are kept
@@ -29,15 +31,17 @@ def random_resized_crop(
     rng: np.random.Generator,
     image_size: int,
     scale: tuple[float, float] | tuple[()],
+    exif_orientation: bool = True,
 ) -> np.ndarray:
     """Decode an image, crop it at random and resize the crop.
 
     Args:
-      content: A JPEG or PNG file, of any size and mode.
+      content: An image file, of any size and mode.
       rng: The source of the randomness.
       image_size: The height and width of the result, in pixels.
       scale: The smallest and the largest share of the image's area in a crop. If empty, the crop is
         that of `center_crop`.
+      exif_orientation: See `center_crop`.
 
     Returns:
       uint8, (image_size, image_size, 3).
@@ -46,15 +50,20 @@ def random_resized_crop(
       Exception: If the file is not an image; Pillow raises many types.
     """
     if not scale:
-        return center_crop(content, image_size)
-    return _crop(content, image_size, lambda w, h: random_box(rng, w, h, scale))
+        return center_crop(content, image_size, exif_orientation)
+    return _crop(content, image_size, lambda w, h: random_box(rng, w, h, scale), exif_orientation)
 
 
-def center_crop(content: bytes, image_size: int) -> np.ndarray:
+def center_crop(content: bytes, image_size: int, exif_orientation: bool = True) -> np.ndarray:
     """Decode an image, crop its center and resize the crop.
 
     The result is that of resizing the shorter side to `image_size * 256 / 224` pixels and then
     cropping `image_size` pixels.
+
+    Args:
+      content: An image file, of any size and mode.
+      image_size: The height and width of the result, in pixels.
+      exif_orientation: Whether to rotate and flip the image as its EXIF data says.
 
     Returns:
       uint8, (image_size, image_size, 3).
@@ -62,7 +71,7 @@ def center_crop(content: bytes, image_size: int) -> np.ndarray:
     Raises:
       Exception: If the file is not an image; Pillow raises many types.
     """
-    return _crop(content, image_size, center_box)
+    return _crop(content, image_size, center_box, exif_orientation)
 
 
 def random_box(
@@ -101,19 +110,28 @@ def _centered(width: int, height: int, box_width: float, box_height: float) -> B
     return Box(left, top, left + box_width, top + box_height)
 
 
-def _crop(content: bytes, image_size: int, choose_box: Callable[[int, int], Box]) -> np.ndarray:
+def _crop(
+    content: bytes,
+    image_size: int,
+    choose_box: Callable[[int, int], Box],
+    exif_orientation: bool,
+) -> np.ndarray:
     """Return the box `choose_box(width, height)` of an image, resized with antialiasing."""
     with Image.open(io.BytesIO(content)) as image:
-        width, height = image.size
+        transposition = decoding.orientation(image) if exif_orientation else None
+        width, height = decoding.oriented_size(image, transposition)
         box = choose_box(width, height)
         _set_draft_size(image, box, image_size)
-        x_scale, y_scale = image.width / width, image.height / height
-        resized = _to_rgb(image).resize(
-            (image_size, image_size),
-            Image.Resampling.BILINEAR,
-            (box.left * x_scale, box.top * y_scale, box.right * x_scale, box.bottom * y_scale),
-        )
-        return np.asarray(resized)
+        pixels = decoding.to_rgb(image)
+    if transposition is not None:
+        pixels = pixels.transpose(transposition)
+    x_scale, y_scale = pixels.width / width, pixels.height / height
+    resized = pixels.resize(
+        (image_size, image_size),
+        Image.Resampling.BILINEAR,
+        (box.left * x_scale, box.top * y_scale, box.right * x_scale, box.bottom * y_scale),
+    )
+    return np.asarray(resized)
 
 
 def _set_draft_size(image: Image.Image, box: Box, image_size: int) -> None:
@@ -121,11 +139,3 @@ def _set_draft_size(image: Image.Image, box: Box, image_size: int) -> None:
     factor = min(box.right - box.left, box.bottom - box.top) / (image_size * _MIN_OVERSAMPLING)
     if factor >= 2:
         image.draft(None, (math.ceil(image.width / factor), math.ceil(image.height / factor)))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"pixels of mode {image.mode} instead of 8 bits")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")  # a direct conversion to RGB makes Pillow warn
-    return image.convert("RGB")

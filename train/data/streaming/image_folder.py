@@ -5,55 +5,40 @@ TFDS's own `ImageFolder` needs TensorFlow.
 
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from train.data.dataset import Fingerprint
 from train.data.records import EncodedImage
+from train.data.streaming import folder_layout, image_check
+from train.data.streaming.folder_layout import Files, Layout
+from train.data.streaming.image_check import Checked
 from train.errors import UserError
-
-_TEST_SPLITS = ("test", "validation", "val")
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-_LAYOUT = "FOLDER/train/CLASS/*.jpg and FOLDER/test/CLASS/*.jpg"
 
 
 class ImageFolder:
-    """A split: the classes sorted by name, and in each class the files sorted by name.
+    """A split: its files sorted by class, and in each class by name.
 
-    Raises:
-      UserError: If there are no class folders, or if one of them has no images.
+    Attributes:
+      class_names: The names of the classes.
+      num_classes: The number of classes.
     """
 
-    fix_hint = "replace or remove the file"
+    fix_hint = (
+        "restore the file and run the same command again, or remove the file and use another "
+        "--workdir"
+    )
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.class_names = _sorted_names(folder, os.DirEntry.is_dir)
-        if not self.class_names:
-            raise UserError(f"{folder} has no class folders; the layout must be {_LAYOUT}")
-        files, labels = [], []
-        for label, name in enumerate(self.class_names):
-            images = [
-                file
-                for file in _sorted_names(folder / name, os.DirEntry.is_file)
-                if file.lower().endswith(_SUFFIXES)
-            ]
-            if not images:
-                raise UserError(
-                    f"the class folder {folder / name} has no images ({', '.join(_SUFFIXES)}); add "
-                    "some, or remove the folder"
-                )
-            files += [os.fsencode(f"{name}/{file}") for file in images]
-            labels += [label] * len(images)
+    def __init__(self, files: Files, sizes: np.ndarray):
+        self.folder, self.class_names = files.folder, files.class_names
+        self.num_classes = len(files.class_names)
         # An array, because a list of a million names is a million objects in each data worker.
-        self._files = np.array(files)
-        self._labels = np.array(labels, np.int32)
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
+        self._files = np.array([os.fsencode(name) for name in files.names])
+        self._labels = np.array(files.labels, np.int32)
+        self._sizes = sizes
 
     def __len__(self) -> int:
         return len(self._files)
@@ -68,10 +53,8 @@ class ImageFolder:
     def fingerprint(self) -> Fingerprint:
         """Return the fingerprint of the names and the sizes of the files."""
         digest = hashlib.sha256()
-        for index in range(len(self)):
-            path = self._path(index)
-            size = path.stat().st_size if path.exists() else -1  # reading it names the missing file
-            digest.update(self._files[index] + f" {size}\n".encode())
+        for name, size in zip(self._files, self._sizes, strict=True):
+            digest.update(name + f" {size}\n".encode())
         return {"examples": len(self), "sha256": digest.hexdigest()}
 
     def record_name(self, index: int) -> str:
@@ -82,42 +65,84 @@ class ImageFolder:
         return self.folder / os.fsdecode(self._files[index])
 
 
-def open_splits(data_dir: str) -> tuple[ImageFolder, ImageFolder]:
-    """Open the training split and the test split.
+class Splits(NamedTuple):
+    """The splits of an image folder.
 
-    The test split is the first of the folders `test`, `validation` and `val` that exists.
+    Attributes:
+      train: The training split.
+      test: The test split.
+      note: One line about what was read, and what was not.
+    """
+
+    train: ImageFolder
+    test: ImageFolder
+    note: str
+
+
+def open_splits(config: ConfigDict) -> Splits:
+    """Find and check the images of the folder that `config.data` describes.
 
     Raises:
-      UserError: If a folder is missing or cannot be read, if a class is empty, or if the splits
-        have different classes.
+      UserError: If the folder has no such images. Also if some of them cannot be read, and
+        `config.data.on_error` is "raise".
     """
-    if not data_dir:
-        raise UserError(f"config.data.name='folder' needs --config.data.dir=FOLDER with {_LAYOUT}")
-    root = Path(data_dir).expanduser()
-    if not root.is_dir():
-        raise UserError(f"the image folder {root} does not exist; fix --config.data.dir")
-    tests = [root / name for name in _TEST_SPLITS if (root / name).is_dir()]
-    if not (root / "train").is_dir() or not tests:
-        raise UserError(
-            f"{root} must have a folder 'train' and one of {', '.join(_TEST_SPLITS)}; the layout "
-            f"must be {_LAYOUT}"
+    layout = folder_layout.find(config.data.dir, config.data.test_share)
+    paths = [split.folder / name for split in (layout.train, layout.test) for name in split.names]
+    checked = image_check.check_files(paths)
+    problems = {
+        str(paths[index].relative_to(layout.root)): reason
+        for index, reason in checked.problems.items()
+    }
+    if problems and config.data.on_error == "raise":
+        raise image_check.unreadable_error(
+            problems,
+            len(paths),
+            f"replace or remove them in {layout.root}, or set --config.data.on_error=skip to leave "
+            "them out",
         )
-    train, test = ImageFolder(root / "train"), ImageFolder(tests[0])
-    if differing := sorted(set(train.class_names) ^ set(test.class_names)):
-        raise UserError(
-            f"{train.folder} and {test.folder} have different classes: "
-            f"{', '.join(differing[:3])}{' ...' if differing[3:] else ''} in only one of them; add "
-            "the class folder to the other one, or remove it"
-        )
-    return train, test
+    train = _readable(layout.train, checked, 0)
+    test = _readable(layout.test, checked, len(layout.train.names))
+    _check_classes(train, test)
+    return Splits(train, test, _note(layout, len(paths), problems, test))
 
 
-def _sorted_names(folder: Path, is_kind: Callable[[os.DirEntry], bool]) -> list[str]:
-    """Return the sorted names in a folder of one kind of entry, without hidden ones."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(
-                entry.name for entry in entries if is_kind(entry) and not entry.name.startswith(".")
-            )
-    except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}; fix the folder") from error
+def _readable(files: Files, checked: Checked, start: int) -> ImageFolder:
+    """Return the readable files of a split; `start` is the index of its first file in `checked`."""
+    kept = [index for index in range(len(files.names)) if start + index not in checked.problems]
+    return ImageFolder(files.select(kept), checked.sizes[[start + index for index in kept]])
+
+
+def _check_classes(train: ImageFolder, test: ImageFolder) -> None:
+    """Raise UserError if a training class or the test split is empty."""
+    if empty := _empty_classes(train):
+        raise UserError(
+            f"class folders in {train.folder} have no images that can be read: "
+            f"{image_check.shown(empty, 3)}; add some, or remove the folders"
+        )
+    if not len(test):
+        raise UserError(
+            f"{test.folder} has no images to test on; add some, or set a larger "
+            "--config.data.test_share"
+        )
+
+
+def _empty_classes(split: ImageFolder) -> list[str]:
+    counts = np.bincount(split.labels(), minlength=split.num_classes)
+    return [split.class_names[label] for label in np.flatnonzero(counts == 0)]
+
+
+def _note(layout: Layout, num_checked: int, problems: dict[str, str], test: ImageFolder) -> str:
+    """Return one line about what was read, and what was not."""
+    notes = [f"checked the headers of {num_checked:,} images in {layout.root}", *layout.notes]
+    if layout.skipped:
+        notes.append(
+            f"skipped {len(layout.skipped):,} files that are not images in a class folder: "
+            f"{image_check.shown(layout.skipped, 3)}"
+        )
+    if problems:
+        notes.append(
+            f"left out {len(problems):,} images that cannot be read: {image_check.shown(problems)}"
+        )
+    if empty := _empty_classes(test):
+        notes.append(f"{len(empty):,} classes have no test images: {image_check.shown(empty, 3)}")
+    return "; ".join(notes)

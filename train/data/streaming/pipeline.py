@@ -53,6 +53,7 @@ class StreamingDataset:
       num_train: The number of training examples.
       num_test: The number of test examples.
       input_shape: The shape of one example after the crop, (height, width, channels).
+      note: One line about what was read, and what was not; or empty.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class StreamingDataset:
         config: ConfigDict,
         process_index: int,
         process_count: int,
+        note: str = "",
     ):
         self.train, self.test = train, test
         self._config = config
         self._process = process_index, process_count
+        self.note = note
         self.num_classes = train.num_classes
         self.class_names = tuple(train.class_names)
         self.num_train, self.num_test = len(train), len(test)
@@ -95,6 +98,7 @@ class StreamingDataset:
             rows=_ProcessRows.create(data.batch_size, *self._process),
             seed=seed,
             image_size=data.image_size,
+            exif_orientation=data.exif_orientation,
             crop_scale=tuple(data.crop_scale),
         )
         return BatchIterator(examples, first_step, data.workers)
@@ -116,7 +120,8 @@ class StreamingDataset:
     def _in_order(self, images: EncodedImages, batch_size: int) -> "BatchIterator":
         data = self._config.data
         rows = _ProcessRows.create(batch_size, *self._process)
-        return BatchIterator(_OrderedExamples(images, rows, data.image_size), 0, data.workers)
+        examples = _OrderedExamples(images, rows, data.image_size, data.exif_orientation)
+        return BatchIterator(examples, 0, data.workers)
 
 
 def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> StreamingDataset:
@@ -129,6 +134,7 @@ def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> 
     check_channels(config, _CHANNELS)
     train: EncodedImages
     test: EncodedImages
+    note = ""
     if name == "digits":
         raise UserError(
             "config.data.name='digits' cannot be streamed, it is stored on the device; set "
@@ -137,12 +143,12 @@ def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> 
     if name == "folder":
         from train.data.streaming import image_folder
 
-        train, test = image_folder.open_splits(folder)
+        train, test, note = image_folder.open_splits(config)
     else:
         from train.data.streaming import tfds_records
 
         train, test = tfds_records.open_splits(name, folder, config.data.test_share)
-    return StreamingDataset(train, test, config, process_index, process_count)
+    return StreamingDataset(train, test, config, process_index, process_count, note)
 
 
 class BatchIterator(Iterator[HostBatch]):
@@ -255,6 +261,7 @@ class _Examples:
     images: EncodedImages
     rows: _ProcessRows
     image_size: int
+    exif_orientation: bool
 
     def _load(self, index: int, crop: Callable[[bytes], np.ndarray]) -> _Example:
         """Read, decode and check an image."""
@@ -279,7 +286,9 @@ class _TrainExamples(_Examples):
         rng = np.random.Generator(np.random.Philox(key=[self.seed, position], counter=1 << 255))
 
         def crop(content: bytes) -> np.ndarray:
-            return crops.random_resized_crop(content, rng, self.image_size, self.crop_scale)
+            return crops.random_resized_crop(
+                content, rng, self.image_size, self.crop_scale, self.exif_orientation
+            )
 
         return self._load(example_id, crop)
 
@@ -296,4 +305,7 @@ class _OrderedExamples(_Examples):
         if position >= len(self.images):
             black: Any = np.zeros((self.image_size, self.image_size, _CHANNELS), np.uint8)
             return _Example(black, np.int32(0), np.False_)
-        return self._load(position, lambda content: crops.center_crop(content, self.image_size))
+        return self._load(
+            position,
+            lambda content: crops.center_crop(content, self.image_size, self.exif_orientation),
+        )
