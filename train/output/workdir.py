@@ -13,6 +13,7 @@ from train.config import flatten
 from train.config.schema import may_change_on_resume
 from train.errors import UserError, short_repr
 from train.output.files import lock, partial_path, read_json, write_json
+from train.output.stray_files import is_stray
 
 
 class WorkDir:
@@ -94,7 +95,7 @@ class WorkDir:
         # One listing, because another process of the run may be creating files.
         files = set(self.folder.iterdir()) if self.folder.exists() else set()
         if self.config not in files:
-            if files - {partial_path(self.config)}:
+            if any(not is_stray(file) for file in files - {partial_path(self.config)}):
                 raise UserError(
                     f"--workdir {self.folder} contains files but no config.json, so it is not a "
                     "work folder; use a new or an empty one"

@@ -17,6 +17,7 @@ from train.output.files import (
     write_atomically,
     write_json,
 )
+from train.output.stray_files import is_stray
 
 TIMES = ("seconds", "finished")
 """The fields of a line that differ when the same run is made again."""
@@ -100,7 +101,7 @@ class Results:
     def _check_folder(self) -> None:
         if self._folder.exists() and not self._folder.is_dir():
             raise UserError(f"--workdir {self._folder} is a file; give it a folder")
-        names = {file.name for file in self._folder.glob("*")}
+        names = {file.name for file in self._folder.glob("*") if not is_stray(file)}
         has_results = any(name.startswith("results") and name.endswith(".jsonl") for name in names)
         if names and not has_results:
             raise UserError(
