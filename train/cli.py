@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from train.config.fields import flatten, unknown_field
 from train.config.file import load_config_file
-from train.config.paths import local_path
+from train.config.paths import check_folder, local_path
 from train.errors import Preempted, UserError, print_error, short_repr, truncate
 
 EXIT_USER_ERROR = 2
@@ -84,11 +84,13 @@ def parse(argv: list[str], help_text: Callable[[], str], options: Sequence[str] 
     timeout = flags.DEFINE_integer("timeout", None, "", 1, flag_values=values)
     own = {name: flags.DEFINE_string(name, None, "", flag_values=values) for name in options}
     config, name = parse_config(argv, help_text, values)
+    folder = Path("runs", name) if workdir.value is None else _work_folder(workdir.value)
+    check_folder("--workdir", folder)
     cluster = Cluster(coordinator.value, num_processes.value, process_id.value, timeout.value)
     _check_cluster(cluster, distributed.value)
     return Command(
         config=config,
-        workdir=Path("runs", name) if workdir.value is None else _work_folder(workdir.value),
+        workdir=folder,
         cluster=cluster if distributed.value else None,
         options={name: holder.value for name, holder in own.items()},
     )

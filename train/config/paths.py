@@ -1,5 +1,7 @@
 """Paths from a command line, a config or the environment."""
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -35,6 +37,37 @@ def local_path(name: str, text: str) -> Path:
             f"{name}={short_repr(text)}: the home folder of {path.parts[0]} is not known; write "
             "the full path"
         ) from None
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Check that a folder exists or that nothing is in its place.
+
+    Args:
+      name: Where the path comes from.
+      folder: The folder.
+
+    Raises:
+      UserError: If it is a file, is inside a file, or if a symbolic link on the way leads nowhere.
+    """
+    for part in (*reversed(folder.parents), folder):
+        if os.path.isdir(part) or not os.path.lexists(part):
+            continue
+        what = "is" if part == folder else f"is inside {part}, which is"
+        if os.path.exists(part):
+            reason = f"{what} a file"
+        else:
+            reason = f"{what} a symbolic link to {os.readlink(part)}, which does not exist"
+            if _is_loop(part):
+                reason = f"{what} a symbolic link that leads back to itself"
+        raise UserError(f"{name} {folder} {reason}; give it a folder")
+
+
+def _is_loop(link: Path) -> bool:
+    try:
+        os.stat(link)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _is_utf8(text: str) -> bool:

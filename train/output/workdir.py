@@ -15,6 +15,7 @@ from train.data.dataset import Fingerprint
 from train.errors import UserError, short_repr
 from train.output.data_check import check_data
 from train.output.files import LOCK_FILE, lock, read_json, write_json
+from train.output.stray_files import is_stray
 
 
 class WorkDir:
@@ -99,8 +100,7 @@ class WorkDir:
         # One listing, because another process of the run may be creating files.
         files = set(self.folder.iterdir()) if self.folder.exists() else set()
         if self.config not in files:
-            # Hidden files are the lock, or belong to the operating system.
-            if any(not file.name.startswith(".") for file in files):
+            if any(not is_stray(file) for file in files):
                 raise UserError(
                     f"--workdir {self.folder} contains files but no config.json, so it is not a "
                     "work folder; use a new or an empty one"

@@ -20,6 +20,7 @@ from train.output.files import (
     write_atomically,
     write_json,
 )
+from train.output.stray_files import is_stray
 from train.studies import keys
 from train.studies.design import Shard
 
@@ -113,7 +114,7 @@ class Results:
     def _check_folder(self) -> None:
         if self._folder.exists() and not self._folder.is_dir():
             raise UserError(f"--workdir {self._folder} is a file; give it a folder")
-        names = {file.name for file in self._folder.glob("[!.]*")}
+        names = {file.name for file in self._folder.glob("*") if not is_stray(file)}
         has_results = any(name.startswith("results") and name.endswith(".jsonl") for name in names)
         if names and not has_results:
             raise UserError(

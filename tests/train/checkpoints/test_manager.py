@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from train.checkpoints.manager import Checkpoints
+from train.checkpoints.manager import Checkpoints, latest_step
 from train.engine import nonfinite
 from train.engine.state import MetricSums, TrainState
 from train.errors import UserError
@@ -147,13 +147,66 @@ def test_missing_folder_is_detected(missing, folder):
     assert "is missing" in messages[0]
 
 
-def test_other_files_are_ignored(folder):
-    """File managers and network file systems add files; Orbax does not read them."""
-    (folder / "2" / "state" / ".DS_Store").write_text("?")
-    (folder / "2" / "state" / "d" / ".nfs0001").write_text("?")
+STRAY_FILES = (".DS_Store", ".nfs0000000012345678", "Thumbs.db", "desktop.ini", "._x", "._2", "2~")
+STRAY_FILES += ("#2#", ".2.swp", "manifest.json.orig", "2.bak", "notes.txt", ".directory")
+STRAY_FOLDERS = ("lost+found", ".snapshot", "@eaDir", "2 (copy)", "2.bak", ".ipynb_checkpoints")
+
+
+@pytest.mark.parametrize(
+    "place", [".", "1", "2", "2/state", "2/state/d", "2/state/ocdbt.process_0"]
+)
+def test_other_files_are_ignored(place, folder):
+    """File managers, editors and file systems add files; a run reads none and deletes none."""
+    assert (folder / place).is_dir()
+    for name in STRAY_FILES:
+        (folder / place / name).write_text("?", encoding="utf-8")
+    state, messages, timer = restore(folder)
+    assert is_state_after(2, state)
+    assert messages == []
+    assert timer.examples == 2
+    assert all((folder / place / name).exists() for name in STRAY_FILES)
+
+
+@pytest.mark.parametrize("place", [".", "1", "2", "2/state"])
+def test_other_folders_are_ignored(place, folder):
+    for name in STRAY_FOLDERS:
+        (folder / place / name / "a").mkdir(parents=True)
+        (folder / place / name / "b").write_text("?", encoding="utf-8")
     state, messages, _ = restore(folder)
     assert is_state_after(2, state)
     assert messages == []
+    assert all((folder / place / name / "b").exists() for name in STRAY_FOLDERS)
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_run_saves_beside_other_files(is_file, folder):
+    strays = [folder / name for name in (STRAY_FILES if is_file else STRAY_FOLDERS)]
+    strays += [folder / "2" / stray.name for stray in strays]
+    for stray in strays:
+        stray.write_text("?", encoding="utf-8") if is_file else stray.mkdir()
+    save(folder, *range(3, KEEP + 3))
+    state, messages, _ = restore(folder)
+    assert is_state_after(KEEP + 2, state)
+    assert messages == []
+    assert {file.name for file in folder.iterdir() if file.name.isdigit()} == {"3", "4", "5"}
+    assert all(stray.exists() for stray in strays if stray.parent == folder)
+
+
+@pytest.mark.parametrize("name", ["7", "07", "007"])
+def test_file_with_the_name_of_a_step(name, folder):
+    (folder / name).write_text("?", encoding="utf-8")
+    state, _, _ = restore(folder)
+    assert is_state_after(2, state)
+    assert latest_step(folder) == 2
+
+
+@pytest.mark.parametrize("name", ["9", "12", "100"])
+def test_empty_folder_with_the_name_of_a_step(name, folder):
+    (folder / name).mkdir()
+    state, messages, _ = restore(folder)
+    assert is_state_after(2, state)
+    assert len(messages) == 1
+    assert messages[0].startswith(f"checkpoint {name} is damaged (manifest.json: ")
 
 
 def test_renamed_checkpoint_is_detected(folder):

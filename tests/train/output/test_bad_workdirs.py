@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.support.processes import ROOT
-from train import cli
+from train import cli, study
 from train.config import flatten
 from train.output.files import lock
 
@@ -80,7 +80,25 @@ def test_bad_file_is_rejected(case, tmp_path, rejected):
 BAD_FOLDERS = {
     "file": (lambda run: run.write_text("thesis"), "is a file; give it a folder"),
     "device": (lambda run: run.symlink_to("/dev/null"), "is a file; give it a folder"),
-    "link to itself": (lambda run: run.symlink_to(run), "cannot"),
+    "link to itself": (lambda run: run.symlink_to(run), "a symbolic link that leads back to"),
+    "loop of links": (
+        lambda run: (run.symlink_to("b"), run.with_name("b").symlink_to("run")),
+        "--workdir run is a symbolic link that leads back to itself; give it a folder",
+    ),
+    "dangling link": (
+        lambda run: run.symlink_to("gone"),
+        "--workdir run is a symbolic link to gone, which does not exist; give it a folder",
+    ),
+    "dangling absolute link": (lambda run: run.symlink_to("/gone/x"), "link to /gone/x, which"),
+    "link to a dangling link": (
+        lambda run: (run.symlink_to("b"), run.with_name("b").symlink_to("gone")),
+        "--workdir run is a symbolic link to b, which does not exist",
+    ),
+    "link to a file": (
+        lambda run: (run.symlink_to("b"), run.with_name("b").write_text("")),
+        "--workdir run is a file; give it a folder",
+    ),
+    "pipe": (os.mkfifo, "--workdir run is a file; give it a folder"),
     "folder with other files": (
         lambda run: (run.mkdir(), (run / "thesis.tex").write_text("")),
         "contains files but no config.json, so it is not a work folder; use a new or an empty one",
@@ -109,16 +127,47 @@ def test_bad_folder_is_rejected(case, tmp_path, rejected):
 @pytest.mark.parametrize(
     ("folder", "expected"),
     [
-        ("file/run", "cannot write to the work folder file/run: Not a directory; choose another"),
-        ("file/a/b/c", "cannot write to the work folder"),
-        ("/dev/null/run", "Not a directory"),
+        ("file/run", "--workdir file/run is inside file, which is a file; give it a folder"),
+        ("file/a/b/c", "is inside file, which is a file"),
+        ("/dev/null/run", "is inside /dev/null, which is a file"),
+        ("link/run", "is inside link, which is a symbolic link to gone, which does not exist"),
+        ("loop/a/b", "is inside loop, which is a symbolic link that leads back to itself"),
+        ("../link/../link/x", "is inside"),
+        ("/sys/run", "choose another with --workdir"),
         ("x" * 300, "File name too long"),
         ("/proc/nothing/run", "choose another with --workdir"),
     ],
 )
 def test_impossible_folder_is_rejected(folder, expected, tmp_path, rejected):
     (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("gone")
+    (tmp_path / "loop").symlink_to("loop")
+    folder = folder.replace("../", f"../{tmp_path.name}/", 1)
     assert expected in rejected("--config", CONFIG, "--workdir", folder)
+
+
+@pytest.mark.parametrize("name", ["link", "loop", "file", "file/run", "link/run"])
+def test_impossible_folder_of_a_study_is_rejected(name, tmp_path, rejected):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("gone")
+    (tmp_path / "loop").symlink_to("loop")
+    config = ROOT / "configs" / "study_digits.py"
+    error = rejected("--config", config, "--workdir", name, command=study.main)
+    assert error.startswith(f"error: --workdir {name} is ")
+    assert error.endswith("; give it a folder\n")
+
+
+def test_default_folder_is_checked(tmp_path, rejected):
+    (tmp_path / "runs").symlink_to("gone")
+    error = rejected("--config", CONFIG)
+    assert "--workdir runs/digits_gc is inside runs, which is a symbolic link to gone" in error
+
+
+def test_link_to_a_folder_is_accepted(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    for folder in ("link", "link/new", "link/new/er"):
+        argv = ["train", "--config", CONFIG, "--workdir", str(tmp_path / folder)]
+        assert cli.parse(argv, str).workdir == tmp_path / folder
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")

@@ -1,0 +1,36 @@
+"""A new work folder may hold the files that file managers and file systems put into any folder."""
+
+import pytest
+
+from tests.support.processes import ROOT
+from train import cli
+from train.errors import UserError
+from train.output.workdir import WorkDir
+from train.studies.results import Results
+
+CONFIG = cli.parse(["train", "--config", str(ROOT / "configs" / "digits_gc.py")], str).config
+STRAY = ("lost+found", ".DS_Store", "._x", ".nfs000012", "Thumbs.db", "@eaDir", ".Trash-1000")
+USERS = ("thesis.tex", ".git", "results", "lost", "x.DS_Store", "data", ".env", "nfs1")
+
+
+@pytest.mark.parametrize("name", STRAY)
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_stray_file_is_accepted(name, is_folder, tmp_path):
+    (tmp_path / name).mkdir() if is_folder else (tmp_path / name).touch()
+    work = WorkDir(tmp_path, CONFIG)
+    work.acquire()
+    work.release()
+    assert (tmp_path / name).exists()
+    assert (tmp_path / "config.json").exists()
+    (tmp_path / "config.json").unlink()
+    Results(tmp_path, None)
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_other_file_is_rejected(name, tmp_path):
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match="so it is not a work folder"):
+        WorkDir(tmp_path, CONFIG)
+    with pytest.raises(UserError, match="so it is not a study's folder"):
+        Results(tmp_path, None)
