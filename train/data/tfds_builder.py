@@ -220,11 +220,35 @@ def _open_builder(name: str, folder: str | None) -> Any:
             "https://www.tensorflow.org/datasets/catalog, or set --config.data.dir or TFDS_DATA_DIR"
         ) from None
     except Exception as error:  # damaged files can raise many types
+        _check_format(name, folder)
         raise UserError(
             f"TFDS cannot open {name} in {folder or 'its data folder'}: {describe_error(error)}; "
             f"{_how_to_prepare(name, folder)}"
         ) from error
     return builder
+
+
+def _check_format(name: str, folder: str | None) -> None:
+    """Raise UserError if a set is prepared in another format than array_record.
+
+    TFDS refuses to build a set where it is prepared in another format, even with `--overwrite`.
+    """
+    try:
+        builder = tfds.builder(name, data_dir=folder)
+        formats = [found.value for found in builder.info.available_file_formats()]
+    except Exception:  # damaged files can raise many types
+        return
+    if not builder.info.splits or "array_record" in formats:
+        return
+    # The builder's own root is the folder of the version if the set is not one of TFDS's.
+    folders = Path(builder.data_dir).parents
+    root = next(parent.parent for parent in folders if parent.name == builder.name)
+    other = root.with_name(f"{root.name}_array_record")
+    raise UserError(
+        f"{name} is prepared in {builder.data_dir} as {', '.join(formats)}, but the trainer reads "
+        "array_record, and TFDS does not build a set twice in one data folder; set "
+        f"--config.data.dir={other}, and {_how_to_prepare(name, str(other))}"
+    )
 
 
 def _how_to_prepare(name: str, folder: str | None) -> str:

@@ -208,8 +208,9 @@ DAMAGED = {
     "another description": (lambda folder: (folder / INFO).write_text("[]"), "cannot open blobs"),
     "another file format": (
         lambda folder: edit(folder / INFO, "fileFormat", "tfrecord"),
-        "['tfrecord']",
-        "--file_format=array_record",
+        "is prepared in",
+        "as tfrecord",
+        "tfds_array_record, and prepare it once with: ",
     ),
     "no features": (
         lambda folder: (folder / FEATURES).unlink(),
@@ -303,6 +304,27 @@ def test_error_names_the_prepare_command(missing, tmp_path, rejected):
     error = rejected("--config", CONFIG, "--config.data.name=mnist")
     assert "mnist" in error
     assert f"tfds build mnist --file_format=array_record --data_dir={tmp_path / 'tfds'}" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "file_format"),
+    [
+        ("mnist", "3.0.1", "tfrecord"),
+        ("fashion_mnist", "3.0.1", "riegeli"),
+        ("blobs", "1.0.0", "riegeli"),
+        ("cifar10", "3.0.2", "tfrecord"),
+    ],
+)
+def test_set_in_another_format_is_built_elsewhere(name, version, file_format, tmp_path, rejected):
+    """TFDS refuses to build a set into the folder where it is prepared."""
+    folder = write(tmp_path / "tfds", name=name, version=version)
+    edit(folder / INFO, "fileFormat", file_format)
+    error = rejected("--config", CONFIG, f"--config.data.name={name}")
+    assert f"{name} is prepared in {folder} as {file_format}" in error
+    other = f"{tmp_path}/tfds_array_record"
+    assert f"set --config.data.dir={other}, and prepare it once with: " in error
+    assert f" {name} --file_format=array_record --data_dir={other} " in error
+    assert f"--data_dir={tmp_path}/tfds " not in error
 
 
 def test_channels_and_padding_must_fit(good, rejected):

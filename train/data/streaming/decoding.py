@@ -12,6 +12,8 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**31
 # Formats that Pillow only identifies, or decodes with another program.
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
+_DRAFTED = {"JPEG", "MPO"}  # may be decoded at a part of their size
+
 _ROTATED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,10 +48,7 @@ def orientation(image: Image.Image) -> Image.Transpose | None:
     """
     if image.format == "TIFF":  # Pillow applies its orientation itself
         return None
-    if image.format not in (
-        "JPEG",
-        "MPO",
-    ):  # which may be decoded at a part of the size
+    if image.format not in _DRAFTED:
         image.load()  # `getexif` decodes a PNG, and an error must not be mistaken for one of EXIF
     try:
         return _ROTATED.get(image.getexif().get(ExifTags.Base.Orientation, 1))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from train.config.paths import local_path
 from train.data.streaming import decoding, image_check
 from train.errors import UserError
 
@@ -69,7 +70,7 @@ def find(data_dir: str, test_share: float) -> Layout:
     """
     if not data_dir:
         raise UserError(f"config.data.name='folder' needs --config.data.dir=FOLDER with {_LAYOUT}")
-    root = Path(data_dir).expanduser()
+    root = local_path("config.data.dir", data_dir)
     if not root.is_dir():
         raise UserError(f"the image folder {root} does not exist; fix --config.data.dir")
     folders, loose = _entries(root)
