@@ -9,6 +9,7 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
+from train import models
 from train.config import default_config, validate
 from train.studies.config import default_study, validate_study
 
@@ -89,7 +90,8 @@ def test_doctests_pass(page):
 
 
 @for_each_page
-def test_python_blocks_run(page):
+def test_python_blocks_run(page, monkeypatch):
+    monkeypatch.setattr(models, "MODELS", dict(models.MODELS))  # blocks may add a model
     for language, code in _FENCE.findall(page.read_text()):
         if language == "python" and not code.startswith(">>>"):
             names: dict = {}

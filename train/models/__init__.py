@@ -54,6 +54,11 @@ def build(config: ConfigDict, num_classes: int, input_shape: tuple[int, ...]) ->
     """
     network, for_texts = _network(config), is_text(config)
     _check_options(config, network)
+    if config.precision != "float32" and not network.takes("dtype"):
+        raise network.error(
+            f"config.precision={config.precision!r} is not for this network, whose constructor "
+            "takes no dtype; set it to 'float32', or pass dtype on to the layers"
+        )
     arguments = {"num_classes": num_classes, "dtype": jnp.dtype(config.precision)}
     if for_texts:
         arguments |= {"vocabulary": config.data.vocabulary, "length": input_shape[0]}

@@ -63,7 +63,7 @@ class Network:
         """
         taken = {k: v for k, v in arguments.items() if self._takes_any or self.takes(k)}
         try:
-            inspect.signature(self._factory).bind(**taken)
+            inspect.signature(_constructor(self._factory)).bind(**taken)
         except TypeError as error:
             raise self.error(
                 f"the trainer cannot call its constructor: {error}; it passes those of "
@@ -88,7 +88,9 @@ class Network:
 
     def code_error(self, error: BaseException) -> UserError:
         """Return an error that names the line of the network's file that raised `error`."""
-        file = inspect.getsourcefile(self.definition)
+        is_class = isinstance(self.definition, type)
+        function = inspect.unwrap(self.definition.__call__ if is_class else self.definition)
+        file = getattr(getattr(function, "__code__", None), "co_filename", "")
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == file]
         location = f"{file}, line {lines[-1]}: " if lines else ""
@@ -154,13 +156,20 @@ def to_functions(
         found = find_last_layer(lambda p, x: apply(p, zeros, x, False)[0], params, example)
         if not found:
             raise network.error(
-                "no last layer is found, because no parameter is multiplied with activations; set "
-                "config.optimizer.body_lr_scale=1 and config.init_head=True, or end the network "
-                "with an nnx.Linear"
+                "no last layer is found, because no parameter is multiplied with activations; end "
+                "the network with a layer such as nnx.Linear"
             )
         return found
 
     return Model(init, apply, last_layer, input_shape, input_dtype)
+
+
+def _constructor(factory: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function with the arguments of a factory; the class of NNX modules hides them."""
+    call = factory if isinstance(factory, functools.partial) else functools.partial(factory)
+    if isinstance(call.func, type):
+        return functools.partial(call.func.__init__, None, *call.args, **call.keywords)
+    return call
 
 
 def _constructor_arguments(
@@ -170,10 +179,10 @@ def _constructor_arguments(
 
     A class that takes `**kwargs` is assumed to pass them on to the class that it inherits from.
     """
-    classes = definition.__mro__ if isinstance(definition, type) else ()
+    classes = definition.__mro__[1:] if isinstance(definition, type) else ()
     inherited = [vars(cls)["__init__"] for cls in classes if "__init__" in vars(cls)]
     names: set[str] = set()
-    for constructor in (factory, *inherited):
+    for constructor in (_constructor(factory), *inherited):
         parameters = inspect.signature(constructor).parameters
         names |= set(parameters)
         if all(each.kind is not each.VAR_KEYWORD for each in parameters.values()):

@@ -48,7 +48,8 @@ def find_last_layer(logits: Callable[[Any, Any], jax.Array], params: Any, inputs
     ]
     jaxpr = jax.make_jaxpr(logits)(params, inputs)
     [output] = _interpret(jaxpr, [*values, _Value(is_activation=True)])
-    return frozenset(path[:-1] or path for path in output.params)
+    params = output.params if output.is_activation else ()
+    return frozenset(path[:-1] or path for path in params)
 
 
 def is_in(path: Path, layers: Layers) -> bool:
