@@ -10,7 +10,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train.config import flatten
-from train.config.schema import may_change_on_resume
+from train.config.fields import field_specs
+from train.config.schema import Config, may_change_on_resume
 from train.data.dataset import Fingerprint
 from train.errors import UserError, short_repr
 from train.output.data_check import check_data
@@ -108,7 +109,9 @@ class WorkDir:
             return
         if self.checkpoints.exists() and not self.checkpoints.is_dir():
             raise UserError(f"{self.checkpoints} is not a folder; use another --workdir")
-        saved = read_json(self.config)
+        # A field that is newer than the folder has its default, which changes nothing.
+        defaults = {name: spec.default for name, spec in field_specs(Config).items()}
+        saved = json.loads(json.dumps(defaults)) | read_json(self.config)
         differences = [
             f"{name}: {short_repr(saved.get(name))} there, {short_repr(self._fields.get(name))} now"
             for name in sorted(saved.keys() | self._fields.keys())

@@ -40,7 +40,21 @@ def one_line(capsys):
     return line
 
 
-FORMATS = ("JFIF", "webp", "gif", "Tif", "bmp", "JPG", "jp2", "ppm", "ico", "tga", "avif", "qoi")
+FORMATS = (
+    "JFIF",
+    "webp",
+    "gif",
+    "Tif",
+    "bmp",
+    "JPG",
+    "jp2",
+    "ppm",
+    "ico",
+    "tga",
+    "avif",
+    "qoi",
+    "mpo",
+)
 
 
 def test_every_format_of_pillow_is_read(tmp_path, capsys):
@@ -51,7 +65,7 @@ def test_every_format_of_pillow_is_read(tmp_path, capsys):
     assert in_memory.num_test == 2
     reds = in_memory.train.inputs[: len(FORMATS), 4, 4, 0].astype(int)
     np.testing.assert_allclose(np.sort(reds), 20 * np.arange(len(FORMATS)), atol=6)
-    assert one_line(capsys) == f"checked the headers of 15 images in {tmp_path}\n"
+    assert one_line(capsys) == f"checked the headers of 16 images in {tmp_path}\n"
 
 
 def test_skipped_files_are_counted_and_named(tmp_path, capsys):
@@ -85,13 +99,24 @@ def test_names_of_the_test_split(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["valid", "val", "validation"])
-def test_unlabeled_test_split_is_not_used(name, tmp_path, capsys):
+@pytest.mark.parametrize("unlabeled", ["", "images/", "unknown/", "a/b/"])
+def test_unlabeled_test_split_is_not_used(unlabeled, name, tmp_path, capsys):
     write(tmp_path, "train/ant/1.png", "train/bee/1.png", f"{name}/ant/1.png", f"{name}/bee/2.png")
-    write(tmp_path, "test/1.png", "test/2.png")
+    write(tmp_path, f"test/{unlabeled}1.png", f"test/{unlabeled}2.png")
     dataset = load(tmp_path)
     assert dataset.test.folder == tmp_path / name
     line = one_line(capsys)
-    assert f"test/ has no class folders and is not used; {name}/ is the test split\n" in line
+    assert (
+        f"test/ has no folders of the classes and is not used; {name}/ is the test split\n" in line
+    )
+
+
+@pytest.mark.parametrize("inner", ["train/ant", "flowers/rose", "ant"])
+def test_one_class_folder_is_rejected(inner, tmp_path):
+    """As if `data.dir` were one level too high."""
+    write(tmp_path, f"data/{inner}/1.png", f"data/{inner}/2.png")
+    with pytest.raises(UserError, match="has only the class folder 'data'; choose"):
+        load(tmp_path, test_share=0.5)
 
 
 def test_second_test_split_is_named(tmp_path, capsys):

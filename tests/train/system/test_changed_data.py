@@ -108,6 +108,23 @@ def test_older_work_folder_resumes(folder, tmp_path):
     assert json.loads((workdir / DATA_FILE).read_text())["train"]["examples"] == 12
 
 
+@pytest.mark.parametrize(
+    "newer",
+    [["data.exif_orientation"], ["data.on_error", "model.widen_factor"], ["data.in_memory"]],
+)
+def test_folder_without_newer_fields_resumes(newer, folder, tmp_path):
+    """A work folder of a version that did not have these fields."""
+    workdir = tmp_path / "run"
+    train(config_of(folder), workdir)
+    interrupt(workdir)
+    fields = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(
+        json.dumps({name: value for name, value in fields.items() if name not in newer})
+    )
+    train(config_of(folder), workdir)
+    assert json.loads((workdir / "config.json").read_text()) == fields
+
+
 def test_damaged_fingerprint_is_refused(folder, tmp_path):
     workdir = tmp_path / "run"
     train(config_of(folder), workdir)

@@ -36,8 +36,9 @@ def formats() -> tuple[str, ...]:
 @functools.cache
 def suffixes() -> tuple[str, ...]:
     """Return the suffixes of files in these formats, in lower case."""
+    readable = {*formats(), "MPO"}  # several JPEGs in one file, which the JPEG decoder opens
     known = Image.registered_extensions().items()
-    return tuple(sorted(suffix for suffix, name in known if name in formats()))
+    return tuple(sorted(suffix for suffix, name in known if name in readable))
 
 
 def orientation(image: Image.Image) -> Image.Transpose | None:

@@ -84,7 +84,12 @@ def find(data_dir: str, test_share: float) -> Layout:
     train, skipped = _list_images(root / (train_name or ""))
     if train_name is not None:
         skipped += loose
-    labeled = [name for name in tests if _entries(root / name)[0]]
+    if len(train.class_names) < 2:
+        raise UserError(
+            f"{train.folder} has only the class folder {train.class_names[0]!r}; choose "
+            f"--config.data.dir so that the layout is {_LAYOUT}, with two or more classes"
+        )
+    labeled = _labeled_splits(root, tests, train.class_names)
     if labeled and test_share:
         raise UserError(
             f"config.data.test_share={test_share} is for image folders without a test split, but "
@@ -105,6 +110,13 @@ def find(data_dir: str, test_share: float) -> Layout:
     return Layout(root, train, test, names, _choice_notes(folders, train_name, tests, labeled))
 
 
+def _labeled_splits(root: Path, names: list[str], class_names: tuple[str, ...]) -> list[str]:
+    """Return the splits with folders of the classes; if there are none, those with any folders."""
+    folders = {name: _entries(root / name)[0] for name in names}
+    labeled = [name for name in names if set(folders[name]) & set(class_names)]
+    return labeled or [name for name in names if folders[name]]
+
+
 def _choice_notes(
     folders: list[str], train_name: str | None, tests: list[str], labeled: list[str]
 ) -> list[str]:
@@ -112,7 +124,7 @@ def _choice_notes(
     if train_name is None:
         return []
     unlabeled = [name for name in tests if name not in labeled]
-    notes = [f"{name}/ has no class folders and is not used" for name in unlabeled]
+    notes = [f"{name}/ has no folders of the classes and is not used" for name in unlabeled]
     if labeled and tests[0] != labeled[0]:
         notes.append(f"{labeled[0]}/ is the test split")
     unused = [name for name in folders if name not in (train_name, *unlabeled, *labeled[:1])]
