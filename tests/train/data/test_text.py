@@ -302,7 +302,7 @@ def test_resume_gives_same_weights(good, tmp_path, monkeypatch, capsys):
     assert "64 training texts, 16 test texts" in out
     assert " texts/s " in out
 
-    stops = iter((False, True))  # checked after steps 4 and 8; step 4 is saved
+    stops = iter((False, False, True))  # checked after steps 1, 4 and 8; step 4 is saved
 
     def stop(*_):
         if next(stops):
