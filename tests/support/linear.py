@@ -4,7 +4,6 @@ import jax
 import optax
 
 from train.experiment import prepare as prepare_experiment
-from train.models import Model
 
 
 def apply(params, stats, images, train, key=None):
@@ -21,4 +20,4 @@ def prepare(config, dataset=None, devices=None, **options):
     def init(key):
         return {"kernel": jax.random.normal(key, shape) / 8}, {}
 
-    return run._replace(model=Model(init, apply, run.model.input_shape), tx=optax.sgd(0.05))
+    return run._replace(model=run.model._replace(init=init, apply=apply), tx=optax.sgd(0.05))

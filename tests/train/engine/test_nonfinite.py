@@ -14,7 +14,6 @@ from train.engine.nonfinite import raise_if_nonfinite
 from train.engine.state import create, named_leaves
 from train.engine.step import make_train_step
 from train.errors import UserError
-from train.models import Model
 
 NAN_PIXEL = 255  # an image whose first pixel has this value makes the model's output NaN
 BATCH_SIZE = 8
@@ -51,7 +50,7 @@ def nan_for_marked_images(model):
         factor = jnp.where(is_marked, jnp.nan, 1.0)
         return logits * factor, jax.tree.map(lambda leaf: leaf * factor, stats)
 
-    return Model(model.init, apply, model.input_shape)
+    return model._replace(apply=apply)
 
 
 class Training:

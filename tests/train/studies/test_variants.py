@@ -61,9 +61,9 @@ def test_bad_value_of_variant_is_rejected():
 
 def test_contradicting_fields_of_variant_are_rejected():
     config = tiny()
-    config.variants = {"a": {"model": {"dropout": 0.5}}}
+    config.variants = {"a": {"init_head": True}}
     (setting,) = design.settings(config)
-    with pytest.raises(UserError, match=r"dropout=0.5 is for text .*\(config\.variants\.a\)"):
+    with pytest.raises(UserError, match=r"init_head=True needs .*\(config\.variants\.a\)"):
         design.trainer_config(config, design.arms(config, setting)[0], 0, 0.1)
 
 
