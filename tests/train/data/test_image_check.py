@@ -92,7 +92,7 @@ def test_skip_leaves_damaged_files_out(in_memory, folder, capsys):
     assert (dataset.num_train, dataset.num_test) == (6, 6)
     line = capsys.readouterr().out
     assert line.startswith("checked the headers of 20 images in ")
-    assert "; left out 8 images that cannot be read: " in line
+    assert "; left out images that cannot be read (8): " in line
     assert all(name in line for name in DAMAGED)
     again = load(folder, on_error="skip", in_memory=in_memory)
     assert dataset.fingerprints() == again.fingerprints()
@@ -134,7 +134,7 @@ def test_damage_inside_is_left_out_in_memory(folder, capsys):
     dataset = load(folder, on_error="skip", in_memory=True)
     assert (dataset.num_train, dataset.num_test) == (5, 5)
     assert list(dataset.train.labels) == [0, 0, 0, 1, 1]
-    assert "; left out 2 damaged images: " in capsys.readouterr().out
+    assert "; left out damaged images (2): " in capsys.readouterr().out
     for name in DAMAGED:
         for file in folder.glob(f"*/*/{name}"):
             file.unlink()

@@ -77,7 +77,7 @@ def test_skipped_files_are_counted_and_named(tmp_path, capsys):
     dataset = load(tmp_path)
     assert (dataset.num_train, dataset.num_test) == (2, 2)
     line = one_line(capsys)
-    assert "skipped 5 files that are not images in a class folder: labels.csv, test/b, " in line
+    assert "skipped files that are not images in a class folder (5): labels.csv, test/b, " in line
     assert "train/ant/a.txt, ..." in line
     assert "not used: annotations/" in line
 
@@ -124,7 +124,7 @@ def test_second_test_split_is_named(tmp_path, capsys):
     assert load(tmp_path).test.folder == tmp_path / "test"
     line = one_line(capsys)
     assert "not used: valid/" in line
-    assert "1 classes have no test images: bee" in line
+    assert "classes without test images (1): bee" in line
 
 
 SPLITS = {
@@ -179,7 +179,7 @@ def test_class_without_test_images_is_allowed(empty, in_memory, tmp_path, capsys
     labels = dataset.test.labels if in_memory else dataset.test.labels()
     assert list(labels) == [2]
     assert dataset.num_classes == 3
-    assert "2 classes have no test images: ant, bee" in one_line(capsys)
+    assert "classes without test images (2): ant, bee" in one_line(capsys)
 
 
 def test_dangling_links_are_not_dropped(tmp_path):

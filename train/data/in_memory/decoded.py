@@ -53,7 +53,7 @@ def load(config: ConfigDict, dataset: "StreamingDataset") -> tuple[Dataset, str]
         fix_hint = "a class, or the test split, has no other images; add some"
     if fix_hint:
         raise unreadable_error(problems, size, fix_hint)
-    return decoded, f"; left out {len(problems):,} damaged images: {shown(problems)}"
+    return decoded, f"; left out damaged images ({len(problems):,}): {shown(problems)}"
 
 
 def _memory() -> int:

@@ -136,13 +136,14 @@ def _note(layout: Layout, num_checked: int, problems: dict[str, str], test: Imag
     notes = [f"checked the headers of {num_checked:,} images in {layout.root}", *layout.notes]
     if layout.skipped:
         notes.append(
-            f"skipped {len(layout.skipped):,} files that are not images in a class folder: "
+            f"skipped files that are not images in a class folder ({len(layout.skipped):,}): "
             f"{image_check.shown(layout.skipped, 3)}"
         )
     if problems:
         notes.append(
-            f"left out {len(problems):,} images that cannot be read: {image_check.shown(problems)}"
+            f"left out images that cannot be read ({len(problems):,}): "
+            f"{image_check.shown(problems)}"
         )
     if empty := _empty_classes(test):
-        notes.append(f"{len(empty):,} classes have no test images: {image_check.shown(empty, 3)}")
+        notes.append(f"classes without test images ({len(empty):,}): {image_check.shown(empty, 3)}")
     return "; ".join(notes)
