@@ -3,6 +3,7 @@
 #   make check   linters, types and the fast tests
 #   make test    linters, types and all tests
 #   make lint    linters and types
+#   make data NAME=cifar100   prepare a TFDS data set, in an environment that holds TensorFlow
 #   make clean   remove the environments
 # `make test PYTHON=python3.13` uses another interpreter, in an environment of its own.
 
@@ -29,7 +30,7 @@ ifneq ($(shell $(BIN)/python -c '$(IDENTIFY)' 2>/dev/null),$(INTERPRETER))
 STALE := stale
 endif
 
-.PHONY: train check test lint clean stale
+.PHONY: train check test lint data clean stale
 
 train: $(VENV)/.train
 	$(BIN)/python -m train --config configs/digits_gc.py --workdir runs/digits_gc
@@ -44,6 +45,18 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# In the environment of the data there are no JAX and none of the trainer's other libraries.
+export NAME TFDS_DATA_DIR
+data: .venv-data/.data
+	.venv-data/bin/python -m train.prepare
+
+.venv-data/.data: pyproject.toml
+	rm -rf .venv-data
+	$(PYTHON) -m venv .venv-data
+	.venv-data/bin/python -m pip install --quiet --disable-pip-version-check tensorflow \
+	  'tensorflow-datasets>=4.9.9' array-record importlib_resources
+	touch $@
 
 $(VENV)/.%: pyproject.toml $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'

@@ -1,6 +1,6 @@
 """ResNet-50 on Stanford Cars with gradient centralization: 196 car models.
 
-    tfds build cars196 --file_format=array_record
+    make data NAME=cars196
     python -m train --config configs/cars196_gc.py --config.init_from=r50.safetensors
 
 8,144 training images and 8,041 test images (Krause et al. 2013). If TFDS can no longer download

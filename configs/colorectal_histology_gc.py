@@ -1,6 +1,6 @@
 """ResNet-18 on histology of colorectal cancer with gradient centralization: 8 tissue types.
 
-    tfds build colorectal_histology --file_format=array_record
+    make data NAME=colorectal_histology
     python -m train --config configs/colorectal_histology_gc.py
 
 5,000 images of 150x150 pixels, 625 of each class (Kather et al. 2016, Scientific Reports 6, 27988).

@@ -1,6 +1,6 @@
 """ResNet-50 on CUB-200-2011 with gradient centralization: 200 bird species.
 
-    tfds build caltech_birds2011 --file_format=array_record
+    make data NAME=caltech_birds2011
     python -m train --config configs/cub200_gc.py --config.init_from=r50.safetensors
 
 5,994 training images and 5,794 test images (Wah et al. 2011). If TFDS can no longer download them,

@@ -1,6 +1,6 @@
 """ResNet-50 on Stanford Dogs with gradient centralization: 120 dog breeds.
 
-    tfds build stanford_dogs --file_format=array_record
+    make data NAME=stanford_dogs
     python -m train --config configs/dogs_gc.py --config.init_from=r50.safetensors
 
 12,000 training images and 8,580 test images (Khosla et al. 2011). If TFDS can no longer download

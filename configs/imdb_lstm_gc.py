@@ -1,6 +1,6 @@
 """An LSTM on the IMDB film reviews with gradient centralization: positive or negative.
 
-    tfds build imdb_reviews/plain_text --file_format=array_record
+    make data NAME=imdb_reviews/plain_text
     python -m train --config configs/imdb_lstm_gc.py
 
 25,000 training reviews (Maas et al. 2011), of which the last 200 words are read. The model has

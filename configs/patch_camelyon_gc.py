@@ -1,6 +1,6 @@
 """ResNet-18 on PatchCamelyon with gradient centralization: metastases in lymph nodes.
 
-    tfds build patch_camelyon --file_format=array_record
+    make data NAME=patch_camelyon
     python -m train --config configs/patch_camelyon_gc.py
 
 262,144 training images and 32,768 test images of 96x96 pixels (Veeling et al. 2018, arXiv

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [  # from low to high; modules of one line may import each other, but not in a circle
     {"train.errors"},
+    {"train.tfds_names"},
     {"train.config", "train.runtime"},
     {"train.data"},
     {"train.models"},
@@ -19,7 +20,7 @@ LAYERS = [  # from low to high; modules of one line may import each other, but n
     {"train.experiment"},
     {"train.loop"},
     {"train.studies"},
-    {"train.cli", "train.study", "train.aot", "train.__main__"},
+    {"train.cli", "train.study", "train.aot", "train.prepare", "train.__main__"},
 ]
 
 

@@ -68,8 +68,8 @@ def _check_run(config: ConfigDict) -> None:
         )
     if config.report.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UserError(
-            "config.report.tensorboard=True needs tensorboardX; pip install tensorboardX, or use "
-            "False"
+            "config.report.tensorboard=True needs tensorboardX; run python -m pip install "
+            "tensorboardX, or use False"
         )
 
 

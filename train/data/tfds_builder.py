@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import tensorflow_datasets as tfds
 from train.config.paths import local_path
 from train.data.dataset import Description
 from train.data.records import damaged_error, label_error
-from train.errors import UserError, describe_error, short_repr
+from train.errors import UserError, describe_error
+from train.tfds_names import check_name, prepare_command
 
 FIX_HINT = "prepare the data set again, or choose another --config.data.name"
-_NAME = re.compile(r"[a-zA-Z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
-_MAX_NAME_LENGTH = 200  # it becomes the name of a folder
 _TEST_SPLITS = ("test", "validation")
 _FEATURE_TYPES = {"image": tfds.features.Image, "text": tfds.features.Text}
 _DESCRIPTIONS = (".json", ".txt")  # files with the classes, the shapes and the numbers of records
@@ -200,11 +198,7 @@ def _data_folder(data_dir: str) -> str | None:
 
 
 def _open_builder(name: str, folder: str | None) -> Any:
-    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME_LENGTH:
-        raise UserError(
-            f"config.data.name={short_repr(name)} is not the name of a data set; use 'digits', or "
-            "a TFDS name such as 'cifar100' or 'imdb_reviews/plain_text'"
-        )
+    check_name(name, "config.data.name", "'digits', or ")
     if folder and os.path.exists(folder) and not os.path.isdir(folder):
         raise UserError(
             f"the data folder {folder} is a file; set --config.data.dir or TFDS_DATA_DIR to the "
@@ -252,11 +246,9 @@ def _check_format(name: str, folder: str | None) -> None:
 
 
 def _how_to_prepare(name: str, folder: str | None) -> str:
-    option = f" --data_dir={folder}" if folder else ""
     return (
-        "prepare it once with: pip install tensorflow && "
-        f"tfds build {name} --file_format=array_record{option} "
-        "(or set --config.data.dir or TFDS_DATA_DIR to a folder that has it)"
+        f"prepare it once with: {prepare_command(name, folder)} (or set --config.data.dir or "
+        "TFDS_DATA_DIR to a folder that has it)"
     )
 
 

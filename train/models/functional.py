@@ -48,7 +48,7 @@ class Network:
     def __init__(self, name: str, factory: Callable[..., Any]):
         self.name = name
         self._factory = factory
-        self.definition = getattr(factory, "func", factory)  # without the bound arguments
+        self.definition: Any = getattr(factory, "func", factory)  # without the bound arguments
         self._arguments, self._takes_any = _constructor_arguments(factory, self.definition)
 
     def takes(self, argument: str) -> bool:
@@ -166,9 +166,10 @@ def to_functions(
 
 def _constructor(factory: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function with the arguments of a factory; the class of NNX modules hides them."""
-    call = factory if isinstance(factory, functools.partial) else functools.partial(factory)
+    call: Any = factory if isinstance(factory, functools.partial) else functools.partial(factory)
     if isinstance(call.func, type):
-        return functools.partial(call.func.__init__, None, *call.args, **call.keywords)
+        initialize: Any = getattr(call.func, "__init__")  # noqa: B009, mypy: of an instance too
+        return functools.partial(initialize, None, *call.args, **call.keywords)
     return call
 
 

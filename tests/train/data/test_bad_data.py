@@ -303,7 +303,7 @@ def test_error_names_the_prepare_command(missing, tmp_path, rejected):
         truncate(write(tmp_path / "tfds", name="mnist", version="3.0.1") / missing, 20)
     error = rejected("--config", CONFIG, "--config.data.name=mnist")
     assert "mnist" in error
-    assert f"tfds build mnist --file_format=array_record --data_dir={tmp_path / 'tfds'}" in error
+    assert f"make data NAME=mnist TFDS_DATA_DIR={tmp_path / 'tfds'}" in error
 
 
 @pytest.mark.parametrize(
