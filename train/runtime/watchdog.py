@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 
-from train.errors import print_error
+from train.errors import UserError, print_error
 
 EXIT_LOST_PROCESS = 6
 """Exit status if another process of the run is lost: the number of SIGABRT."""
@@ -42,11 +42,20 @@ class Watchdog:
 
         Args:
           timeout: The seconds without progress after which the process ends.
+
+        Raises:
+          UserError: If JAX has not installed it.
         """
         self._timeout = timeout
         self._last_progress = time.monotonic()
         # JAX's preemption service would receive SIGTERM, and nobody would while it is not polled.
-        self._notify_jax = _Handler(_get_handler(signal.SIGTERM))
+        handler = _get_handler(signal.SIGTERM)
+        if not handler:
+            raise UserError(
+                "JAX's preemption service is off, but several processes need it to stop together; "
+                "unset JAX_ENABLE_PREEMPTION_SERVICE"
+            )
+        self._notify_jax = _Handler(handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._signals, write_end = os.pipe()
         os.set_blocking(write_end, False)

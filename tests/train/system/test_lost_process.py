@@ -223,6 +223,14 @@ def test_filter_of_stderr(lines, expected):
 
 
 @pytest.mark.slow
-def test_one_process_has_no_watchdog(tmp_path):
-    out = run(tmp_path / "run", "--config.num_steps=4", "--distributed", *cluster_flags(1)[0][1:])
+def test_one_process_is_a_run(tmp_path):
+    out = run(tmp_path / "run", "--config.num_steps=4", *cluster_flags(1)[0])
     assert "test top-1" in out
+
+
+@pytest.mark.slow
+def test_preemption_service_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_PREEMPTION_SERVICE", "false")
+    error = run(tmp_path / "run", *cluster_flags(1)[0], status=2)
+    assert "unset JAX_ENABLE_PREEMPTION_SERVICE" in error
+    assert error.count("\n") == 1
