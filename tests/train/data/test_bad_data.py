@@ -323,8 +323,8 @@ def test_set_in_another_format_is_built_elsewhere(name, version, file_format, tm
     assert f"{name} is prepared in {folder} as {file_format}" in error
     other = f"{tmp_path}/tfds_array_record"
     assert f"set --config.data.dir={other}, and prepare it once with: " in error
-    assert f" {name} --file_format=array_record --data_dir={other} " in error
-    assert f"--data_dir={tmp_path}/tfds " not in error
+    assert f"make data NAME={name} TFDS_DATA_DIR={other} " in error
+    assert f"TFDS_DATA_DIR={tmp_path}/tfds " not in error
 
 
 def test_channels_and_padding_must_fit(good, rejected):
