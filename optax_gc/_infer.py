@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from optax_gc._dims import weight_dims
+from optax_gc._interpreter import interpret, open_jaxpr
 from optax_gc._layouts import FanIn
 from optax_gc._plan import path_name
 from optax_gc._provenance import Provenance, Use, View
+from optax_gc._version import __version__
 
 
 def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> Any:
@@ -43,8 +45,8 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
     - A weight that is only gathered, added or multiplied elementwise.
     - A learned input (a query, a latent): a weight that is contracted with weights and constants
       only, and is broadcast or has no remaining axis of more than one element.
-    - A weight that is passed to an unknown operation, or to a contraction that sums only a part of
-      one of its axes.
+    - A weight that is passed to an unknown operation (also to one that a newer JAX has changed), or
+      to a contraction that sums only a part of one of its axes.
 
     Args:
       fn: The model or its loss. Uses that do not reach its output do not count.
@@ -61,6 +63,7 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
     Raises:
       ValueError: If `fn` cannot be traced with these arguments, or if two contractions that count
         sum different axes of one weight. The message names the weight.
+      NotImplementedError: If the installed JAX is so new that its jaxprs cannot be read.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax_gc
@@ -74,9 +77,6 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
       Yong et al., Gradient Centralization: A New Optimization Technique for Deep Neural Networks,
       ECCV 2020, https://arxiv.org/abs/2004.01461
     """
-    # Imported here because it imports jax.extend, which takes longer than the rest of optax_gc.
-    from optax_gc._interpreter import interpret
-
     paths_and_leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     weights = [
         Provenance(frozenset([View(index, weight_dims(leaf.shape))]))
@@ -86,9 +86,7 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
         if _is_array(leaf)
     ]
     jaxpr = _trace(fn, params, args, kwargs)
-    data = [Provenance(depends_on_data=True)] * (len(jaxpr.jaxpr.invars) - len(weights))
-    constants = Provenance(depends_on_data=not data)
-    outputs = interpret(jaxpr, weights + data, constants)
+    outputs = _interpret(jaxpr, weights)
 
     uses: dict[int, set[Use]] = {}
     for output in outputs:
@@ -136,6 +134,19 @@ def _trace(fn: Callable[..., Any], params: Any, args: Any, kwargs: Any):
             f"{type(error).__name__}: {reason}. Pass a function of params (split an NNX module "
             "first) and its inputs, as example arrays or jax.ShapeDtypeStructs; bind static "
             "arguments with functools.partial"
+        ) from error
+
+
+def _interpret(jaxpr: Any, weights: list[Provenance]) -> list[Provenance]:
+    """Return the provenance of the outputs of a traced function, whose first inputs are weights."""
+    try:
+        data = [Provenance(depends_on_data=True)] * (len(open_jaxpr(jaxpr).invars) - len(weights))
+        return interpret(jaxpr, weights + data, Provenance(depends_on_data=not data))
+    except AttributeError as error:  # an attribute of jaxprs was renamed
+        raise NotImplementedError(
+            f"infer_axes of optax_gc {__version__} cannot read the jaxprs of JAX "
+            f"{jax.__version__}: {error}. Install a newer optax_gc or an older JAX, or use a rule "
+            "such as optax_gc.by_name"
         ) from error
 
 

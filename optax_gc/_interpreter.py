@@ -1,21 +1,30 @@
-"""An abstract interpreter that computes the provenance of every array in a jaxpr."""
+"""An abstract interpreter that computes the provenance of every array in a jaxpr.
+
+The classes of jaxprs have moved between JAX versions, so they are imported for type checkers only.
+At run time, a jaxpr is recognized by its attributes.
+"""
+
+from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from optax_gc._dims import UNKNOWN_AXIS, Factor, insert_dim, resize
 from optax_gc._provenance import INDEPENDENT, Provenance, not_counted, union
-from optax_gc._rules import apply_rule, lose_views
+from optax_gc._rules import apply_rule, end_views, lose_views
 from optax_gc._shape_rules import shape_of
 
-Run: TypeAlias = Callable[[Jaxpr | ClosedJaxpr, Sequence[Provenance]], list[Provenance]]
+if TYPE_CHECKING:
+    from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+Run: TypeAlias = "Callable[[Jaxpr | ClosedJaxpr, Sequence[Provenance]], list[Provenance]]"
 """From a sub-jaxpr and the provenance of its inputs to the provenance of its outputs."""
 
-ControlFlowRule: TypeAlias = Callable[[JaxprEqn, Sequence[Provenance], Run], list[Provenance]]
+ControlFlowRule: TypeAlias = "Callable[[JaxprEqn, Sequence[Provenance], Run], list[Provenance]]"
 """From an equation with sub-jaxprs and its inputs to the provenance of its outputs."""
 
 
@@ -37,18 +46,24 @@ def interpret(
       The provenance of each output. It contains all uses of weights that reach an output. Other
       uses do not count, and are dropped.
     """
-    open_jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
-    env = dict(zip(open_jaxpr.invars, inputs, strict=True))
-    env |= dict.fromkeys(open_jaxpr.constvars, constants)
+    opened = open_jaxpr(jaxpr)
+    env = dict(zip(opened.invars, inputs, strict=True))
+    env |= dict.fromkeys(opened.constvars, constants)
 
     def read(atom) -> Provenance:
-        return INDEPENDENT if isinstance(atom, Literal) else env[atom]
+        is_literal = hasattr(atom, "val")
+        return INDEPENDENT if is_literal else env[atom]
 
-    for eqn in open_jaxpr.eqns:
+    for eqn in opened.eqns:
         outputs = _evaluate(eqn, [read(atom) for atom in eqn.invars], in_backward_pass)
         for var, output in zip(eqn.outvars, outputs, strict=True):
             env[var] = output if _is_differentiable(var) else output.without_gradient()
-    return [read(atom) for atom in open_jaxpr.outvars]
+    return [read(atom) for atom in opened.outvars]
+
+
+def open_jaxpr(jaxpr: Any) -> Any:
+    """Return the jaxpr in a closed jaxpr, and everything else unchanged."""
+    return getattr(jaxpr, "jaxpr", jaxpr)
 
 
 def _evaluate(
@@ -56,16 +71,28 @@ def _evaluate(
 ) -> list[Provenance]:
     in_backward_pass = _is_backward(eqn, in_backward_pass)
     name = eqn.primitive.name
-    if name in _CONTROL_FLOW_RULES:
-        run = functools.partial(interpret, in_backward_pass=in_backward_pass)
-        return _CONTROL_FLOW_RULES[name](eqn, inputs, run)
-    outputs = apply_rule(eqn, inputs)
+    try:
+        if name in _CONTROL_FLOW_RULES:
+            run = functools.partial(interpret, in_backward_pass=in_backward_pass)
+            return _check_count(eqn, _CONTROL_FLOW_RULES[name](eqn, inputs, run))
+        outputs = _check_count(eqn, apply_rule(eqn, inputs))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # The parameters and operands of primitives change between JAX versions.
+        reason = f"{type(error).__name__}: {error}"
+        how = f"lost at {name}, whose form in JAX {jax.__version__} is not known ({reason})"
+        outputs = end_views(how)(eqn, inputs)
     if in_backward_pass:  # only the contractions of the forward pass define the fan-in
         previous = union(inputs).uses
         outputs = [
             output._replace(uses=not_counted(output.uses - previous) | (output.uses & previous))
             for output in outputs
         ]
+    return outputs
+
+
+def _check_count(eqn: JaxprEqn, outputs: list[Provenance]) -> list[Provenance]:
+    if len(outputs) != len(eqn.outvars):
+        raise ValueError(f"it has {len(eqn.outvars)} outputs, expected {len(outputs)}")
     return outputs
 
 
@@ -83,12 +110,12 @@ def _is_differentiable(var) -> bool:
 
 
 def _call(eqn, inputs, run):
-    jaxprs = [param for param in eqn.params.values() if isinstance(param, Jaxpr | ClosedJaxpr)]
-    if len(jaxprs) != 1 or len(_invars(jaxprs[0])) != len(inputs):
+    jaxprs = [param for param in eqn.params.values() if hasattr(open_jaxpr(param), "eqns")]
+    if len(jaxprs) != 1 or len(open_jaxpr(jaxprs[0]).invars) != len(inputs):
         return lose_views(eqn, inputs)
     how = f"lost at {eqn.primitive.name}"
     # The jaxpr of a shard_map has the sizes of one shard, so the dimensions must be resized.
-    outputs = run(jaxprs[0], _resize_all(inputs, _invars(jaxprs[0]), how))
+    outputs = run(jaxprs[0], _resize_all(inputs, open_jaxpr(jaxprs[0]).invars, how))
     return _resize_all(outputs, eqn.outvars, how)
 
 
@@ -151,8 +178,8 @@ def _scan_counts(eqn: JaxprEqn) -> tuple[int, int]:
         pairs = zip(outer, inner, strict=True)
         return sum(len(shape_of(a)) == len(shape_of(b)) for a, b in pairs)
 
-    n_carry = count_same_rank(eqn.outvars, body.jaxpr.outvars)
-    return count_same_rank(eqn.invars, _invars(body)) - n_carry, n_carry
+    n_carry = count_same_rank(eqn.outvars, open_jaxpr(body).outvars)
+    return count_same_rank(eqn.invars, open_jaxpr(body).invars) - n_carry, n_carry
 
 
 def _fixed_point(
@@ -164,10 +191,6 @@ def _fixed_point(
         if merged == list(carry):
             return merged
         carry = merged
-
-
-def _invars(jaxpr: Jaxpr | ClosedJaxpr):
-    return jaxpr.jaxpr.invars if isinstance(jaxpr, ClosedJaxpr) else jaxpr.invars
 
 
 _CONTROL_FLOW_RULES: dict[str, ControlFlowRule] = {

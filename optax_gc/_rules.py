@@ -1,29 +1,34 @@
 """Rules that give the provenance of an equation's outputs, one per group of primitives."""
 
+from __future__ import annotations
+
 import collections
 from collections.abc import Iterable, Iterator, Sequence
-
-from jax.extend.core import JaxprEqn
+from typing import TYPE_CHECKING
 
 from optax_gc._dims import UNKNOWN_AXIS, Factor, broadcast, insert_dim, resize
 from optax_gc._provenance import INDEPENDENT, Provenance, Use, View, not_counted, union, uses_of
 from optax_gc._shape_rules import SHAPE_RULES, Rule, shape_of
 
+if TYPE_CHECKING:
+    from jax.extend.core import JaxprEqn
+
 
 def apply_rule(eqn: JaxprEqn, inputs: Sequence[Provenance]) -> list[Provenance]:
     """Return the provenance of the outputs of an equation without sub-jaxprs.
 
-    If there is no rule for the primitive, its views become uses named "lost at ...".
+    If there is no rule for the primitive, the views become uses that say so.
     """
     return _RULES.get(eqn.primitive.name, lose_views)(eqn, inputs)
 
 
 def lose_views(eqn: JaxprEqn, inputs: Sequence[Provenance]) -> list[Provenance]:
-    """Turn all views into uses that name the primitive."""
-    return _end_views(f"lost at {eqn.primitive.name}")(eqn, inputs)
+    """Turn all views into uses that say that the primitive has no rule."""
+    return end_views(f"lost at {eqn.primitive.name}, which infer_axes does not follow")(eqn, inputs)
 
 
-def _end_views(how: str) -> Rule:
+def end_views(how: str) -> Rule:
+    """Return the rule that turns all views into uses named `how`."""
     return lambda eqn, inputs: [union(inputs).views_to_uses(how)] * len(eqn.outvars)
 
 
@@ -213,7 +218,7 @@ _RULES = SHAPE_RULES | _by_primitive(
     (
         "argmax argmin cumlogsumexp cummax cummin cumprod cumsum reduce_and reduce_max reduce_min"
         " reduce_or reduce_prod reduce_sum reduce_xor",
-        _end_views("reduced"),
+        end_views("reduced"),
     ),
     ("random_bits rng_bit_generator rng_uniform threefry2x32", _random),
     ("stop_gradient", _stop_gradient),

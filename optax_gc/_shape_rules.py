@@ -1,10 +1,10 @@
 """Rules for primitives that rearrange one array or select a part of it by an index."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
-
-from jax.extend.core import JaxprEqn
+from typing import TYPE_CHECKING, TypeAlias
 
 from optax_gc._dims import (
     UNKNOWN_AXIS,
@@ -21,10 +21,13 @@ from optax_gc._dims import (
 )
 from optax_gc._provenance import Provenance, union
 
-Rule: TypeAlias = Callable[[JaxprEqn, Sequence[Provenance]], list[Provenance]]
+if TYPE_CHECKING:
+    from jax.extend.core import JaxprEqn
+
+Rule: TypeAlias = "Callable[[JaxprEqn, Sequence[Provenance]], list[Provenance]]"
 """From an equation and the provenance of its inputs to the provenance of its outputs."""
 
-DimsFn: TypeAlias = Callable[[JaxprEqn, Dims, tuple[int, ...]], Dims | None]
+DimsFn: TypeAlias = "Callable[[JaxprEqn, Dims, tuple[int, ...]], Dims | None]"
 """From an equation, the dimensions of its input and its output shape to the new dimensions."""
 
 

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 import optax_gc
 from optax_gc import FanIn
 from optax_gc.diagnostics import mean_drift, removed_fraction
+from tests.support.x64 import enable_x64
 
 
 def _gradients(dtype=jnp.float32):
@@ -68,7 +69,7 @@ def test_removed_imaginary_mean():
 
 @pytest.mark.slow
 def test_removed_in_float64():
-    with jax.enable_x64(True):
+    with enable_x64():
         removed = removed_fraction(_gradients(jnp.float64))
         assert removed.total.dtype == removed.per_leaf["dense"]["kernel"].dtype == jnp.float64
 

@@ -149,6 +149,7 @@ def test_lora_layers():
     assert infer_nnx(linear, x, kinds=nnx.LoRAParam) == adapters
 
 
+@pytest.mark.skipif(not hasattr(nnx, "WeightNorm"), reason="this Flax has no nnx.WeightNorm")
 def test_weight_norm():
     """Some Flax versions do not keep the scale in the state."""
     inner = nnx.Linear(3, 5, rngs=nnx.Rngs(0))
@@ -158,6 +159,7 @@ def test_weight_norm():
     assert found == {"layer_instance/kernel": (0,), "layer_instance/bias": ADDED, **scales}
 
 
+@pytest.mark.skipif(not hasattr(nnx, "SpectralNorm"), reason="this Flax has no nnx.SpectralNorm")
 @pytest.mark.parametrize("update_stats", [False, True])
 def test_spectral_norm(update_stats):
     class Model(nnx.Module):
@@ -221,7 +223,7 @@ def test_axes_fit_nnx_state():
     grads = jax.tree.map(lambda leaf: leaf + 1, params)
     tx = optax.chain(optax_gc.centralize(axes), optax.scale(-1.0))
     updates, _ = tx.update(grads, tx.init(params))
-    assert jnp.abs(updates["kernel"].get_value().mean(0)).max() < 1e-6
+    assert jnp.abs(updates["kernel"][...].mean(0)).max() < 1e-6
 
 
 @pytest.mark.slow

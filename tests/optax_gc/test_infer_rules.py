@@ -65,6 +65,7 @@ def test_weight_is_followed(name):
         assert axes_of(lambda w, y: y @ FOLLOWED[name](w).T, W, y) == (1,)
 
 
+_NO_RULE = ", which infer_axes does not follow"
 LEFT_ALONE = {
     "unused": (lambda w, x: x, "never used"),
     "returned": (lambda w, x: (w * 2, x), "only returned"),
@@ -85,17 +86,23 @@ LEFT_ALONE = {
     "regularized": (lambda w, x: (x.sum(), jnp.vdot(w, w)), "only reduced"),
     "Gram matrix": (lambda w, x: x @ jnp.linalg.cholesky(w.T @ w), "only reduced"),
     "diagonal matrix": (lambda w, x: x @ jnp.diag(w[0]), MULTIPLIED),
-    "sorted": (lambda w, x: x @ jnp.sort(w, axis=0).T, "lost at sort"),
+    "sorted": (
+        lambda w, x: x @ jnp.sort(w, axis=0).T,
+        f"lost at sort{_NO_RULE}",
+    ),
     "maximum with data": (lambda w, x: jnp.maximum(w, x), "lost at max"),
     "selected by data": (lambda w, x: jnp.where(x > 0, w, 0.0), "lost at select_n"),
     "joined to data": (
         lambda w, x: jnp.concatenate([w, x]) @ jnp.ones((6, 2)),
         "only joined to data",
     ),
-    "QR decomposition": (lambda w, x: x @ jnp.linalg.qr(w.T)[0].reshape(6, 4), "lost at qr"),
+    "QR decomposition": (
+        lambda w, x: x @ jnp.linalg.qr(w.T)[0].reshape(6, 4),
+        f"lost at qr{_NO_RULE}",
+    ),
     "callback": (
         lambda w, x: x @ jax.pure_callback(lambda w: w, w, w).T,
-        "lost at pure_callback",
+        f"lost at pure_callback{_NO_RULE}",
     ),
     "block-diagonal": (
         lambda w, x: jnp.einsum("bgi,gio->bgo", x.reshape(4, 2, 3), w.T.reshape(2, 3, 4)),

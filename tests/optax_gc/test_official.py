@@ -19,6 +19,7 @@ from tests.support.official_trajectories import (
     run_optimizer,
     run_reference,
 )
+from tests.support.x64 import enable_x64
 
 _STEPS = 8
 _TOLERANCE = 1e-13
@@ -90,7 +91,7 @@ def test_schedule_matches_numpy(class_name, kwargs):
 def test_amsgrad_differs_from_optax():
     """The maximum is taken before the bias is corrected; optax corrects first."""
     params, grads = _problem()
-    with jax.enable_x64(True):
+    with enable_x64():
         ours = run_optimizer(official.adam_gc(_RATE, amsgrad=True), params, grads)
         plain = optax.chain(optax_gc.centralize(), optax.amsgrad(_RATE))
         theirs = run_optimizer(plain, params, grads)
@@ -135,7 +136,7 @@ def test_keeps_dtypes_and_state(class_name, kwargs, dtype):
 )
 def test_injected_hyperparams_give_same_result(factory, kwargs):
     params, grads = _problem()
-    with jax.enable_x64(True):
+    with enable_x64():
         plain = run_optimizer(factory(0.1, **kwargs), params, grads)
         injected = run_optimizer(optax.inject_hyperparams(factory)(0.1, **kwargs), params, grads)
     assert max_difference(injected, plain) < _TOLERANCE

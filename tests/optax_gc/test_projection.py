@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import optax_gc
 from optax_gc import FanIn
 from tests.support.updates import project, wide
+from tests.support.x64 import enable_x64
 
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64, np.complex64]
 
@@ -26,7 +27,7 @@ def eps(dtype):
 
 
 def x64_for(dtype):
-    return jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
+    return enable_x64() if dtype == np.float64 else contextlib.nullcontext()
 
 
 def transposed(fan_in, order):

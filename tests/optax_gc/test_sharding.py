@@ -143,10 +143,17 @@ def test_data_parallel_step_adds_no_collectives(kind):
     )
 
 
+def _vary(params):
+    """Cast replicated parameters to varying ones. `pvary` is the name before JAX 0.8."""
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(params, "data", to="varying")
+    return jax.lax.pvary(params, "data")
+
+
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_shard_map_with_replicated_weights(check_vma):
     def step(params, images, targets):
-        varying = jax.lax.pcast(params, "data", to="varying") if check_vma else params
+        varying = _vary(params) if check_vma else params
         grads = jax.lax.pmean(jax.grad(_loss)(varying, images, targets), "data")
         updates, _ = GC.update(grads, GC.init(params))
         return optax.apply_updates(params, updates)

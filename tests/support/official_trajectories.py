@@ -9,6 +9,7 @@ import optax
 import optax_gc
 from optax_gc import official
 from tests.support import official_numpy
+from tests.support.x64 import enable_x64
 
 FACTORIES = {
     "SGD": official.sgd_gc,
@@ -65,7 +66,7 @@ def run_official(class_name, params, grads, learning_rate, *, layout, **kwargs):
     axes = optax_gc.first_axis_out if layout == "torch" else None
     if layout == "flax":
         params, grads = _reverse_axes(params), _reverse_axes(grads, leading=1)
-    with jax.enable_x64(True):
+    with enable_x64():
         tx = make_optimizer(class_name, learning_rate, axes=axes, **kwargs)
         trajectory = run_optimizer(tx, params, grads)
     return _reverse_axes(trajectory, leading=1) if layout == "flax" else trajectory
