@@ -105,7 +105,7 @@ def test_report_of_study_is_utf8(tmp_path):
     )
     workdir = tmp_path / "ergebnis ä"
     status, _, error = run_bytes(
-        environment, "train.study", "--config", config, "--workdir", workdir
+        os.environ | C_LOCALE, "train.study", "--config", config, "--workdir", workdir
     )
     assert (status, error) == (0, b"")
     for name in ("report.md", "report.html"):
