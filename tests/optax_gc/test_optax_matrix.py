@@ -38,11 +38,13 @@ def _build(source, **names):
 
 
 def _testable(names):
-    """Return a parameter for each name, skipped if this optax does not have it."""
+    """Return parameters for the names, each skipped if this optax does not have it."""
     known = {**vars(optax), **vars(optax.contrib)}
-    for name in names:
-        reason = f"optax {optax.__version__} has no {name}"
-        yield pytest.param(name, marks=pytest.mark.skipif(name not in known, reason=reason))
+    missing = f"optax {optax.__version__} has no "
+    return [
+        pytest.param(name, marks=pytest.mark.skipif(name not in known, reason=missing + name))
+        for name in names
+    ]
 
 
 def _make(name, learning_rate=_LR):

@@ -11,14 +11,13 @@ DATA_FILE = "data.json"
 
 
 def check_data(folder: Path, fingerprints: dict[str, Fingerprint]) -> None:
-    """Compare the data with that of a work folder; write its fingerprints if there are none.
+    """Compare the data with that of a work folder, if it has fingerprints.
 
     Raises:
-      UserError: If the data has changed, or the file cannot be read or written.
+      UserError: If the data has changed, or the file cannot be read.
     """
     file = folder / DATA_FILE
-    if not file.exists():  # a new folder, or one of an older version
-        write_json(file, fingerprints)
+    if not file.exists():
         return
     saved = read_json(file)
     changes = [
@@ -31,6 +30,16 @@ def check_data(folder: Path, fingerprints: dict[str, Fingerprint]) -> None:
             f"the data has changed since the work in {folder} began ({'; '.join(changes)}); "
             "restore it, or use another --workdir"
         )
+
+
+def record_data(folder: Path, fingerprints: dict[str, Fingerprint]) -> None:
+    """Write the fingerprints of the data, if the folder is new or of an older version.
+
+    Raises:
+      UserError: If the file cannot be written.
+    """
+    if not (folder / DATA_FILE).exists():
+        write_json(folder / DATA_FILE, fingerprints)
 
 
 def _describe_change(before: Fingerprint, now: Fingerprint) -> str:

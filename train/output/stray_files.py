@@ -1,13 +1,17 @@
-"""Files and folders that are nobody's work: hidden ones, and those that systems put anywhere."""
+"""Files and folders that are nobody's work: those that systems and runs put into any folder."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-_NAMES = {
-    *("Thumbs.db", "desktop.ini", "System Volume Information"),  # Windows
-    *("lost+found", "@eaDir"),  # Linux and network storage
-}
+_PATTERNS = (
+    *(".lock", ".*.partial"),  # of this package
+    *("lost+found", ".nfs*", ".Trash-*", ".directory"),  # Linux
+    *("@eaDir", "#recycle", ".snapshot", ".zfs"),  # network storage
+    *(".DS_Store", "._*", ".Spotlight-V100", ".Trashes", ".fseventsd"),  # macOS
+    *("Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),  # Windows
+)
 
 
 def is_stray(path: Path) -> bool:
-    """Return whether a path is hidden, such as a lock or `.DS_Store`, or has one of the names."""
-    return path.name.startswith(".") or path.name in _NAMES
+    """Return whether a file or folder of this name may be in a new work folder."""
+    return any(fnmatchcase(path.name, pattern) for pattern in _PATTERNS)

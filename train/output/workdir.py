@@ -14,7 +14,7 @@ from train.config.fields import field_specs
 from train.config.schema import Config, may_change_on_resume
 from train.data.dataset import Fingerprint
 from train.errors import UserError, short_repr
-from train.output.data_check import check_data
+from train.output.data_check import check_data, record_data
 from train.output.files import LOCK_FILE, lock, read_json, write_json
 from train.output.stray_files import is_stray
 
@@ -70,7 +70,8 @@ class WorkDir:
             self._lock = lock(self.folder / LOCK_FILE)
             self._check_folder()
             check_data(self.folder, fingerprints)
-            write_json(self.config, self._fields)
+            write_json(self.config, self._fields)  # the first file: it marks a work folder
+            record_data(self.folder, fingerprints)
             if init_sha256:
                 write_json(self.init_source_file, {"init_sha256": init_sha256})
 
@@ -91,7 +92,7 @@ class WorkDir:
         except OSError as error:
             raise UserError(
                 f"cannot {action} the work folder {self.folder}: {error.strerror}; "
-                "choose another with --workdir"
+                "fix it, or choose another with --workdir"
             ) from None
 
     def _check_folder(self) -> None:

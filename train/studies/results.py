@@ -10,7 +10,7 @@ from typing import Any
 
 from train.data.dataset import Fingerprint
 from train.errors import UserError
-from train.output.data_check import check_data
+from train.output.data_check import check_data, record_data
 from train.output.files import (
     LOCK_FILE,
     Line,
@@ -82,6 +82,7 @@ class Results:
                 self._drop_incomplete_line()
             if fingerprints:
                 check_data(self._folder, fingerprints)
+                record_data(self._folder, fingerprints)
             self._read_folder()  # another process may have written since this one started
             write_json(self._config, config)
             yield

@@ -165,7 +165,7 @@ def test_unsuitable_config_is_rejected(case, good, rejected):
 def test_text_options_need_texts(rejected):
     digits = ("--config", CONFIGS / "digits_gc.py")
     error = rejected(*digits, "--config.model.dropout=0.5")
-    assert "config.model.dropout=0.5 is for text models" in error
+    assert "config.model.dropout=0.5 is not for convnet; set it to 0.0" in error
     error = rejected(*digits, "--config.model.name=lstm")
     assert "'lstm' is not a model for images; it must be one of convnet" in error
 

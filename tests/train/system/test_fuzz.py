@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import os
 import sys
+import tempfile
 import time
 
 import hypothesis
@@ -59,10 +61,26 @@ values = (
 overrides = st.dictionaries(st.sampled_from(NAMES), values, min_size=1, max_size=3)
 
 
+@contextlib.contextmanager
+def captured_stderr():
+    """Yield a `StringIO` that gets what is written to the file descriptor of stderr."""
+    text = io.StringIO()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield text
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            text.write(file.read().decode())
+
+
 def run_command(action, fields):
     """Run an action on a command line with overrides; return its result and stderr."""
     argv = ["train", "--config", str(CONFIG), *(f"--config.{k}={v}" for k, v in fields.items())]
-    out, error, result = io.StringIO(), io.StringIO(), None
+    result = None
 
     def command(argv):
         nonlocal result
@@ -71,8 +89,8 @@ def run_command(action, fields):
 
     with (
         pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(error),
+        contextlib.redirect_stdout(io.StringIO()),
+        captured_stderr() as error,
     ):
         patch.setattr(sys, "argv", argv)
         patch.setenv("TFDS_DATA_DIR", "/dev/null/nothing")
