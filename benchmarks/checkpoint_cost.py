@@ -60,7 +60,7 @@ class Training:
             save_stop = time.monotonic()
         while self._step < last_step:
             stop = min(last_step, self._executor.max_dispatch_step(self._step))
-            self.state, _ = self._executor.train(self.state, self._step, stop)
+            self.state, *_ = self._executor.steps(self.state, self._step, stop)
             self._step = stop
         jax.block_until_ready(self.state)
         if checkpoints:

@@ -105,7 +105,7 @@ def make_training(
 def loop_of_steps(run: experiment.Experiment, state: TrainState) -> TrainSteps:
     """Return the trainer's program, compiled for states like `state`."""
     executor = run.compile(state)
-    return lambda state, num_steps: executor.train(state, 0, num_steps)[0]
+    return lambda state, num_steps: executor.steps(state, 0, num_steps)[0]
 
 
 def single_steps(run: experiment.Experiment, state: TrainState) -> TrainSteps:
@@ -114,13 +114,13 @@ def single_steps(run: experiment.Experiment, state: TrainState) -> TrainSteps:
     assert isinstance(run.dataset, Dataset)
     images, labels = (array[:batch_size] for array in run.dataset.train)
     batch = Batch(*jax.device_put((images, labels, np.ones(batch_size, bool))))
-    train_step = make_train_step(run.config, run.model, run.tx, run.config.seed)
+    train_step = make_train_step(run.config, run.model, run.optimizer, run.config.seed)
     jitted = jax.jit(train_step, donate_argnums=0)
     compiled, _ = compilation.compile_program(jitted, state, batch)
 
     def train_steps(state: TrainState, num_steps: int) -> TrainState:
         for _ in range(num_steps):
-            state = compiled(state, batch)
+            state, _ = compiled(state, batch)
         return state
 
     return train_steps

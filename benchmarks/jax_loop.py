@@ -35,7 +35,7 @@ def dispatched_steps(run: Experiment, executor: Executor) -> Loop:
         last_step = step + num_steps
         while step < last_step:
             stop = min(last_step, executor.max_dispatch_step(step))
-            state, _ = executor.train(state, step, stop)
+            state, *_ = executor.steps(state, step, stop)
             step = stop
         jax.block_until_ready(state)
 
@@ -71,10 +71,13 @@ def whole_loop(
 
 def bare_steps(run: Experiment, dataset: Dataset) -> dict[str, Loop]:
     """Return the jitted step, always on the same batch: in a Python loop, and in a compiled one."""
-    train_step = make_train_step(run.config, run.model, run.tx, run.config.seed)
+    train_and_differentiate = make_train_step(run.config, run.model, run.optimizer, run.config.seed)
     size = run.config.data.batch_size
     rows = dataset.train.inputs[:size], dataset.train.labels[:size], np.ones(size, bool)
     batch = Batch(*jax.device_put(rows, run.sharding.batch))
+
+    def train_step(state: TrainState, batch: Batch) -> TrainState:
+        return train_and_differentiate(state, batch)[0]
 
     def train_steps(state: TrainState, batch: Batch, count: jax.Array) -> TrainState:
         return jax.lax.fori_loop(0, count, lambda _, state: train_step(state, batch), state)

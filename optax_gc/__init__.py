@@ -2,6 +2,7 @@
 
 from optax_gc import diagnostics, official
 from optax_gc._centralize import centralize
+from optax_gc._decay import decay_and_centralize
 from optax_gc._explain import explain
 from optax_gc._infer import infer_axes
 from optax_gc._layouts import FanIn, by_name, first_axis_out, last_axis_out, whole_tensor
@@ -12,6 +13,7 @@ __all__ = [
     "__version__",
     "by_name",
     "centralize",
+    "decay_and_centralize",
     "diagnostics",
     "explain",
     "first_axis_out",

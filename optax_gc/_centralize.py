@@ -84,9 +84,14 @@ def fan_in_mean(gradient: jax.Array, fan_in: FanIn) -> jax.Array:
     return jax.lax.pmean(mean, fan_in.mesh_axes) if fan_in.mesh_axes else mean
 
 
+def is_own_mean(gradient: jax.Array, fan_in: FanIn) -> bool:
+    """Return whether each mean is over one element, over all shards."""
+    return fan_in_size(gradient, fan_in) * jax.lax.axis_size(fan_in.mesh_axes) == 1
+
+
 def _subtract_mean(gradient: jax.Array, fan_in: FanIn) -> jax.Array:
     gradient = jnp.asarray(gradient)
-    if fan_in_size(gradient, fan_in) * jax.lax.axis_size(fan_in.mesh_axes) == 1:
+    if is_own_mean(gradient, fan_in):
         return gradient
     mean = fan_in_mean(gradient, fan_in)
     return (gradient.astype(mean.dtype) - mean).astype(gradient.dtype)

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from optax_gc import _official_transforms as transforms
 from optax_gc._centralize import centralize
+from optax_gc._decay import decay_and_centralize
 from optax_gc._official_transforms import Location
 from optax_gc._plan import Axes
 
@@ -72,8 +73,7 @@ def sgd_gc(
     """
     transforms.check_not_negative(learning_rate=learning_rate)
     return optax.chain(
-        transforms.add_weight_decay(weight_decay),
-        centralize(axes, conv_only=conv_only),
+        decay_and_centralize(weight_decay, axes, conv_only=conv_only),
         transforms.add_momentum(momentum, dampening, nesterov),
         optax.scale_by_learning_rate(learning_rate),
     )
@@ -304,8 +304,7 @@ def adagrad_gc(
     """
     transforms.check_not_negative(learning_rate=learning_rate, eps=eps, lr_decay=lr_decay)
     return optax.chain(
-        transforms.add_weight_decay(weight_decay),
-        centralize(axes, conv_only=conv_only),
+        decay_and_centralize(weight_decay, axes, conv_only=conv_only),
         transforms.scale_by_adagrad(eps),
         optax.scale_by_learning_rate(transforms.decayed_learning_rate(learning_rate, lr_decay)),
     )

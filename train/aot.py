@@ -144,15 +144,15 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], read_cost: ReadCost
     # is not prepared, an epoch is taken to have one batch.
     run_plan = plan.make(config, dataset.num_train or config.data.batch_size)
     schedule = optimizers.make_schedule(config, run_plan)
-    tx = optimizers.build(config, schedule, models.fan_in_axes(model), model.last_layer)
+    optimizer = optimizers.build(config, schedule, models.fan_in_axes(model), model.last_layer)
     abstract_state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated),
-        jax.eval_shape(lambda: state.create(model, tx, config.seed)),
+        jax.eval_shape(lambda: state.create(model, optimizer, config.seed)),
     )
     abstract_batch = batch.abstract_batch(
         config.data.batch_size, dataset.input_shape, sharding.batch, inputs.dtype(config)
     )
-    functions = step.make(config, model, tx, schedule, config.seed)
+    functions = step.make(config, model, optimizer, config.seed)
     train_step = streaming.jit_train_step(functions, sharding)
     lowered = train_step.lower(abstract_state, abstract_batch)
     start = time.process_time()

@@ -1,10 +1,9 @@
 """A run before its first step: everything that follows from its config."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import optax
 from ml_collections import ConfigDict
 
 from train import data, models
@@ -12,6 +11,7 @@ from train.data.dataset import Dataset
 from train.data.inputs import example_unit
 from train.engine import optimizers, plan, state, step
 from train.engine.dispatch import Executor
+from train.engine.optimizers import Optimizer
 from train.engine.plan import Plan
 from train.engine.resident import ResidentExecutor
 from train.engine.state import TrainState
@@ -35,9 +35,7 @@ class Experiment(NamedTuple):
       dataset: The data set: in memory, or streamed.
       model: The network.
       plan: The steps of the run.
-      schedule: Maps a step to a learning rate.
-      axes: A pytree of `optax_gc.FanIn` with the structure of the parameters.
-      tx: The optimizer chain.
+      optimizer: The optimizer, with its schedule and the fan-in axes of the parameters.
       pretrained: The weights that the run starts from, or None for random weights.
     """
 
@@ -46,22 +44,20 @@ class Experiment(NamedTuple):
     dataset: "Dataset | StreamingDataset"
     model: Model
     plan: Plan
-    schedule: optax.Schedule
-    axes: Any
-    tx: optax.GradientTransformation
+    optimizer: Optimizer
     pretrained: "PretrainedWeights | None"
 
     def init_state(self) -> TrainState:
         """Return the state before the first step, on every device."""
         create = jax.jit(
-            lambda weights: state.create(self.model, self.tx, self.config.seed, weights),
+            lambda weights: state.create(self.model, self.optimizer, self.config.seed, weights),
             out_shardings=self.sharding.replicated,
         )
         return create(self.pretrained and self.sharding.replicate(self.pretrained[:2]))
 
     def compile(self, like: TrainState) -> Executor:
         """Compile the run for states like `like`, and open its data."""
-        functions = step.make(self.config, self.model, self.tx, self.schedule, self.config.seed)
+        functions = step.make(self.config, self.model, self.optimizer, self.config.seed)
         if isinstance(self.dataset, Dataset):
             return ResidentExecutor(self.config, self.dataset, self.sharding, functions, like)
         return StreamingExecutor(self.config, self.dataset, self.sharding, functions, like)
@@ -95,14 +91,14 @@ def prepare(
     schedule = optimizers.make_schedule(config, run_plan)
     announce(f"tracing {config.model.name} to find the input axes of its weights")
     axes = models.fan_in_axes(model)
-    tx = optimizers.build(config, schedule, axes, model.last_layer)
+    optimizer = optimizers.build(config, schedule, axes, model.last_layer)
     weights = None
     if config.init_from and not resumes:
         from train.checkpoints import pretrained  # imports Orbax, which takes a second
 
         announce(f"reading the weights of {config.init_from}")
         weights = pretrained.load(config, model)
-    return Experiment(config, sharding, dataset, model, run_plan, schedule, axes, tx, weights)
+    return Experiment(config, sharding, dataset, model, run_plan, optimizer, weights)
 
 
 def run_title(config: ConfigDict) -> str:

@@ -12,8 +12,10 @@ from train import experiment
 from train.checkpoints.manager import Checkpoints, latest_step
 from train.config import flatten, validate
 from train.config.schema import may_change_on_resume
+from train.engine import dispatch
 from train.engine.dispatch import DispatchSize, Executor
 from train.engine.nonfinite import raise_if_nonfinite
+from train.engine.optimizers import Measures
 from train.engine.predictions import per_class_metrics
 from train.engine.state import TrainState, named_leaves
 from train.engine.step import StepMetrics, log_line
@@ -26,8 +28,8 @@ from train.output.workdir import WorkDir
 from train.runtime import distributed
 from train.runtime.preemption import Preemption
 
-OnMetrics = Callable[[int, int, StepMetrics], None]
-"""Called on the host with the first and the last step of a dispatch and with its metrics."""
+OnMetrics = Callable[[int, int, StepMetrics, Measures | None], None]
+"""Called on the host with the first and the last step of a dispatch, its metrics and measures."""
 
 
 def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
@@ -139,14 +141,15 @@ def train_to_pause(
       The new state, its step, and whether a signal asked to stop.
     """
     pause, should_stop = run.plan.next_pause(step), False
-    unread: tuple[int, int, StepMetrics] | None = None
+    unread: tuple[int, int, StepMetrics, Measures | None] | None = None
     while step < pause and not should_stop:
         limit = min(step + dispatch_size.next(state), executor.max_dispatch_step(step))
         stop = min(run.plan.next_event(step), limit)
-        state, metrics = executor.train(state, step, stop)
+        is_log_step = run.plan.is_log_step(stop)
+        state, metrics, measures = dispatch.train(executor, state, step, stop, measures=is_log_step)
         if unread:  # while the devices compute, the host reads the previous metrics
             on_metrics(*jax.device_get(unread))
-        unread = step, stop, metrics
+        unread = step, stop, metrics, measures
         step, should_stop = stop, preemption.requested()
     if unread:
         on_metrics(*jax.device_get(unread))
@@ -163,13 +166,13 @@ def metrics_handler(
     """Return what the host does with the metrics of a dispatch: check, count and log them."""
     leaf_names = list(named_leaves(state.params))
 
-    def on_metrics(start: int, stop: int, metrics: StepMetrics) -> None:
+    def on_metrics(start: int, stop: int, metrics: StepMetrics, measures: Measures | None) -> None:
         raise_if_nonfinite(metrics.nonfinite, leaf_names, run.config, latest_checkpoint)
         timer.examples += (stop - start) * run.config.data.batch_size
         means = metrics.sums.means()
         reporter.show_steps(stop, means["loss"], means["top1"])
-        if run.plan.is_log_step(stop):
-            reporter.log_train(stop, **log_line(metrics, run.config))
+        if measures:
+            reporter.log_train(stop, **log_line(metrics, measures, run.config))
 
     return on_metrics
 

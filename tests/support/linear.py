@@ -3,6 +3,8 @@
 import jax
 import optax
 
+import optax_gc
+from train.engine import optimizers
 from train.experiment import prepare as prepare_experiment
 
 
@@ -20,4 +22,8 @@ def prepare(config, dataset=None, devices=None, **options):
     def init(key):
         return {"kernel": jax.random.normal(key, shape) / 8}, {}
 
-    return run._replace(model=run.model._replace(init=init, apply=apply), tx=optax.sgd(0.05))
+    sgd = run.config.copy_and_resolve_references()
+    sgd.optimizer.name, sgd.optimizer.weight_decay, sgd.gc.mode = "sgd", 0.0, "none"
+    axes = {"kernel": optax_gc.FanIn((0,))}
+    optimizer = optimizers.build(sgd, optax.constant_schedule(0.05), axes, frozenset)
+    return run._replace(model=run.model._replace(init=init, apply=apply), optimizer=optimizer)

@@ -1,12 +1,15 @@
 """What an executor does, and how many steps it gets in one dispatch."""
 
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.experimental import multihost_utils
 
+from train.engine.optimizers import Measures
 from train.engine.predictions import Predictions
 from train.engine.state import MetricSums, TrainState
 from train.engine.step import StepMetrics
@@ -15,7 +18,23 @@ from train.runtime.compilation import Cost
 _SECONDS = 2.5  # of work in a dispatch: long enough to hide its cost, short enough to stop soon
 
 
-class Executor(Protocol):
+class Programs(Protocol):
+    """The compiled programs that train."""
+
+    def steps(
+        self, state: TrainState, start: int, stop: int
+    ) -> tuple[TrainState, StepMetrics, Any]:
+        """Dispatch the steps from `start` to `stop`; donates `state`.
+
+        Returns:
+          The new state, its metrics, and the gradient of the last step.
+        """
+
+    def measure(self, grads: Any, opt_state: optax.OptState, params: Any) -> Measures:
+        """Return the measures of an update; see `train.engine.optimizers.Optimizer`."""
+
+
+class Executor(Programs, Protocol):
     """The compiled programs of a run and the data that they read.
 
     Attributes:
@@ -27,9 +46,6 @@ class Executor(Protocol):
     def max_dispatch_step(self, step: int) -> int:
         """Return the last step that one dispatch can reach from `step`."""
 
-    def train(self, state: TrainState, start: int, stop: int) -> tuple[TrainState, StepMetrics]:
-        """Dispatch the steps from `start` to `stop`; donates `state`."""
-
     def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
         """Return the sums over the test split, with or without the attack of `config.adversary`."""
 
@@ -38,6 +54,37 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop the threads and processes that read ahead."""
+
+
+def train(
+    programs: Programs, state: TrainState, start: int, stop: int, measures: bool
+) -> tuple[TrainState, StepMetrics, Measures | None]:
+    """Dispatch the steps from `start` to `stop`; donates `state`.
+
+    Args:
+      programs: The compiled programs.
+      state: The state after `start` steps.
+      start: The first step.
+      stop: The number of completed steps afterwards.
+      measures: Whether to measure the last update. The steps run the same program with or without,
+        so the weights do not depend on it.
+
+    Returns:
+      The new state, its metrics, and the measures or None.
+    """
+    if not measures:
+        state, metrics, _ = programs.steps(state, start, stop)
+        return state, metrics, None
+    if stop - start > 1:
+        state, _, _ = programs.steps(state, start, stop - 1)
+    before = _copy((state.opt_state, state.params))
+    state, metrics, grads = programs.steps(state, stop - 1, stop)
+    return state, metrics, programs.measure(grads, *before)
+
+
+@jax.jit
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
 
 
 class DispatchSize:

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from train.errors import UserError
 
 _MAX_NAMED_LEAVES = 3  # in an error message
+_SMALL = 16384  # elements of the largest array that is padded
+_CHUNK = 40  # arrays that are padded together
 
 
 class NonFiniteState(NamedTuple):
@@ -38,9 +40,19 @@ def init(params: Any) -> NonFiniteState:
     return NonFiniteState(zero - 1, jnp.zeros(num_leaves, bool), zero, zero, zero)
 
 
-def update(state: NonFiniteState, step: jax.Array, loss: jax.Array, grads: Any) -> NonFiniteState:
-    """Return the state after a step; its `consecutive` is 0 if loss and gradients are finite."""
-    leaves = jnp.stack([~jnp.isfinite(leaf).all() for leaf in (loss, *jax.tree.leaves(grads))])
+def update(
+    state: NonFiniteState, step: jax.Array, loss: jax.Array, grads: Any, axes: Any
+) -> NonFiniteState:
+    """Return the state after a step; its `consecutive` is 0 if loss and gradients are finite.
+
+    Args:
+      state: The state before the step.
+      step: int32, ().
+      loss: float32, ().
+      grads: The gradients of the step.
+      axes: A pytree of `optax_gc.FanIn` with the structure of `grads`.
+    """
+    leaves = _are_nonfinite([loss, *_means(grads, axes)])
     nonfinite = leaves.any()
     is_first = nonfinite & (state.first_step < 0)
     consecutive = jnp.where(nonfinite, state.consecutive + 1, 0)
@@ -51,6 +63,37 @@ def update(state: NonFiniteState, step: jax.Array, loss: jax.Array, grads: Any) 
         max_consecutive=jnp.maximum(state.max_consecutive, consecutive),
         skipped=state.skipped + nonfinite,
     )
+
+
+def _means(grads: Any, axes: Any) -> list[jax.Array]:
+    """Return the mean of each gradient over its fan-in axes, which is finite if the gradient is.
+
+    The compiler computes a mean once, here and in GC. The means are small, so checking them costs
+    less than checking the gradients.
+    """
+    means = jax.tree.map(
+        lambda leaf, fan_in: jnp.mean(leaf, fan_in.axes) if fan_in.axes else leaf, grads, axes
+    )
+    return jax.tree.leaves(means)
+
+
+def _are_nonfinite(arrays: list[jax.Array]) -> jax.Array:
+    """Return for each array whether it has a NaN or an infinity: bool, (arrays,).
+
+    Small arrays are padded and reduced together, because on a GPU each reduction is a kernel.
+    """
+    small = [index for index, array in enumerate(arrays) if array.size <= _SMALL]
+    flags = {
+        index: ~jnp.isfinite(array).all()
+        for index, array in enumerate(arrays)
+        if array.size > _SMALL
+    }
+    for start in range(0, len(small), _CHUNK):
+        chunk = small[start : start + _CHUNK]
+        width = max(arrays[index].size for index in chunk)
+        rows = [jnp.pad(arrays[i].ravel(), (0, width - arrays[i].size)) for i in chunk]
+        flags |= dict(zip(chunk, ~jnp.isfinite(jnp.stack(rows)).all(axis=1), strict=True))
+    return jnp.stack([flags[index] for index in range(len(arrays))])
 
 
 def raise_if_nonfinite(

@@ -1,4 +1,4 @@
-"""The optimizer chain of a config: the one place that decides where GC stands in it."""
+"""The optimizer of a config: the one place that decides where GC stands in its chain."""
 
 import functools
 from collections import Counter
@@ -24,10 +24,45 @@ _OTHER_AXES = {
 _MAX_DROPS = 1000  # each drop is compiled in, and after so many a float32 rate is 0
 
 
+class Measures(NamedTuple):
+    """What is logged of one update; each float32, ().
+
+    Attributes:
+      grad_norm: The norm of the gradient, before weight decay and GC.
+      update_norm: The norm of the update, learning rate included.
+      param_norm: The norm of the weights after the update.
+      gc_removed_fraction: The share of the squared norm that GC removed; 0 without GC.
+    """
+
+    grad_norm: jax.Array
+    update_norm: jax.Array
+    param_norm: jax.Array
+    gc_removed_fraction: jax.Array
+
+
+class Optimizer(NamedTuple):
+    """A gradient transformation, and the measures of its updates.
+
+    Attributes:
+      init: As of `optax.GradientTransformation`.
+      update: As of `optax.GradientTransformation`.
+      measure: Makes an update again, from the gradient and the state and weights before it, and
+        returns its `Measures`. So an update that is not logged computes no measures.
+      schedule: Maps a step to a learning rate.
+      axes: A pytree of `optax_gc.FanIn` with the structure of the parameters.
+    """
+
+    init: optax.TransformInitFn
+    update: optax.TransformUpdateFn
+    measure: Callable[[Any, optax.OptState, Any], Measures]
+    schedule: optax.Schedule
+    axes: Any
+
+
 def build(
     config: ConfigDict, schedule: optax.Schedule, axes: Any, last_layer: Callable[[], Layers]
-) -> optax.GradientTransformation:
-    """Return the chain that `config.optimizer` and `config.gc` describe.
+) -> Optimizer:
+    """Return the optimizer that `config.optimizer` and `config.gc` describe.
 
     With `gc.location` "gradient", GC is applied after L2 decay is added and before the gradient is
     preconditioned. With "update", it is applied to the preconditioned update, before the learning
@@ -42,22 +77,43 @@ def build(
       schedule: Maps a step to a learning rate.
       axes: A pytree of `optax_gc.FanIn` with the structure of the parameters.
       last_layer: Returns the paths of the last layers; called if they differ from the others.
-
-    Returns:
-      The transformation. `removed_fraction(opt_state)` reads the share that GC removed.
     """
-    settings = config.optimizer
+    make = functools.partial(_build_chain, config, schedule, axes, last_layer)
+    chain, measuring_chain = make(optax_gc.decay_and_centralize), make(_centralize_and_measure)
+
+    def measure(grads: Any, opt_state: optax.OptState, params: Any) -> Measures:
+        updates, opt_state = measuring_chain.update(grads, opt_state, params)
+        return Measures(
+            grad_norm=optax.tree.norm(grads),
+            update_norm=optax.tree.norm(updates),
+            param_norm=optax.tree.norm(optax.apply_updates(params, updates)),
+            gc_removed_fraction=optax.tree.get(opt_state, "removed_fraction", jnp.zeros(())),
+        )
+
+    return Optimizer(chain.init, chain.update, measure, schedule, axes)
+
+
+def _build_chain(
+    config: ConfigDict,
+    schedule: optax.Schedule,
+    axes: Any,
+    last_layer: Callable[[], Layers],
+    make_centralize: Callable[..., optax.GradientTransformation],
+) -> optax.GradientTransformation:
+    settings, gc = config.optimizer, config.gc
     name = settings.lookahead.inner if settings.name == "lookahead" else settings.name
-    decoupled = name in _DECOUPLED_DECAY
-    decay = optax.add_decayed_weights(settings.weight_decay)
-    centralize = _measured_centralize(config, axes)
-    at_update = config.gc.location == "update"
+    is_decoupled = name in _DECOUPLED_DECAY
+    l2_decay = 0.0 if is_decoupled else settings.weight_decay
+    decoupled_decay = settings.weight_decay if is_decoupled else 0.0
+    centralize = functools.partial(
+        make_centralize, axes=_OTHER_AXES.get(gc.mode, axes), conv_only=gc.mode == "conv"
+    )
+    location = None if gc.mode == "none" else gc.location
     chain = optax.chain(
-        optax.identity() if decoupled else decay,
-        optax.identity() if at_update else centralize,
+        centralize(l2_decay) if location == "gradient" else optax.add_decayed_weights(l2_decay),
         _precondition(name, settings),
-        decay if decoupled else optax.identity(),
-        centralize if at_update else optax.identity(),
+        optax.add_decayed_weights(decoupled_decay),
+        centralize(0.0) if location == "update" else optax.identity(),
         optax.scale_by_learning_rate(schedule),
     )
     if settings.body_lr_scale != 1:
@@ -97,11 +153,6 @@ def make_schedule(
         return schedule
     warmup = optax.linear_schedule(0.0, peak, warmup_steps)
     return optax.join_schedules([warmup, schedule], [warmup_steps])
-
-
-def removed_fraction(opt_state: optax.OptState) -> jax.Array:
-    """Return the last measured share of the squared norm that GC removed; 0 without GC."""
-    return optax.tree.get(opt_state, "removed_fraction", jnp.zeros(()))
 
 
 def eval_params(opt_state: optax.OptState, params: Any) -> Any:
@@ -183,29 +234,19 @@ def _lookahead(
 
 
 class _MeasuredState(NamedTuple):
-    step: jax.Array
     removed_fraction: jax.Array
 
 
-def _measured_centralize(config: ConfigDict, axes: Any) -> optax.GradientTransformation:
-    """Return GC that stores the share it removed in the first step of each log line."""
-    if config.gc.mode == "none":
-        return optax.identity()
-    conv_only = config.gc.mode == "conv"
-    axes = _OTHER_AXES.get(config.gc.mode, axes)
-    centralize = optax_gc.centralize(axes, conv_only=conv_only)
-
-    def init_fn(params):
-        centralize.init(params)
-        return _MeasuredState(jnp.zeros((), jnp.int32), jnp.zeros(()))
+def _centralize_and_measure(
+    weight_decay: float, axes: Any, conv_only: bool
+) -> optax.GradientTransformation:
+    """Return `decay_and_centralize`, whose state after an update is the share that GC removed."""
+    decay = optax.add_decayed_weights(weight_decay)
+    tx = optax_gc.decay_and_centralize(weight_decay, axes, conv_only=conv_only)
 
     def update_fn(updates, state, params=None):
-        # Measured in every step: the pass over the updates that computes their means also yields
-        # this share, whereas a conditional would write the updates to memory first.
-        share = diagnostics.removed_fraction(updates, axes, conv_only=conv_only).total
-        is_first = state.step % config.log_every_steps == 0
-        removed = jnp.where(is_first, share, state.removed_fraction)
-        updates, _ = centralize.update(updates, centralize.init(updates), params)
-        return updates, _MeasuredState(state.step + 1, removed)
+        decayed, _ = decay.update(updates, decay.init(params), params)
+        share = diagnostics.removed_fraction(decayed, axes, conv_only=conv_only).total
+        return tx.update(updates, state, params)[0], _MeasuredState(share)
 
-    return optax.GradientTransformation(init_fn, update_fn)
+    return optax.GradientTransformation(tx.init, update_fn)

@@ -1,10 +1,12 @@
 """Training on a data set that is stored on the devices; the host sends only step numbers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
@@ -12,7 +14,7 @@ from train.data.batch import Batch, DeviceSplit, gather_batch, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
 from train.engine import predictions
-from train.engine.optimizers import eval_params
+from train.engine.optimizers import Measures, eval_params
 from train.engine.predictions import Predictions
 from train.engine.state import MetricSums, TrainState
 from train.engine.step import BatchPredictions, EvalStep, PredictStep, StepFunctions, StepMetrics
@@ -21,7 +23,7 @@ from train.runtime.compilation import Cost
 from train.runtime.mesh import Sharding
 
 TrainSteps = Callable[
-    [TrainState, DeviceSplit, jax.Array, jax.Array], tuple[TrainState, StepMetrics]
+    [TrainState, DeviceSplit, jax.Array, jax.Array], tuple[TrainState, StepMetrics, Any]
 ]
 
 
@@ -33,21 +35,22 @@ def make_train_steps(
     The third argument of the function is the order of the examples from the start of an epoch. The
     last one is int32, (2,): how many of these examples are done, and how many steps to make. The
     number of steps is not compiled in, so every number uses the same program and gives the same
-    bits.
+    bits. It returns the state, its metrics, and the gradient of the last step.
     """
 
     def train_steps(
         state: TrainState, split: DeviceSplit, order: jax.Array, offset_and_count: jax.Array
-    ) -> tuple[TrainState, StepMetrics]:
+    ) -> tuple[TrainState, StepMetrics, Any]:
         offset, count = offset_and_count
         mask = jnp.ones(batch_size, bool)
 
-        def step(index: jax.Array, state: TrainState) -> TrainState:
+        def step(index: jax.Array, last: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
             ids = jax.lax.dynamic_slice_in_dim(order, offset + index * batch_size, batch_size)
-            return functions.train(state, gather_batch(split, ids, mask, sharding))
+            return functions.train(last[0], gather_batch(split, ids, mask, sharding))
 
-        state = jax.lax.fori_loop(0, count, step, state)
-        return state, functions.metrics(state)
+        no_grads = jax.tree.map(jnp.zeros_like, state.params)
+        state, grads = jax.lax.fori_loop(0, count, step, (state, no_grads))
+        return state, functions.metrics(state), grads
 
     return train_steps
 
@@ -135,6 +138,7 @@ class ResidentExecutor:
         eval_batch = sharding.round_up(min(config.eval.batch_size, num_test))
         self._test_batches = range(-(-num_test // eval_batch))
         predict = make_predict(functions.predict, eval_batch, num_test, sharding.batch)
+        self._measure = compilation.jit(functions.measure, sharding.replicated)
         self._predict = compilation.jit(predict, sharding.replicated)
         self._evaluate = [
             compilation.jit(
@@ -152,11 +156,17 @@ class ResidentExecutor:
         epoch = step * self._batch_size // self._num_train
         return (epoch + 2) * self._num_train // self._batch_size
 
-    def train(self, state: TrainState, start: int, stop: int) -> tuple[TrainState, StepMetrics]:
+    def steps(
+        self, state: TrainState, start: int, stop: int
+    ) -> tuple[TrainState, StepMetrics, Any]:
         """Dispatch the steps from `start` to `stop`; donates `state`."""
         epoch, offset = divmod(start * self._batch_size, self._num_train)
         order, offset_and_count = self._order_from(epoch), self._replicate([offset, stop - start])
         return self._train_steps(state, self._train_split, order, offset_and_count)
+
+    def measure(self, grads: Any, opt_state: optax.OptState, params: Any) -> Measures:
+        """Return the measures of an update."""
+        return self._measure(grads, opt_state, params)
 
     def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
         """Return the sums over the test split, with or without the attack of `config.adversary`."""

@@ -13,12 +13,13 @@ from train.data.inputs import to_model_inputs
 from train.engine import attacks, nonfinite
 from train.engine.attacks import Attack
 from train.engine.nonfinite import NonFiniteState
-from train.engine.optimizers import removed_fraction
+from train.engine.optimizers import Measures, Optimizer
 from train.engine.state import MetricSums, TrainState
 from train.models.functional import Model
 from train.models.last_layer import freeze_body
 
-TrainStep = Callable[[TrainState, Batch], TrainState]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Any]]
+"""Makes one step; returns the new state and the gradient."""
 EvalStep = Callable[[Any, Any, MetricSums, Batch], MetricSums]
 
 _DROPOUT = 2  # folded into the step's key; the augmentation's keys are split from the same key
@@ -31,13 +32,11 @@ class StepMetrics(NamedTuple):
       sums: The sums since the last log line.
       nonfinite: The record of non-finite steps.
       learning_rate: float32, (); of the last step that was not skipped.
-      removed_fraction: float32, (); the share of the squared gradient norm that GC removed.
     """
 
     sums: MetricSums
     nonfinite: NonFiniteState
     learning_rate: jax.Array
-    removed_fraction: jax.Array
 
 
 class BatchPredictions(NamedTuple):
@@ -62,6 +61,7 @@ class StepFunctions(NamedTuple):
 
     train: TrainStep
     metrics: Callable[[TrainState], StepMetrics]
+    measure: Callable[[Any, optax.OptState, Any], Measures]
     evaluate: EvalStep
     predict: PredictStep
     evaluate_attacked: EvalStep | None = None  # if `config.adversary.eval_steps` is set
@@ -70,15 +70,15 @@ class StepFunctions(NamedTuple):
 def make(
     config: ConfigDict,
     model: Model,
-    tx: optax.GradientTransformation,
-    schedule: optax.Schedule,
+    optimizer: Optimizer,
     seed: jax.typing.ArrayLike,
 ) -> StepFunctions:
     """Return the functions that a run compiles; `seed` may be traced."""
     attack = attacks.eval_attack(config)
     return StepFunctions(
-        train=make_train_step(config, model, tx, seed),
-        metrics=lambda state: read_metrics(state, schedule),
+        train=make_train_step(config, model, optimizer, seed),
+        metrics=lambda state: read_metrics(state, optimizer.schedule),
+        measure=optimizer.measure,
         evaluate=make_eval_step(config, model),
         predict=make_predict_step(config, model),
         evaluate_attacked=make_eval_step(config, model, attack, seed) if attack else None,
@@ -88,7 +88,7 @@ def make(
 def make_train_step(
     config: ConfigDict,
     model: Model,
-    tx: optax.GradientTransformation,
+    optimizer: Optimizer,
     seed: jax.typing.ArrayLike,
 ) -> TrainStep:
     """Return the training step: prepare inputs, attack them, differentiate, update.
@@ -103,7 +103,7 @@ def make_train_step(
     attack = attacks.make(attacks.train_attack(config), config, model, train=not frozen)
     last_layer = model.last_layer() if frozen else frozenset()
 
-    def train_step(state: TrainState, batch: Batch) -> TrainState:
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         perturb = attack and attack(key, batch.labels, state.params, state.stats)
         inputs = to_model_inputs(batch.inputs, config, key, perturb)
@@ -116,7 +116,7 @@ def make_train_step(
             return sums.loss / sums.examples, (stats, sums)
 
         (loss, (stats, sums)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
         # The sums start again after a log line, also in the first step of a resumed run.
@@ -125,12 +125,12 @@ def make_train_step(
         sums = jax.tree.map(jnp.add, old_sums, sums)
 
         new = (params, stats, opt_state, sums)
-        finiteness = nonfinite.update(state.nonfinite, state.step, loss, grads)
+        finiteness = nonfinite.update(state.nonfinite, state.step, loss, grads, optimizer.axes)
         if config.nan_policy == "skip":
             old = (state.params, state.stats, state.opt_state, old_sums)
             skip = finiteness.consecutive > 0
             new = jax.tree.map(lambda new, old: jnp.where(skip, old, new), new, old)
-        return TrainState(state.step + 1, *new, finiteness)
+        return TrainState(state.step + 1, *new, finiteness), grads
 
     return train_step
 
@@ -174,16 +174,13 @@ def read_metrics(state: TrainState, schedule: optax.Schedule) -> StepMetrics:
         sums=state.sums,
         nonfinite=state.nonfinite,
         learning_rate=schedule(state.step - 1 - state.nonfinite.skipped),
-        removed_fraction=removed_fraction(state.opt_state),
     )
 
 
-def log_line(metrics: StepMetrics, config: ConfigDict) -> dict[str, float]:
+def log_line(metrics: StepMetrics, measures: Measures, config: ConfigDict) -> dict[str, float]:
     """Return the values of a training line of `metrics.jsonl`, on the host."""
-    line = metrics.sums.means() | {
-        "learning_rate": float(metrics.learning_rate),
-        "gc_removed_fraction": float(metrics.removed_fraction),
-    }
+    line = metrics.sums.means() | {"learning_rate": float(metrics.learning_rate)}
+    line |= {name: float(value) for name, value in measures._asdict().items()}
     if config.nan_policy == "skip":
         line["skipped"] = int(metrics.nonfinite.skipped)
     return line

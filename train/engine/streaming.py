@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
 from train.data.batch import Batch, abstract_batch
 from train.engine import predictions
-from train.engine.optimizers import eval_params
+from train.engine.optimizers import Measures, eval_params
 from train.engine.predictions import Predictions
 from train.engine.state import MetricSums, TrainState
 from train.engine.step import StepFunctions, StepMetrics
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
 
 
 def jit_train_step(functions: StepFunctions, sharding: Sharding) -> Any:
-    """Return a jitted function of a state, which it donates, and a batch: one step and metrics."""
+    """Return a jitted function of a state, which it donates, and a batch.
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        state = functions.train(state, batch)
-        return state, functions.metrics(state)
+    It makes one step and returns the state, its metrics and the gradient.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics, Any]:
+        state, grads = functions.train(state, batch)
+        return state, functions.metrics(state), grads
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=sharding.replicated)
 
@@ -59,6 +63,7 @@ class StreamingExecutor:
         self._train_step, self.cost = compilation.compile_program(
             jit_train_step(functions, sharding), state, batch
         )
+        self._measure = compilation.jit(functions.measure, sharding.replicated)
         self._predict_step = compilation.jit(functions.predict, sharding.replicated)
         self._eval_steps = [
             compilation.jit(eval_step, sharding.replicated)
@@ -75,15 +80,21 @@ class StreamingExecutor:
         del step
         return MAX_INT
 
-    def train(self, state: TrainState, start: int, stop: int) -> tuple[TrainState, StepMetrics]:
+    def steps(
+        self, state: TrainState, start: int, stop: int
+    ) -> tuple[TrainState, StepMetrics, Any]:
         """Dispatch the steps from `start` to `stop`; donates `state`."""
         if start != self._next_step:
             self._batches.close()
             self._batches = self._stream.train_batches(start)
         for _ in range(start, stop):
-            state, metrics = self._train_step(state, self._send(next(self._batches)))
+            state, metrics, grads = self._train_step(state, self._send(next(self._batches)))
         self._next_step = stop
-        return state, metrics
+        return state, metrics, grads
+
+    def measure(self, grads: Any, opt_state: optax.OptState, params: Any) -> Measures:
+        """Return the measures of an update."""
+        return self._measure(grads, opt_state, params)
 
     def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
         """Return the sums over the test split, with or without the attack of `config.adversary`."""

@@ -18,7 +18,8 @@ from train import experiment
 from train.data.batch import DeviceSplit, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
-from train.engine import optimizers, state, step
+from train.engine import dispatch, optimizers, state, step
+from train.engine.optimizers import Measures, Optimizer
 from train.engine.resident import make_evaluate, make_train_steps
 from train.engine.state import MetricSums, TrainState
 from train.runtime import compilation
@@ -72,6 +73,7 @@ class ParallelRuns:
             self._init_state, 2, *self._inputs([0], [1.0]), self._pretrained
         )
         self._train_steps: Any = None
+        self._measure: Any = None
         self._evaluate: Any = None
 
     def train(
@@ -97,8 +99,11 @@ class ParallelRuns:
         states, completed = self._init_states(*inputs, self._pretrained), 0
         while completed < self.total_steps:
             stop = min(self._run.plan.next_event(completed), self._max_dispatch_step(completed))
-            states, metrics = self.steps(inputs, states, completed, stop)
-            if self._run.plan.is_log_step(stop):
+            is_log_step = self._run.plan.is_log_step(stop)
+            states, *metrics = dispatch.train(
+                _Bound(self, inputs), states, completed, stop, measures=is_log_step
+            )
+            if is_log_step:
                 read = jax.device_get(metrics)
                 for index, curve in enumerate(curves):
                     measures.extend_curve(curve, stop, *_of_run(read, index))
@@ -125,7 +130,7 @@ class ParallelRuns:
             states = jax.block_until_ready(self._init_states(*inputs, self._pretrained))
             start_time = time.monotonic()
             for start, stop in itertools.pairwise(stops):
-                states, _ = self.steps(inputs, states, start, stop)
+                states, *_ = self.steps(inputs, states, start, stop)
             jax.block_until_ready(states)
             return time.monotonic() - start_time
 
@@ -139,6 +144,13 @@ class ParallelRuns:
         if self._train_steps is None:
             self._train_steps = self._compile(self._make_steps, 3, *args, donate=2)
         return self._train_steps(*args)
+
+    def measure(self, inputs: RunInputs, grads: Any, opt_state: Any, params: Any) -> Any:
+        """Return the measures of an update of each run."""
+        args = (*inputs, grads, opt_state, params)
+        if self._measure is None:
+            self._measure = self._compile(self._measure_run, 5, *args)
+        return self._measure(*args)
 
     @property
     def _num_examples(self) -> int:
@@ -199,14 +211,13 @@ class ParallelRuns:
         )
         return compilation.compile_program(jitted, *args)[0]
 
-    def _optimizer(self, rate: jax.Array) -> tuple[optax.GradientTransformation, optax.Schedule]:
-        schedule = optimizers.make_schedule(self._run.config, self._run.plan, rate)
+    def _optimizer(self, rate: jax.Array) -> Optimizer:
         run = self._run
-        tx = optimizers.build(run.config, schedule, run.axes, run.model.last_layer)
-        return measures.with_norms(tx), schedule
+        schedule = optimizers.make_schedule(run.config, run.plan, rate)
+        return optimizers.build(run.config, schedule, run.optimizer.axes, run.model.last_layer)
 
     def _init_state(self, seed: jax.Array, rate: jax.Array, pretrained: Any) -> TrainState:
-        return state.create(self._run.model, self._optimizer(rate)[0], seed, pretrained)
+        return state.create(self._run.model, self._optimizer(rate), seed, pretrained)
 
     def _make_steps(
         self,
@@ -216,13 +227,17 @@ class ParallelRuns:
         split: DeviceSplit,
         epoch_offset_count: jax.Array,
     ):
-        tx, schedule = self._optimizer(rate)
-        functions = step.make(self._run.config, self._run.model, tx, schedule, seed)
-        functions = measures.add_norms(functions, schedule)
+        functions = step.make(self._run.config, self._run.model, self._optimizer(rate), seed)
         plan = self._run.plan
         train_steps = make_train_steps(functions, plan.batch_size, None)
         order = two_epochs(seed, epoch_offset_count[0], plan.num_examples)
         return train_steps(train_state, split, order, epoch_offset_count[1:])
+
+    def _measure_run(
+        self, seed: jax.Array, rate: jax.Array, grads: Any, opt_state: Any, params: Any
+    ) -> Measures:
+        del seed
+        return self._optimizer(rate).measure(grads, opt_state, params)
 
     def _evaluate_run(
         self,
@@ -244,8 +259,21 @@ class ParallelRuns:
 
         params = train_state.params
         initial_params, _ = state.init_weights(model, seed, pretrained)
-        drift = diagnostics.mean_drift(params, initial_params, self._run.axes).distance
+        drift = diagnostics.mean_drift(params, initial_params, self._run.optimizer.axes).distance
         return score(test_split), score(train_split), drift, optax.tree.norm(params)
+
+
+class _Bound(NamedTuple):
+    """The programs of some runs with their inputs, for `train.engine.dispatch.train`."""
+
+    runs: ParallelRuns
+    inputs: RunInputs
+
+    def steps(self, states: Any, start: int, stop: int) -> Any:
+        return self.runs.steps(self.inputs, states, start, stop)
+
+    def measure(self, grads: Any, opt_state: Any, params: Any) -> Any:
+        return self.runs.measure(self.inputs, grads, opt_state, params)
 
 
 def _of_run(tree: Any, index: int) -> Any:

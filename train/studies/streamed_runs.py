@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from optax_gc import diagnostics
 from train import experiment
-from train.engine import state, step
+from train.engine import dispatch, state
 from train.engine.dispatch import DispatchSize
 from train.engine.optimizers import eval_params
 from train.engine.state import TrainState
@@ -56,7 +56,9 @@ class StreamedRuns:
             while completed < self.total_steps:
                 limit = completed + dispatch_size.next(train_state)
                 stop = min(run.plan.next_event(completed), limit)
-                train_state, metrics = executor.train(train_state, completed, stop)
+                train_state, *metrics = dispatch.train(
+                    executor, train_state, completed, stop, measures=run.plan.is_log_step(stop)
+                )
                 if run.plan.is_log_step(stop):
                     measures.extend_curve(curve, stop, *jax.device_get(metrics))
                 completed = stop
@@ -72,9 +74,9 @@ class StreamedRuns:
         executor = _compile(run, run.init_state())
 
         def seconds() -> float:
-            train_state, _ = jax.block_until_ready(executor.train(run.init_state(), 0, 1))
+            train_state, *_ = jax.block_until_ready(executor.steps(run.init_state(), 0, 1))
             start_time = time.monotonic()
-            jax.block_until_ready(executor.train(train_state, 1, 1 + steps))
+            jax.block_until_ready(executor.steps(train_state, 1, 1 + steps))
             elapsed = time.monotonic() - start_time
             executor.close()  # the next call reads from the first step again
             return elapsed
@@ -84,14 +86,13 @@ class StreamedRuns:
     def _prepare(self, seed: int, rate: float) -> Experiment:
         config = self._config.copy_and_resolve_references()
         config.seed, config.optimizer.learning_rate = seed, rate
-        run = experiment.prepare(config, self._dataset.replace(config=config))
-        return run._replace(tx=measures.with_norms(run.tx))
+        return experiment.prepare(config, self._dataset.replace(config=config))
 
 
 def _compile(run: Experiment, train_state: TrainState) -> StreamingExecutor:
-    functions = step.make(run.config, run.model, run.tx, run.schedule, run.config.seed)
-    functions = measures.add_norms(functions, run.schedule)
-    return StreamingExecutor(run.config, run.dataset, run.sharding, functions, train_state)  # type: ignore[arg-type]
+    executor = run.compile(train_state)
+    assert isinstance(executor, StreamingExecutor)
+    return executor
 
 
 def _final_result(
@@ -100,7 +101,7 @@ def _final_result(
     params = eval_params(train_state.opt_state, train_state.params)
     pretrained = run.pretrained and run.pretrained[:2]
     initial_params, _ = state.init_weights(run.model, run.config.seed, pretrained)
-    drift = diagnostics.mean_drift(params, initial_params, run.axes).distance
+    drift = diagnostics.mean_drift(params, initial_params, run.optimizer.axes).distance
     test, train = executor.evaluate(train_state), executor.evaluate_train(train_state)
     return measures.final_result(
         jax.device_get(params), test, train, drift, optax.tree.norm(params)

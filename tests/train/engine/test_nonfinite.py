@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optax_gc import FanIn
 from tests.support.processes import metrics
 from tests.support.training import train_here
 from train import experiment
 from train.config import default_config, validate
 from train.data.batch import Batch
+from train.engine import nonfinite
 from train.engine.nonfinite import raise_if_nonfinite
 from train.engine.state import create, named_leaves
 from train.engine.step import make_train_step
@@ -64,8 +66,8 @@ class Training:
         run = experiment.prepare(config)
         model = nan_for_marked_images(run.model)
         self.config = config
-        self.state = create(model, run.tx, 0)
-        self.step = jax.jit(make_train_step(config, model, run.tx, config.seed))
+        self.state = create(model, run.optimizer, 0)
+        self.step = jax.jit(make_train_step(config, model, run.optimizer, config.seed))
         self.shape = (BATCH_SIZE, *model.input_shape)
 
     def batch(self, is_nan):
@@ -78,7 +80,7 @@ class Training:
     def run(self, pattern):
         """Make a finite step for each "." and a non-finite one for each "x"."""
         for mark in pattern:
-            self.state = self.step(self.state, self.batch(mark == "x"))
+            self.state, _ = self.step(self.state, self.batch(mark == "x"))
         return self.state
 
     def check(self, latest_step=None):
@@ -115,6 +117,26 @@ def test_skipped_step_changes_only_counts(training):
     later = training.run(".")
     assert to_bytes(later.params) != to_bytes(before.params)
     assert int(later.nonfinite.consecutive) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("axes", [(), (0,), (0, 1)])
+def test_every_nonfinite_leaf_is_found(axes, value):
+    rng = np.random.default_rng(0)
+    shapes = [(3, 5), (150, 200), (7, 2), *[(2, 2)] * 50]
+    grads = [rng.normal(0, 1e20, shape).astype(np.float32) for shape in shapes]
+    wrong = [0, 1, 30, len(shapes) - 1]
+    for index in wrong:
+        grads[index][-1, -1] = value
+    state = nonfinite.init(grads)
+    fan_ins = [FanIn(axes)] * len(grads)
+    step, loss = jnp.int32(4), jnp.float32(1)
+    after = jax.jit(lambda *args: nonfinite.update(*args, fan_ins))(state, step, loss, grads)
+    assert np.flatnonzero(after.leaves).tolist() == [1 + index for index in wrong]
+    assert int(after.first_step) == 4
+    finite = [np.nan_to_num(leaf, posinf=0, neginf=0) for leaf in grads]
+    assert int(nonfinite.update(state, step, loss, finite, fan_ins).consecutive) == 0
+    assert int(nonfinite.update(state, step, loss + value, finite, fan_ins).consecutive) == 1
 
 
 def test_stop_policy_keeps_nonfinite_values():

@@ -210,19 +210,39 @@ def test_lookahead_evaluates_slow_weights():
     run = experiment.prepare(config, devices=jax.devices()[:1])
     state = run.init_state()
     executor = run.compile(state)
-    state, _ = executor.train(state, 0, PERIOD + 1)
+    state, *_ = executor.steps(state, 0, PERIOD + 1)
     slow = optimizers.eval_params(state.opt_state, None)
     for params in (slow, jax.tree.map(jnp.zeros_like, slow)):
         assert executor.evaluate(state) == executor.evaluate(state._replace(params=params))
 
 
 def test_removed_fraction_matches_centralize():
-    _, state = first_update(build("sgd", "all", decay=0.0))
+    tx = build("sgd", "all", decay=0.0)
+    measures = tx.measure(GRADS, tx.init(PARAMS), PARAMS)
     centralized, _ = optax_gc.centralize(AXES).update(GRADS, optax.EmptyState())
     kept = optax.tree.norm(centralized, squared=True) / optax.tree.norm(GRADS, squared=True)
-    np.testing.assert_allclose(optimizers.removed_fraction(state), 1 - kept, rtol=1e-4)
-    _, state = first_update(build("sgd", "none"))
-    assert optimizers.removed_fraction(state) == 0
+    np.testing.assert_allclose(measures.gc_removed_fraction, 1 - kept, rtol=1e-4)
+    tx = build("sgd", "none")
+    assert tx.measure(GRADS, tx.init(PARAMS), PARAMS).gc_removed_fraction == 0
+
+
+@pytest.mark.parametrize("location", ["gradient", "update"])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_measures_are_those_of_the_update(name, location):
+    tx = build(name, "all", location)
+    updates, state = first_update(tx)
+    measures = jax.jit(tx.measure)(GRADS, tx.init(PARAMS), PARAMS)
+    expected = (
+        optax.tree.norm(GRADS),
+        optax.tree.norm(updates),
+        optax.tree.norm(optax.apply_updates(PARAMS, updates)),
+    )
+    np.testing.assert_allclose(measures[:3], expected, rtol=1e-5)
+    assert 0 < measures.gc_removed_fraction < 1
+    # It makes the update that it measures again, also from a later state.
+    again, _ = tx.update(GRADS, state, PARAMS)
+    later = jax.jit(tx.measure)(GRADS, state, PARAMS)
+    np.testing.assert_allclose(later.update_norm, optax.tree.norm(again), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

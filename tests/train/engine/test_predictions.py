@@ -63,7 +63,7 @@ def test_digits_metrics_match_scikit_learn(num_devices):
     run = linear.prepare(config, devices=jax.devices()[:num_devices])
     state = run.init_state()
     executor = run.compile(state)
-    state, _ = executor.train(state, 0, 10)
+    state, *_ = executor.steps(state, 0, 10)
     predictions = executor.predict(state)
     test = run.dataset.test
     np.testing.assert_array_equal(predictions.labels, test.labels)

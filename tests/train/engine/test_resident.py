@@ -50,7 +50,11 @@ class Recorder:
         self.split = DeviceSplit(*map(jnp.asarray, numbered_split(num_examples)))
         self.state = empty_state(jnp.full((total_steps, batch_size), -1, jnp.int32))
         functions = StepFunctions(
-            self.record, metrics=lambda state: state.step, evaluate=None, predict=None
+            self.record,
+            metrics=lambda state: state.step,
+            measure=None,
+            evaluate=None,
+            predict=None,
         )
         self.train_steps = jax.jit(make_train_steps(functions, batch_size, sharding))
 
@@ -58,7 +62,8 @@ class Recorder:
     def record(state, batch: Batch):
         images = batch.inputs[:, 0, 0, 0].astype(jnp.int32)
         labels = jnp.where(images == batch.labels % 256, batch.labels, -2)
-        return state._replace(step=state.step + 1, params=state.params.at[state.step].set(labels))
+        params = state.params.at[state.step].set(labels)
+        return state._replace(step=state.step + 1, params=params), params
 
     def run(self, dispatch_ends):
         """Return the examples of each step, with a dispatch from each of some steps to the next."""
@@ -66,7 +71,9 @@ class Recorder:
         for start, stop in itertools.pairwise(dispatch_ends):
             epoch, offset = divmod(start * self.batch_size, self.num_examples)
             order = two_epochs(SEED, epoch, self.num_examples)
-            state, _ = self.train_steps(state, self.split, order, jnp.array([offset, stop - start]))
+            state, *_ = self.train_steps(
+                state, self.split, order, jnp.array([offset, stop - start])
+            )
         return np.asarray(state.params)
 
 
@@ -113,8 +120,8 @@ def test_dispatch_does_not_wait(digits_run):
     run, executor = digits_run
     state = run.init_state()
     with jax.transfer_guard_device_to_host("disallow"):
-        state, metrics = executor.train(state, 0, 3)
-        state, metrics = executor.train(state, 3, 5)
+        state, metrics, _ = executor.steps(state, 0, 3)
+        state, metrics, _ = executor.steps(state, 3, 5)
     assert int(state.step) == 5
     assert float(metrics.sums.examples) == 5 * 96
 

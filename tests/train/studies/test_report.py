@@ -41,7 +41,7 @@ def _line(run, failed):
     curve = {
         "step": STEPS,
         "loss": [2.0, 1.6, 1.2],
-        "gradient_norm": [1.0, 0.5, 0.2],
+        "grad_norm": [1.0, 0.5, 0.2],
         "gc_removed_fraction": [None] * 3 if run.arm.gc == "none" else [0.2, 0.3, 0.4],
     }
     line = {
@@ -54,7 +54,7 @@ def _line(run, failed):
     if failed:  # as stored: logits of NaN are never right
         line |= {"loss": None, "train_loss": None, "top1": 0.0, "train_top1": 0.0}
         line |= {"mean_drift": None, "params_norm": None}
-        line["curve"] = curve | {"loss": [2.0, 1e30, None], "gradient_norm": [1.0, 1e30, None]}
+        line["curve"] = curve | {"loss": [2.0, 1e30, None], "grad_norm": [1.0, 1e30, None]}
     return line
 
 

@@ -20,7 +20,7 @@ from train import data, experiment, models
 from train.config import validate
 from train.data import inputs
 from train.data.dataset import Dataset, Split
-from train.engine import state
+from train.engine import dispatch, state
 from train.models import resnet
 from train.studies import design
 from train.studies.config import validate_study
@@ -105,11 +105,12 @@ def test_config_trains_two_steps(name, image_folder, monkeypatch):
     run = experiment.prepare(config, random_dataset(config, description), jax.devices()[:1])
     train_state = random_state(run)
     before = jax.device_get(train_state.params)
-    train_state, metrics = run.compile(train_state).train(train_state, 0, 2)
+    executor = run.compile(train_state)
+    train_state, metrics, measured = dispatch.train(executor, train_state, 0, 2, measures=True)
     assert int(train_state.step) == 2
     assert np.isfinite(metrics.sums.loss)
     assert metrics.sums.examples == 2 * BATCH_SIZE
-    assert (metrics.removed_fraction > 0) == (config.gc.mode != "none")
+    assert (measured.gc_removed_fraction > 0) == (config.gc.mode != "none")
     after = jax.device_get(train_state.params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
     assert state.sha256(after) != state.sha256(before)
@@ -142,5 +143,5 @@ def random_state(run):
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.05, leaf.shape).astype(leaf.dtype), params)
     stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), stats)
     model = run.model._replace(init=lambda key: (params, stats))
-    first = state.create(model, run.tx, 0)
+    first = state.create(model, run.optimizer, 0)
     return jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), run.sharding.replicated), first)

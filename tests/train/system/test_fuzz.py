@@ -140,7 +140,7 @@ def test_any_override_is_handled(fields):
     assert 0 < total <= MAX_INT
     assert 0 < run.plan.next_event(0) <= total
     assert run.plan.next_event(total - 1) == total
-    rates = [float(run.schedule(step)) for step in (0, total // 2, total - 1)]
+    rates = [float(run.optimizer.schedule(step)) for step in (0, total // 2, total - 1)]
     assert np.isfinite(rates).all(), fields
 
 

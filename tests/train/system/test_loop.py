@@ -94,6 +94,13 @@ def test_seed_determines_result(finished, tmp_path):
     assert summary(tmp_path / "other")["params_sha256"] != summary(workdir)["params_sha256"]
 
 
+@pytest.mark.parametrize("interval", [1, 7])
+def test_log_interval_does_not_change_weights(finished, interval, tmp_path):
+    workdir, _ = finished
+    run(tmp_path / "run", *FLAGS, f"--config.log_every_steps={interval}")
+    assert summary(tmp_path / "run")["params_sha256"] == summary(workdir)["params_sha256"]
+
+
 def test_configs_differ_only_in_gc(tmp_path):
     few = ("--config.num_steps=4", "--config.log_every_steps=1")
     train_here(tmp_path / "gc", *few)
@@ -103,3 +110,5 @@ def test_configs_differ_only_in_gc(tmp_path):
     assert with_gc[-1]["loss"] != without_gc[-1]["loss"]
     assert {line["gc_removed_fraction"] for line in without_gc} == {0.0}
     assert all(0 < line["gc_removed_fraction"] < 1 for line in with_gc)
+    for name in ("grad_norm", "update_norm", "param_norm"):
+        assert all(line[name] > 0 for line in (*with_gc, *without_gc))

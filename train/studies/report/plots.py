@@ -57,7 +57,7 @@ def make_figures(summary: Summary) -> dict[str, tuple[str, Figure]]:
         caption = "Difference in test top-1 of each seed (dots), their mean and its 95 % interval"
         figures["differences"] = caption, _differences(summary)
     if any(arm.finite_lines for arm in summary.arms):
-        for title, name in (("Training loss", "loss"), ("Gradient norm", "gradient_norm")):
+        for title, name in (("Training loss", "loss"), ("Gradient norm", "grad_norm")):
             caption = f"{title}, geometric mean over the seeds and its 95 % interval"
             figures[name] = caption, _curves(summary, title.lower(), name)
     if any(arm.rate.scores for arm in summary.arms):
