@@ -2,9 +2,14 @@
 
 import signal
 
+from train.runtime import huge_pages, utf8
+
+if __name__ == "__main__":  # before the other imports, which would be made twice
+    utf8.enable_utf8_mode()
+    huge_pages.enable_huge_pages()
+
 from train import cli
 from train.config import validate
-from train.runtime import huge_pages, utf8
 
 USAGE = """\
 usage: python -m train --config FILE[:ARGUMENT] [--workdir DIR] [--config.FIELD=VALUE ...]
@@ -56,8 +61,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    utf8.enable_utf8_mode()
-    huge_pages.enable_huge_pages()
     # Until training installs its own handlers, nothing needs saving: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     cli.run(main)

@@ -4,9 +4,14 @@ import os
 import re
 import signal
 
+from train.runtime import huge_pages, utf8
+
+if __name__ == "__main__":  # before the other imports, which would be made twice
+    utf8.enable_utf8_mode()
+    huge_pages.enable_huge_pages()
+
 from train import cli
 from train.errors import UserError, short_repr
-from train.runtime import huge_pages, utf8
 from train.studies.design import Shard
 
 USAGE = """\
@@ -82,8 +87,6 @@ def use_cores(count: int) -> None:
 
 
 if __name__ == "__main__":
-    utf8.enable_utf8_mode()
-    huge_pages.enable_huge_pages()
     # Until the runs begin, nothing needs saving: SIGINT ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     cli.run(main)

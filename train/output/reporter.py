@@ -8,7 +8,6 @@ from train.data.inputs import example_unit
 from train.engine.plan import Plan
 from train.engine.state import TrainState
 from train.errors import UserError, describe_error
-from train.output.curves import draw_curves
 from train.output.files import Line, explain_write_errors, write_json
 from train.output.metrics import MetricsFile, finite_or_none
 from train.output.progress import ProgressBar
@@ -89,6 +88,8 @@ class Reporter:
         return summary
 
     def _draw_curves(self, title: str) -> None:
+        from train.output.curves import draw_curves  # imports Matplotlib, so that starts are fast
+
         try:
             with explain_write_errors(self._work.curves):
                 files = [self._work.curves, self._work.vector_curves]

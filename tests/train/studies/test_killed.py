@@ -10,7 +10,7 @@ from tests.support.processes import kill, wait_for_exit, wait_until
 from tests.support.studying import CONFIG, lines, start
 from train.studies import results
 
-KILLS = 4
+KILLS = 2
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.support.processes import (
 
 pytestmark = pytest.mark.slow
 
-DEVICES = (8, 1, 8, 2, 4, 8)
+DEVICES = (8, 1, 2, 8)
 FLAGS = (*EXACT_SETTINGS, "--config.checkpoint.every_steps=4")
 
 
