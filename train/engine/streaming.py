@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 
 
 def jit_train_step(functions: StepFunctions, sharding: Sharding) -> Any:
-    """Return a jitted function of a state, which it donates, and a batch.
+    """Return a jitted function of a state and a batch.
 
-    It makes one step and returns the state, its metrics and the gradient.
+    It makes one step and returns the state, its metrics and the gradient. It donates the state,
+    except on GPUs: there, the update of a convolution's kernel reads the gradient in another order
+    than it writes the kernel, which XLA cannot do in place. It would write to new memory and copy.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics, Any]:
         state, grads = functions.train(state, batch)
         return state, functions.metrics(state), grads
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=sharding.replicated)
+    donated = () if sharding.platform == "gpu" else 0
+    return jax.jit(train_step, donate_argnums=donated, out_shardings=sharding.replicated)
 
 
 class StreamingExecutor:

@@ -27,6 +27,11 @@ class Sharding(NamedTuple):
         """The number of devices in the mesh."""
         return self.batch.mesh.size
 
+    @property
+    def platform(self) -> str:
+        """The platform of the devices: cpu, gpu or tpu."""
+        return self.batch.mesh.devices.flat[0].platform
+
     def round_up(self, batch_size: int) -> int:
         """Return the smallest multiple of the number of devices that is at least `batch_size`."""
         return -(-batch_size // self.num_devices) * self.num_devices
