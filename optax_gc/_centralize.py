@@ -67,7 +67,7 @@ def centralize(axes: Axes = None, *, conv_only: bool = False) -> optax.GradientT
         del params
         planned, structure = plan(updates, axes, conv_only)
         centralized = [
-            _subtract_mean(leaf, fan_in) if fan_in.axes else leaf for _, leaf, fan_in in planned
+            _centralize(leaf, fan_in) if fan_in.axes else leaf for _, leaf, fan_in in planned
         ]
         return jax.tree.unflatten(structure, centralized), state
 
@@ -89,9 +89,14 @@ def is_own_mean(gradient: jax.Array, fan_in: FanIn) -> bool:
     return fan_in_size(gradient, fan_in) * jax.lax.axis_size(fan_in.mesh_axes) == 1
 
 
-def _subtract_mean(gradient: jax.Array, fan_in: FanIn) -> jax.Array:
+def subtract_mean(array: jax.Array, fan_in: FanIn) -> jax.Array:
+    """Return an array minus its mean over the fan-in axes, in float32 or higher precision."""
+    mean = fan_in_mean(array, fan_in)
+    return array.astype(mean.dtype) - mean
+
+
+def _centralize(gradient: jax.Array, fan_in: FanIn) -> jax.Array:
     gradient = jnp.asarray(gradient)
     if is_own_mean(gradient, fan_in):
         return gradient
-    mean = fan_in_mean(gradient, fan_in)
-    return (gradient.astype(mean.dtype) - mean).astype(gradient.dtype)
+    return subtract_mean(gradient, fan_in).astype(gradient.dtype)

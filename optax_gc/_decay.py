@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from optax_gc._centralize import fan_in_mean, is_own_mean
+from optax_gc._centralize import is_own_mean, subtract_mean
 from optax_gc._layouts import FanIn
 from optax_gc._plan import Axes, check_axes, plan
 
@@ -111,7 +111,7 @@ def _decay_and_centralize(gradient: Any, weight: Any, decay: ArrayLike, fan_in: 
     decayed = gradient if weight is None else gradient + decay * weight
     if not fan_in.axes or is_own_mean(gradient, fan_in):
         return decayed
-    mean = fan_in_mean(jnp.asarray(gradient), fan_in)
+    centralized = subtract_mean(jnp.asarray(gradient), fan_in)
     if weight is not None:
-        mean += decay * fan_in_mean(jnp.asarray(weight), fan_in)
-    return (decayed.astype(mean.dtype) - mean).astype(decayed.dtype)
+        centralized += decay * subtract_mean(jnp.asarray(weight), fan_in)
+    return centralized.astype(decayed.dtype)
