@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.experimental import multihost_utils
 
 from train.engine.optimizers import Measures
@@ -30,8 +29,8 @@ class Programs(Protocol):
           The new state, its metrics, and the gradient of the last step.
         """
 
-    def measure(self, grads: Any, opt_state: optax.OptState, params: Any) -> Measures:
-        """Return the measures of an update; see `train.engine.optimizers.Optimizer`."""
+    def measure(self, before: TrainState, grads: Any) -> Measures:
+        """Return the measures of a step, from the state before it and its gradient."""
 
 
 class Executor(Programs, Protocol):
@@ -77,9 +76,9 @@ def train(
         return state, metrics, None
     if stop - start > 1:
         state, _, _ = programs.steps(state, start, stop - 1)
-    before = _copy((state.opt_state, state.params))
+    before = _copy(state)
     state, metrics, grads = programs.steps(state, stop - 1, stop)
-    return state, metrics, programs.measure(grads, *before)
+    return state, metrics, programs.measure(before, grads)
 
 
 @jax.jit

@@ -47,14 +47,14 @@ class Optimizer(NamedTuple):
       init: As of `optax.GradientTransformation`.
       update: As of `optax.GradientTransformation`.
       measure: Makes an update again, from the gradient and the state and weights before it, and
-        returns its `Measures`. So an update that is not logged computes no measures.
+        returns the update and its `Measures`. So an update that is not logged computes no measures.
       schedule: Maps a step to a learning rate.
       axes: A pytree of `optax_gc.FanIn` with the structure of the parameters.
     """
 
     init: optax.TransformInitFn
     update: optax.TransformUpdateFn
-    measure: Callable[[Any, optax.OptState, Any], Measures]
+    measure: Callable[[Any, optax.OptState, Any], tuple[Any, Measures]]
     schedule: optax.Schedule
     axes: Any
 
@@ -81,9 +81,9 @@ def build(
     make = functools.partial(_build_chain, config, schedule, axes, last_layer)
     chain, measuring_chain = make(optax_gc.decay_and_centralize), make(_centralize_and_measure)
 
-    def measure(grads: Any, opt_state: optax.OptState, params: Any) -> Measures:
+    def measure(grads: Any, opt_state: optax.OptState, params: Any) -> tuple[Any, Measures]:
         updates, opt_state = measuring_chain.update(grads, opt_state, params)
-        return Measures(
+        return updates, Measures(
             grad_norm=optax.tree.norm(grads),
             update_norm=optax.tree.norm(updates),
             param_norm=optax.tree.norm(optax.apply_updates(params, updates)),

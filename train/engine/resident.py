@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
@@ -164,9 +163,9 @@ class ResidentExecutor:
         order, offset_and_count = self._order_from(epoch), self._replicate([offset, stop - start])
         return self._train_steps(state, self._train_split, order, offset_and_count)
 
-    def measure(self, grads: Any, opt_state: optax.OptState, params: Any) -> Measures:
-        """Return the measures of an update."""
-        return self._measure(grads, opt_state, params)
+    def measure(self, before: TrainState, grads: Any) -> Measures:
+        """Return the measures of a step."""
+        return self._measure(before, grads)
 
     def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
         """Return the sums over the test split, with or without the attack of `config.adversary`."""

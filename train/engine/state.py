@@ -55,6 +55,11 @@ class TrainState(NamedTuple):
     sums: MetricSums
     nonfinite: NonFiniteState
 
+    @property
+    def of_optimizer(self) -> tuple[optax.OptState, Any]:
+        """The state of the optimizer and the parameters, as an update takes them."""
+        return self.opt_state, self.params
+
 
 def create(
     model: Model,

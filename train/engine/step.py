@@ -57,14 +57,23 @@ PredictStep = Callable[[Any, Any, Batch], BatchPredictions]
 
 
 class StepFunctions(NamedTuple):
-    """The pure functions of a run, which an executor compiles."""
+    """The pure functions of a run, which an executor compiles.
+
+    Attributes:
+      train: Makes a step.
+      metrics: Returns the metrics of a state.
+      measure: Returns the measures of a step, from the state before it and its gradient.
+      evaluate: Evaluates a batch.
+      predict: Predicts a batch.
+      evaluate_attacked: Evaluates a batch under attack, if `config.adversary.eval_steps` is set.
+    """
 
     train: TrainStep
     metrics: Callable[[TrainState], StepMetrics]
-    measure: Callable[[Any, optax.OptState, Any], Measures]
+    measure: Callable[[TrainState, Any], Measures]
     evaluate: EvalStep
     predict: PredictStep
-    evaluate_attacked: EvalStep | None = None  # if `config.adversary.eval_steps` is set
+    evaluate_attacked: EvalStep | None = None
 
 
 def make(
@@ -78,7 +87,7 @@ def make(
     return StepFunctions(
         train=make_train_step(config, model, optimizer, seed),
         metrics=lambda state: read_metrics(state, optimizer.schedule),
-        measure=optimizer.measure,
+        measure=lambda before, grads: optimizer.measure(grads, *before.of_optimizer)[1],
         evaluate=make_eval_step(config, model),
         predict=make_predict_step(config, model),
         evaluate_attacked=make_eval_step(config, model, attack, seed) if attack else None,

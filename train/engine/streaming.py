@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
@@ -95,9 +94,9 @@ class StreamingExecutor:
         self._next_step = stop
         return state, metrics, grads
 
-    def measure(self, grads: Any, opt_state: optax.OptState, params: Any) -> Measures:
-        """Return the measures of an update."""
-        return self._measure(grads, opt_state, params)
+    def measure(self, before: TrainState, grads: Any) -> Measures:
+        """Return the measures of a step."""
+        return self._measure(before, grads)
 
     def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
         """Return the sums over the test split, with or without the attack of `config.adversary`."""

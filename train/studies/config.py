@@ -120,6 +120,11 @@ class Study(Section):
     learning_rates: LearningRates = LearningRates()  # type: ignore[valid-type]
     tuning: Tuning = Tuning()
     target_loss: Positive = field(0.1, "Training loss in nats; the report has the steps to it.")
+    landscape_examples: Count = field(
+        0,
+        "Training examples on which reported runs measure, at each log line, how loss and gradient "
+        "change along the update; 0 for none. Costs as much as ten passes over these examples.",
+    )
     timing: Timing = Timing()
     runs_at_once: Count = field(0, "Runs at the same time, one on each device or core; 0 for all.")
     runs_per_device: PositiveInt = field(

@@ -58,6 +58,7 @@ def load_datasets(study: ConfigDict, lines: Iterable[Line]) -> Datasets:
         if config.init_from:
             # Here, before the runs of other settings.
             _check_source(pretrained.load(config, model), setting, lines)
+    _check_landscape_examples(study.landscape_examples, final)
     count = study.tuning.validation_examples
     if not count:
         return Datasets(final, final)
@@ -90,6 +91,19 @@ def _check_validation_size(dataset: "AnyDataset", count: int, labels: np.ndarray
         raise UserError(
             f"config.tuning.validation_examples={count} cannot be split off by class, because a "
             f"class has {fewest} training example(s); set it to 0, with one rate for each optimizer"
+        )
+
+
+def _check_landscape_examples(count: int, dataset: "AnyDataset") -> None:
+    if count and not isinstance(dataset, Dataset):
+        raise UserError(
+            f"config.landscape_examples={count} needs a data set in memory; set it to 0, or set "
+            "config.base.data.in_memory=True"
+        )
+    if count > dataset.num_train:
+        raise UserError(
+            f"config.landscape_examples={count} is more than the {dataset.num_train} training "
+            f"examples; use at most {dataset.num_train}"
         )
 
 

@@ -181,6 +181,10 @@ def _tuning_pairs(study: ConfigDict, setting: Setting) -> list[tuple[float, int]
 
 def _run(study: ConfigDict, kind: str, arm: Arm, seed: int, rate: float) -> Run:
     config = trainer_config(study, arm, seed, rate)
-    split = {"validation": study.tuning.validation_examples} if kind == "tune" else {}
-    all_settings = keys.result_fields(config) | split
+    own: keys.Settings = {}
+    if kind == "tune":
+        own["validation"] = study.tuning.validation_examples
+    elif study.landscape_examples:
+        own["landscape_examples"] = study.landscape_examples
+    all_settings = keys.result_fields(config) | own
     return Run(kind, arm, seed, rate, config, all_settings, keys.digest(kind, all_settings))

@@ -8,11 +8,18 @@ from train.engine.optimizers import Measures
 from train.engine.state import MetricSums, sha256
 from train.engine.step import StepMetrics
 from train.output.metrics import finite_or_none
+from train.studies.landscape import Landscape
 
 Curve = dict[str, list[float | None]]
 
 
-def extend_curve(curve: Curve, stop: int, metrics: StepMetrics, measures: Measures) -> None:
+def extend_curve(
+    curve: Curve,
+    stop: int,
+    metrics: StepMetrics,
+    measures: Measures,
+    landscape: Landscape | None = None,
+) -> None:
     """Add the metrics after `stop` steps to the curve of a run."""
     means = finite_means(metrics.sums)
     point = {
@@ -21,6 +28,8 @@ def extend_curve(curve: Curve, stop: int, metrics: StepMetrics, measures: Measur
         "top1": means["top1"],
         **{name: finite_or_none(value) for name, value in measures._asdict().items()},
     }
+    if landscape:
+        point |= {name: finite_or_none(value) for name, value in landscape._asdict().items()}
     for name, value in point.items():
         curve.setdefault(name, []).append(value)
 

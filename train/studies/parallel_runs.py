@@ -23,7 +23,8 @@ from train.engine.optimizers import Measures, Optimizer
 from train.engine.resident import make_evaluate, make_train_steps
 from train.engine.state import MetricSums, TrainState
 from train.runtime import compilation
-from train.studies import measures
+from train.studies import landscape, measures
+from train.studies.landscape import Landscape
 from train.studies.measures import Curve
 
 
@@ -53,9 +54,23 @@ class ParallelRuns:
     """
 
     def __init__(
-        self, config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], per_device: int
+        self,
+        config: ConfigDict,
+        dataset: Dataset,
+        devices: Sequence[jax.Device],
+        per_device: int,
+        landscape_examples: int = 0,
     ):
-        """Args: config: A training config; its seed and learning rate are not used."""
+        """Compile the initial states.
+
+        Args:
+          config: A training config; its seed and learning rate are not used.
+          dataset: The data set.
+          devices: The devices.
+          per_device: The number of runs on each device.
+          landscape_examples: Training examples for `train.studies.landscape`; 0 to leave it out.
+        """
+        self._landscape_examples = landscape_examples
         self._run = experiment.prepare(config, dataset, devices[:1])
         self._per_device = per_device
         self._mesh = jax.make_mesh(
@@ -106,7 +121,8 @@ class ParallelRuns:
             if is_log_step:
                 read = jax.device_get(metrics)
                 for index, curve in enumerate(curves):
-                    measures.extend_curve(curve, stop, *_of_run(read, index))
+                    step_metrics, measured = _of_run(read, index)
+                    measures.extend_curve(curve, stop, step_metrics, *measured)
             else:
                 jax.block_until_ready(metrics)
             completed = stop
@@ -145,11 +161,11 @@ class ParallelRuns:
             self._train_steps = self._compile(self._make_steps, 3, *args, donate=2)
         return self._train_steps(*args)
 
-    def measure(self, inputs: RunInputs, grads: Any, opt_state: Any, params: Any) -> Any:
-        """Return the measures of an update of each run."""
-        args = (*inputs, grads, opt_state, params)
+    def measure(self, inputs: RunInputs, before: Any, grads: Any) -> Any:
+        """Return the measures of a step of each run."""
+        args = (*inputs, before, grads, self._train_split)
         if self._measure is None:
-            self._measure = self._compile(self._measure_run, 5, *args)
+            self._measure = self._compile(self._measure_run, 4, *args)
         return self._measure(*args)
 
     @property
@@ -234,10 +250,21 @@ class ParallelRuns:
         return train_steps(train_state, split, order, epoch_offset_count[1:])
 
     def _measure_run(
-        self, seed: jax.Array, rate: jax.Array, grads: Any, opt_state: Any, params: Any
-    ) -> Measures:
+        self,
+        seed: jax.Array,
+        rate: jax.Array,
+        before: TrainState,
+        grads: Any,
+        train_split: DeviceSplit,
+    ) -> tuple[Measures, Landscape | None]:
         del seed
-        return self._optimizer(rate).measure(grads, opt_state, params)
+        update, measured = self._optimizer(rate).measure(grads, *before.of_optimizer)
+        if not self._landscape_examples:
+            return measured, None
+        loss = landscape.training_loss(
+            self._run.config, self._run.model, before.stats, train_split, self._landscape_examples
+        )
+        return measured, landscape.measure(loss, before.params, update)
 
     def _evaluate_run(
         self,
@@ -272,8 +299,8 @@ class _Bound(NamedTuple):
     def steps(self, states: Any, start: int, stop: int) -> Any:
         return self.runs.steps(self.inputs, states, start, stop)
 
-    def measure(self, grads: Any, opt_state: Any, params: Any) -> Any:
-        return self.runs.measure(self.inputs, grads, opt_state, params)
+    def measure(self, before: Any, grads: Any) -> Any:
+        return self.runs.measure(self.inputs, before, grads)
 
 
 def _of_run(tree: Any, index: int) -> Any:

@@ -121,7 +121,8 @@ class Runner:
             return StreamedRuns(runs[0].config, dataset)
         per_device = self._study.runs_per_device
         devices = self._devices[: -(-len(runs) // per_device)]
-        return ParallelRuns(runs[0].config, dataset, devices, per_device)
+        landscape_examples = runs[0].settings.get("landscape_examples", 0)
+        return ParallelRuns(runs[0].config, dataset, devices, per_device, landscape_examples)
 
     def _time_arms(self, setting: Setting, programs: dict[Arm, Runs]) -> None:
         """Time steps of each arm and of the first arm in alternation, under the same load."""

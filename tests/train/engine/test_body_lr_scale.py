@@ -59,7 +59,7 @@ def test_frozen_body_is_not_updated(name):
     decayed = GRADS["head"]["kernel"] + (name != "adamw") * 0.01 * PARAMS["head"]["kernel"]
     removed = optax_gc.diagnostics.removed_fraction(decayed, AXES["head"]["kernel"]).total
     tx = build(name, 0.0)
-    measures = jax.jit(tx.measure)(GRADS, tx.init(PARAMS), PARAMS)
+    _, measures = jax.jit(tx.measure)(GRADS, tx.init(PARAMS), PARAMS)
     np.testing.assert_allclose(measures.gc_removed_fraction, removed, rtol=1e-6)
 
 

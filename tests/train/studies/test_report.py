@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.studying import tiny
 from train.studies import design, report
-from train.studies.report import plots
+from train.studies.report import dynamics, plots
 from train.studies.report.summary import summarize
 from train.studies.results import is_diverged
 
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 SEEDS = tuple(range(12))
 STEPS = [4, 8, 12]
+LANDSCAPE = ("loss_variation", "gradient_change", "effective_smoothness")
 
 
 def results(config, diverged=(), rates_that_diverge=()):
@@ -215,6 +216,23 @@ def test_report_names_machine_of_runs(monkeypatch):
     assert "Device: cpu, JAX 0.0." in text
     assert "12345" not in text
     assert "cores" not in text
+
+
+def test_ratios_of_planted_curves():
+    def plant(line, factor):
+        line["curve"] |= {name: [factor, 4 * factor] for name in LANDSCAPE}
+
+    config = study_config()
+    summary = summarize(config, results(config))
+    for arm in summary.arms:
+        for seed, line in enumerate(arm.lines):
+            plant(line, (1 + seed) * (0.5 if arm.arm.gc == "all" else 1.0))
+    rows = {row.measure: row for row in dynamics.compare(summary.comparisons[0])}
+    for name in ("loss variation along the update", "effective smoothness"):
+        np.testing.assert_allclose(np.exp(rows[name].log_ratio.mean.value), 0.5)
+        assert rows[name].other == pytest.approx(rows[name].reference / 2)
+    assert rows["gradient norm"].log_ratio.mean.value == 0
+    assert "update norm" not in rows
 
 
 def test_reference_other_than_no_gc():

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from train.output.files import write_atomically
 from train.studies import design
-from train.studies.report import plots, tables
+from train.studies.report import dynamics, plots, tables
 from train.studies.report.conclusions import conclusions
 from train.studies.report.plots import Plot
 from train.studies.report.summary import Summary
@@ -68,12 +68,13 @@ def build(summary: Summary) -> Report:
     comparison_tables = [tables.comparisons(summary)] if summary.comparisons else []
     if summary.variants:
         comparison_tables.append(tables.variants(summary))
+    course = dynamics.training_dynamics(summary)
     names = sorted({config.model.name for config in _arm_configs(summary)})
     return Report(
         title=f"Does gradient centralization help? {' and '.join(names)} on "
         f"{summary.study.base.data.name}",
         setup=_setup(summary),
-        tables=[*comparison_tables, tables.arms(summary)],
+        tables=[*comparison_tables, tables.arms(summary), *([course] if course else [])],
         conclusions=conclusions(summary),
         plots=plots.draw(summary),
     )

@@ -36,9 +36,9 @@ def comparisons(summary: Summary) -> Table:
     measured = ["pairs", "difference", "detectable", "p", "p (Holm)", "time ratio"]
     return Table(
         "Does it help?",
-        [*_arm_head(study), f"top-1 {reference}", f"top-1 {other}", *measured],
+        [*arm_head(study), f"top-1 {reference}", f"top-1 {other}", *measured],
         [
-            [*_arm_cells(row.other.arm, study), *_difference_cells(row), _time_ratio(row)]
+            [*arm_cells(row.other.arm, study), *_difference_cells(row), _time_ratio(row)]
             for row in summary.comparisons
         ],
         "Top-1: test accuracy after the last step in %, mean ± half of the 95 % interval "
@@ -56,8 +56,8 @@ def variants(summary: Summary) -> Table:
     measured = ["pairs", "difference", "detectable", "p", "p (Holm)"]
     return Table(
         f"Variants compared with {study.baseline}",
-        [*_arm_head(study), f"top-1 of {study.baseline}", "top-1 of the variant", *measured],
-        [[*_arm_cells(row.other.arm, study), *_difference_cells(row)] for row in summary.variants],
+        [*arm_head(study), f"top-1 of {study.baseline}", "top-1 of the variant", *measured],
+        [[*arm_cells(row.other.arm, study), *_difference_cells(row)] for row in summary.variants],
         "Columns as in the table above; the runs of a pair have the same seed and the same GC.",
     )
 
@@ -73,10 +73,10 @@ def arms(summary: Summary) -> Table:
     ]
     return Table(
         "How the arms trained",
-        [*_arm_head(study), *columns],
+        [*arm_head(study), *columns],
         [
             [
-                *_arm_cells(row.arm, study),
+                *arm_cells(row.arm, study),
                 *([_diverged(row)] if has_diverged else []),
                 f"{row.rate.value:g}{' !' if row.rate.at_edge else ''}",
                 _largest_stable_rate(row),
@@ -132,13 +132,13 @@ def _arms_note(summary: Summary, has_diverged: bool) -> str:
     )
 
 
-def _arm_head(study: ConfigDict) -> list[str]:
+def arm_head(study: ConfigDict) -> list[str]:
     """Return the headings of the columns that name an arm: the fields that the study varies."""
     return [name for name, is_shown, _ in _arm_columns(study, None) if is_shown]
 
 
-def _arm_cells(arm: Arm, study: ConfigDict) -> list[str]:
-    """Return the cells of the columns of `_arm_head`."""
+def arm_cells(arm: Arm, study: ConfigDict) -> list[str]:
+    """Return the cells of the columns of `arm_head`."""
     return [cell for _, is_shown, cell in _arm_columns(study, arm) if is_shown]
 
 
@@ -164,12 +164,13 @@ def _difference_cells(row: Comparison) -> list[str]:
         str(row.difference.mean.n),
         interval(row.difference.mean, signed=True),
         _fixed(statistics.detectable(row.difference.mean)),
-        _p_value(row.difference.p),
-        _p_value(row.holm_p),
+        p_value(row.difference.p),
+        p_value(row.holm_p),
     ]
 
 
-def _p_value(value: float) -> str:
+def p_value(value: float) -> str:
+    """Return a p-value with three decimals."""
     if math.isnan(value):
         return "-"
     return "<0.001" if value < 0.001 else f"{value:.3f}"
