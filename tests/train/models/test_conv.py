@@ -49,7 +49,7 @@ def test_gradients_match_flax(size, kernel_size, stride, groups, use_bias):
 
     actual, expected = (jax.tree.leaves(gradients(each, images)) for each in (layer, flax_layer))
     for leaf, flax_leaf in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(leaf, flax_leaf, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(leaf, flax_leaf, rtol=1e-4, atol=1e-4)
 
 
 def test_groups_are_separate_on_cpu():
