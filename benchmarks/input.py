@@ -111,7 +111,7 @@ def cpu_seconds() -> float:
 
 def milliseconds_per_image(config: ConfigDict, photos: list[bytes]) -> dict[str, float]:
     """Return the time of each part of the work, measured alone."""
-    records = tfds_records.open_splits(config.data.name, config.data.dir)[0]
+    records = tfds_records.open_splits(config.data)[0]
     ids = np.random.default_rng(0).integers(len(records), size=200)
     images = [Image.open(io.BytesIO(photo)) for photo in photos]
 

@@ -68,6 +68,9 @@ class Data(Section):
         (0.08, 1.0),
         "Smallest and largest share of the image area in a streamed crop; () for a center crop.",
     )
+    label: Text = field(
+        "label", "The TFDS feature with the class, such as `coarse_label` of `cifar100`."
+    )
     classes: Classes = field((), "Classes to keep, renumbered in this order; () for all.")
     train_per_class: Count = field(0, "Training examples to keep of each class; 0 for all.")
     train_draw: Count = field(0, "Seed that draws the examples of `train_per_class`.")

@@ -62,6 +62,10 @@ def _check_run(config: ConfigDict) -> None:
             f"config.data.test_share={config.data.test_share} is for data sets without a test "
             "split, but digits has one; set it to 0"
         )
+    if config.data.label != "label" and config.data.name in ("digits", "folder"):
+        raise UserError(
+            f"config.data.label={config.data.label!r} is for TFDS data sets; set it to 'label'"
+        )
     if config.data.on_error == "skip" and config.data.name != "folder":
         raise UserError(
             "config.data.on_error='skip' is for config.data.name='folder'; set it to 'raise'"

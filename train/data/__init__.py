@@ -47,7 +47,7 @@ def load(config: ConfigDict) -> "Dataset | StreamingDataset":
     else:
         from train.data.in_memory import tfds_images
 
-        dataset = tfds_images.load(config.data.name, config.data.dir, config.data.test_share)
+        dataset = tfds_images.load(config.data)
     _check_images(config, dataset.input_shape)
     return subset.select(config, dataset)
 
@@ -66,10 +66,8 @@ def describe(config: ConfigDict) -> Description:
     from train.data import tfds_builder
 
     if is_text(config):
-        return tfds_builder.describe_texts(data.name, data.dir, data.length, data.test_share)
-    description = tfds_builder.describe_images(
-        data.name, data.dir, data.image_size, data.test_share
-    )
+        return tfds_builder.describe_texts(data)
+    description = tfds_builder.describe_images(data)
     _check_images(config, description.input_shape)
     return description
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from train.config.paths import local_path
 from train.data.dataset import Description
@@ -21,20 +22,18 @@ _FEATURE_TYPES = {"image": tfds.features.Image, "text": tfds.features.Text}
 _DESCRIPTIONS = (".json", ".txt")  # files with the classes, the shapes and the numbers of records
 
 
-def open_prepared(name: str, data_dir: str, feature: str, test_share: float = 0.0) -> Any:
+def open_prepared(data: ConfigDict, feature: str) -> Any:
     """Return the builder of a prepared classification set; prepare it if TensorFlow is installed.
 
     Args:
-      name: A TFDS name such as `cifar100` or `imdb_reviews/plain_text`.
-      data_dir: The TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
+      data: The `data` fields of a config.
       feature: The feature that is classified, "image" or "text".
-      test_share: See `split_names`.
 
     Raises:
       UserError: If TFDS does not know the name, if the data set is not prepared or its description
         is damaged, or if it is not a classification set with training and test examples.
     """
-    folder = _data_folder(data_dir)
+    name, folder, test_share = data.name, _data_folder(data.dir), data.test_share
     builder = _open_builder(name, folder)
     if not builder.info.splits:
         if importlib.util.find_spec("tensorflow") is None:
@@ -45,60 +44,44 @@ def open_prepared(name: str, data_dir: str, feature: str, test_share: float = 0.
     splits = builder.info.splits
     _check_splits(name, splits, test_share)
     train, _ = split_names(splits, test_share)
-    _check_features(name, builder.info.features, feature, splits[train].num_examples)
+    _check_features(data, builder.info.features, feature, splits[train].num_examples)
     return builder
 
 
-def describe_images(
-    name: str, data_dir: str, image_size: int, test_share: float = 0.0
-) -> Description:
+def describe_images(data: ConfigDict) -> Description:
     """Return what TFDS knows about a set of images, prepared or not.
-
-    Args:
-      name: See `open_prepared`.
-      data_dir: See `open_prepared`.
-      image_size: The height and width to which images are cropped; 0 to keep their own.
-      test_share: See `split_names`.
 
     Raises:
       UserError: If TFDS does not know the name, or if it is not an image classification set.
     """
-    info = _open_builder(name, _data_folder(data_dir)).info
-    image, _ = _classified_features(name, info.features, "image")
-    if not image_size:
-        check_fixed_shape(name, image)
-    shape = (image_size, image_size, 3) if image_size else image.shape
-    return _describe(name, info, "image", shape, test_share)
+    info = _open_builder(data.name, _data_folder(data.dir)).info
+    image, _ = _classified_features(data, info.features, "image")
+    if not data.image_size:
+        check_fixed_shape(data.name, image)
+    shape = (data.image_size, data.image_size, 3) if data.image_size else image.shape
+    return _describe(data, info, "image", shape)
 
 
-def describe_texts(name: str, data_dir: str, length: int, test_share: float = 0.0) -> Description:
+def describe_texts(data: ConfigDict) -> Description:
     """Return what TFDS knows about a set of texts, prepared or not.
-
-    Args:
-      name: See `open_prepared`.
-      data_dir: See `open_prepared`.
-      length: The number of tokens of a text.
-      test_share: See `split_names`.
 
     Raises:
       UserError: If TFDS does not know the name, or if it is not a text classification set.
     """
-    info = _open_builder(name, _data_folder(data_dir)).info
-    return _describe(name, info, "text", (length,), test_share)
+    info = _open_builder(data.name, _data_folder(data.dir)).info
+    return _describe(data, info, "text", (data.length,))
 
 
-def _describe(
-    name: str, info: Any, feature: str, shape: tuple[int, ...], test_share: float
-) -> Description:
-    _, label = _classified_features(name, info.features, feature)
+def _describe(data: ConfigDict, info: Any, feature: str, shape: tuple[int, ...]) -> Description:
+    _, label = _classified_features(data, info.features, feature)
     if not label.num_classes:
         raise UserError(
-            f"the classes of {name} are not known before it is prepared; choose another "
+            f"the classes of {data.name} are not known before it is prepared; choose another "
             "--config.data.name"
         )
     num_train = None
     if "train" in info.splits:
-        train, _ = split_names(info.splits, test_share)
+        train, _ = split_names(info.splits, data.test_share)
         num_train = info.splits[train].num_examples
     return Description(label.num_classes, shape, num_train)
 
@@ -169,20 +152,20 @@ def open_split(builder: Any, name: str, split: str, decoders: Any = None) -> Any
 
 
 def read_examples(
-    builder: Any, name: str, split: str, feature: str
+    builder: Any, data: ConfigDict, split: str, feature: str
 ) -> Iterator[tuple[str, Any, int]]:
     """Yield `(record name, value of the feature, label)` for each example of a split, in order.
 
     Raises:
       UserError: If a file or a record is damaged, or if a label is not a class.
     """
-    num_classes = builder.info.features["label"].num_classes
-    source = open_split(builder, name, split)
+    num_classes = builder.info.features[data.label].num_classes
+    source = open_split(builder, data.name, split)
     for index in range(len(source)):
-        record = f"record {index} of {describe_split(builder, name, split)}"
+        record = f"record {index} of {describe_split(builder, data.name, split)}"
         try:
             example = source[index]
-            value, label = example[feature], int(example["label"])
+            value, label = example[feature], int(example[data.label])
         except Exception as error:  # damaged files can raise many types
             raise damaged_error(record, error, FIX_HINT) from error
         if not 0 <= label < num_classes:
@@ -279,24 +262,28 @@ def _check_splits(name: str, splits: Any, test_share: float) -> None:
             )
 
 
-def _check_features(name: str, features: Any, feature: str, num_train: int) -> None:
-    _, label = _classified_features(name, features, feature)
+def _check_features(data: ConfigDict, features: Any, feature: str, num_train: int) -> None:
+    _, label = _classified_features(data, features, feature)
     if not 0 < (label.num_classes or 0) <= num_train:
         raise UserError(
-            f"{name} has {label.num_classes or 'no'} classes and {num_train} training examples; "
-            "each class needs at least one; choose another --config.data.name"
+            f"{data.name} has {label.num_classes or 'no'} classes and {num_train} training "
+            "examples; each class needs at least one; choose another --config.data.name"
         )
 
 
-def _classified_features(name: str, features: Any, feature: str) -> tuple[Any, Any]:
+def _classified_features(data: ConfigDict, features: Any, feature: str) -> tuple[Any, Any]:
     """Return the TFDS features of the classified examples and of their labels."""
-    example, label = dict(features.items()).get(feature), dict(features.items()).get("label")
+    by_name = dict(features.items())
+    example, label = by_name.get(feature), by_name.get(data.label)
     if not isinstance(example, _FEATURE_TYPES[feature]) or not isinstance(
         label, tfds.features.ClassLabel
     ):
+        labels = [name for name, it in by_name.items() if isinstance(it, tfds.features.ClassLabel)]
+        label_hint = f"set --config.data.label to {' or '.join(labels)}, or " if labels else ""
         raise UserError(
-            f"{name} is not for {feature} classification: it needs the features {feature!r} and "
-            f"'label', but has {', '.join(features)}; choose another --config.data.name, or set "
-            "--config.data.vocabulary above 0 for texts, and to 0 for images"
+            f"{data.name} is not for {feature} classification by {data.label!r}: it needs the "
+            f"features {feature!r} and {data.label!r}, but has {', '.join(features)}; "
+            f"{label_hint}choose another --config.data.name, or set --config.data.vocabulary above "
+            "0 for texts, and to 0 for images"
         )
     return example, label

@@ -166,10 +166,6 @@ def validate_study(config: ConfigDict) -> None:
     check_values(ConfigDict(own).to_dict(), Study)
     _check_variants(config)
     _check_tuning(config)
-    if config.base.adversary.eval_steps:
-        raise UserError(
-            "config.base.adversary.eval_steps: a study evaluates without an attack; set it to 0"
-        )
 
 
 def _check_base(base: ConfigDict) -> None:

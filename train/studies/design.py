@@ -183,6 +183,7 @@ def _run(study: ConfigDict, kind: str, arm: Arm, seed: int, rate: float) -> Run:
     config = trainer_config(study, arm, seed, rate)
     own: keys.Settings = {}
     if kind == "tune":
+        config.adversary.eval_steps = 0  # rates are chosen without an attack
         own["validation"] = study.tuning.validation_examples
     elif study.landscape_examples:
         own["landscape_examples"] = study.landscape_examples

@@ -1,6 +1,6 @@
 """What the runs of a study record during training, and of their final weights."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -11,6 +11,24 @@ from train.output.metrics import finite_or_none
 from train.studies.landscape import Landscape
 
 Curve = dict[str, list[float | None]]
+
+
+class FinalMeasures(NamedTuple):
+    """What is measured of the final weights.
+
+    Attributes:
+      test: The sums over the test split, or over the validation split.
+      train: The sums over the training split, without augmentation.
+      robust: The sums over the test split under the attack of `config.adversary`, or None.
+      mean_drift: The distance of the weights from the hyperplanes that they started in.
+      params_norm: The norm of the weights.
+    """
+
+    test: MetricSums
+    train: MetricSums
+    robust: MetricSums | None
+    mean_drift: jax.Array
+    params_norm: jax.Array
 
 
 def extend_curve(
@@ -34,23 +52,15 @@ def extend_curve(
         curve.setdefault(name, []).append(value)
 
 
-def final_result(
-    params: Any, test: MetricSums, train: MetricSums, drift: jax.Array, norm: jax.Array
-) -> dict[str, Any]:
-    """Return the fields of a line of `results.jsonl` about the final weights.
-
-    Args:
-      params: The weights.
-      test: The sums over the test split, or over the validation split.
-      train: The sums over the training split, without augmentation.
-      drift: The distance of the weights from the hyperplanes that they started in.
-      norm: The norm of the weights.
-    """
+def final_result(params: Any, final: FinalMeasures) -> dict[str, Any]:
+    """Return the fields of a line of `results.jsonl` about the final weights."""
+    robust = finite_means(final.robust) if final.robust else {}
     return {
-        **finite_means(test),
-        **{f"train_{name}": value for name, value in finite_means(train).items()},
-        "mean_drift": finite_or_none(drift),
-        "params_norm": finite_or_none(norm),
+        **finite_means(final.test),
+        **{f"train_{name}": value for name, value in finite_means(final.train).items()},
+        **{f"robust_{name}": value for name, value in robust.items() if name != "top5"},
+        "mean_drift": finite_or_none(final.mean_drift),
+        "params_norm": finite_or_none(final.params_norm),
         "params_sha256": sha256(params),
     }
 

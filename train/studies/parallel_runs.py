@@ -18,14 +18,15 @@ from train import experiment
 from train.data.batch import DeviceSplit, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
-from train.engine import dispatch, optimizers, state, step
+from train.engine import attacks, dispatch, optimizers, state, step
+from train.engine.attacks import Attack
 from train.engine.optimizers import Measures, Optimizer
 from train.engine.resident import make_evaluate, make_train_steps
 from train.engine.state import MetricSums, TrainState
 from train.runtime import compilation
 from train.studies import landscape, measures
 from train.studies.landscape import Landscape
-from train.studies.measures import Curve
+from train.studies.measures import Curve, FinalMeasures
 
 
 class RunInputs(NamedTuple):
@@ -188,7 +189,7 @@ class ParallelRuns:
         results: list[dict[str, Any]] = []
         for index in range(self.width):
             params, evaluated = _of_run(all_results, index)
-            results.append(measures.final_result(params, *evaluated))
+            results.append(measures.final_result(params, evaluated))
         return results
 
     def _inputs(self, seeds: Sequence[int], rates: Sequence[float]) -> RunInputs:
@@ -277,17 +278,24 @@ class ParallelRuns:
     ):
         del rate
         config, model = self._run.config, self._run.model
-        eval_step = step.make_eval_step(config, model)
 
-        def score(split: DeviceSplit) -> MetricSums:
+        def score(split: DeviceSplit, attack: Attack | None = None) -> MetricSums:
             count = len(split.labels)
+            eval_step = step.make_eval_step(config, model, attack, seed)
             evaluate = make_evaluate(eval_step, min(config.eval.batch_size, count), count, None)
             return evaluate(train_state, split)
 
         params = train_state.params
         initial_params, _ = state.init_weights(model, seed, pretrained)
         drift = diagnostics.mean_drift(params, initial_params, self._run.optimizer.axes).distance
-        return score(test_split), score(train_split), drift, optax.tree.norm(params)
+        attack = attacks.eval_attack(config)
+        return FinalMeasures(
+            test=score(test_split),
+            train=score(train_split),
+            robust=score(test_split, attack) if attack else None,
+            mean_drift=drift,
+            params_norm=optax.tree.norm(params),
+        )
 
 
 class _Bound(NamedTuple):

@@ -18,7 +18,7 @@ from train.engine.state import TrainState
 from train.engine.streaming import StreamingExecutor
 from train.experiment import Experiment
 from train.studies import measures
-from train.studies.measures import Curve
+from train.studies.measures import Curve, FinalMeasures
 
 if TYPE_CHECKING:
     from train.data.streaming.pipeline import StreamingDataset
@@ -102,7 +102,12 @@ def _final_result(
     pretrained = run.pretrained and run.pretrained[:2]
     initial_params, _ = state.init_weights(run.model, run.config.seed, pretrained)
     drift = diagnostics.mean_drift(params, initial_params, run.optimizer.axes).distance
-    test, train = executor.evaluate(train_state), executor.evaluate_train(train_state)
-    return measures.final_result(
-        jax.device_get(params), test, train, drift, optax.tree.norm(params)
+    is_attacked = run.config.adversary.eval_steps > 0
+    final = FinalMeasures(
+        test=executor.evaluate(train_state),
+        train=executor.evaluate_train(train_state),
+        robust=executor.evaluate(train_state, attacked=True) if is_attacked else None,
+        mean_drift=drift,
+        params_norm=optax.tree.norm(params),
     )
+    return measures.final_result(jax.device_get(params), final)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from train import data
-from train.config import default_config
+from train.config import default_config, validate
 from train.data.in_memory import digits
 from train.data.inputs import augment, standardize, to_pixels
 from train.errors import UserError
@@ -51,6 +51,38 @@ def test_cifar100():
     assert set(np.bincount(dataset.test.labels)) == {100}
     means = dataset.train.inputs.mean((0, 1, 2)) / 255
     np.testing.assert_allclose(means, (0.507, 0.487, 0.441), atol=1e-3)
+
+
+@pytest.mark.slow
+@has_cifar100
+def test_superclasses_of_cifar100():
+    config = default_config()
+    config.data.update(name="cifar100", label="coarse_label", mean=(0.5,) * 3, std=(0.5,) * 3)
+    coarse = data.load(config)
+    assert data.describe(config).num_classes == coarse.num_classes == 20
+    assert len(set(coarse.class_names)) == 20
+    assert set(np.bincount(coarse.train.labels)) == {2500}
+    config.data.label = "label"
+    fine = data.load(config)
+    np.testing.assert_array_equal(fine.train.inputs[:100], coarse.train.inputs[:100])
+    pairs = set(zip(fine.train.labels.tolist(), coarse.train.labels.tolist(), strict=True))
+    assert len(pairs) == 100, "a class is in one superclass"
+
+
+@has_cifar100
+@pytest.mark.parametrize("label", ["image", "nothing", ""])
+def test_wrong_label_is_rejected(label):
+    config = default_config()
+    config.data.update(name="cifar100", label=label)
+    with pytest.raises(UserError, match=r"set --config\.data\.label to coarse_label or label, "):
+        data.load(config)
+
+
+def test_label_is_for_tfds():
+    config = default_config()
+    config.data.label = "coarse_label"
+    with pytest.raises(UserError, match=r"data\.label='coarse_label' is for TFDS data sets"):
+        validate(config)
 
 
 def test_wrong_number_of_channels():

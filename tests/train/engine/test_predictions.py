@@ -177,11 +177,15 @@ def test_patch_camelyon_has_test_split(root, monkeypatch, tmp_path):
 
 
 def test_share_without_examples_is_rejected(root):
+    fields = default_config().data
+    fields.name, fields.dir = "colorectal_histology", str(root)
     for share, empty in ((0.001, r"train\[40:\]"), (0.999, r"train\[:0\]")):
+        fields.test_share = share
         with pytest.raises(UserError, match=rf"the split '{empty}' of colorectal_histology is emp"):
-            tfds_builder.open_prepared("colorectal_histology", str(root), "image", share)
+            tfds_builder.open_prepared(fields, "image")
+    fields.test_share = 0.0
     with pytest.raises(UserError, match=r"set config\.data\.test_share to the share"):
-        tfds_builder.open_prepared("colorectal_histology", str(root), "image")
+        tfds_builder.open_prepared(fields, "image")
 
 
 def test_digits_reject_test_share():

@@ -40,7 +40,6 @@ MISTAKES = {
     "--config.batch_sizes=(0,)": "it must be integers of at least 1, each once",
     "--config.base.optimizer.eps=-1": "config.base.optimizer.eps=-1.0",
     "--config.base.data.image_size=224": "images on the device",
-    "--config.base.adversary.eval_steps=5": "a study evaluates without an attack; set it to 0",
     "--config.seed=1": "config.seed is not a field",
 }
 

@@ -1,6 +1,7 @@
 """Studies of several networks, and the largest stable learning rate."""
 
 import importlib
+import json
 import math
 
 import pytest
@@ -121,3 +122,22 @@ def test_diverged_tuning_runs_are_not_zero(runs, value):
         finite = [top1 for top1 in runs[score.rate] if top1 is not None]
         assert score.diverged == 2 - len(finite)
         assert not finite or score.top1 == pytest.approx(sum(finite) / len(finite))
+
+
+@pytest.mark.slow
+def test_study_under_attack(tmp_path):
+    config = tiny(seeds=(0, 1))
+    config.base.adversary.update(eval_steps=2, epsilon=0.3, step_size=0.2)
+    summary = study(config, tmp_path)
+    for arm in summary.arms:
+        for line in arm.lines:
+            assert line["robust_top1"] < line["top1"]
+            assert line["robust_loss"] > line["loss"]
+    (row,) = summary.robust
+    pairs = [100 * line["robust_top1"] for line in row.other.lines]
+    assert row.other_top1 == pairs
+    text = (tmp_path / "report.md").read_text()
+    assert "## Under attack" in text
+    assert "2 steps of 0.2, within 0.3 of each pixel" in text
+    tuned = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert not any("robust_top1" in line for line in tuned if line["kind"] == "tune")

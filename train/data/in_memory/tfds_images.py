@@ -3,34 +3,34 @@
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from train.data import decoded_cache, tfds_builder
 from train.data.dataset import Dataset, Split
 from train.errors import UserError
 
 
-def load(name: str, data_dir: str, test_share: float = 0.0) -> Dataset:
+def load(data: ConfigDict) -> Dataset:
     """Load the training and the test split as decoded images.
 
     Args:
-      name: A TFDS name such as `cifar100`.
-      data_dir: The TFDS data folder; empty for `TFDS_DATA_DIR` or TFDS's default.
-      test_share: See `tfds_builder.split_names`.
+      data: The `data` fields of a config.
 
     Raises:
       UserError: If TFDS does not know the name, or if the data set is not prepared, is damaged, or
         is not a classification of images of one size.
     """
-    builder = tfds_builder.open_prepared(name, data_dir, "image", test_share)
-    tfds_builder.check_fixed_shape(name, builder.info.features["image"])
-    train, tests = tfds_builder.split_names(builder.info.splits, test_share)
-    label = builder.info.features["label"]
+    builder = tfds_builder.open_prepared(data, "image")
+    tfds_builder.check_fixed_shape(data.name, builder.info.features["image"])
+    train, tests = tfds_builder.split_names(builder.info.splits, data.test_share)
+    label = builder.info.features[data.label]
+    label_name = "" if data.label == "label" else f", {data.label}"
 
     def load_split(split: str) -> Split:
         return decoded_cache.cached(
-            f"{builder.info.full_name}, {split}",
+            f"{builder.info.full_name}, {split}{label_name}",
             tfds_builder.files(builder, {split}),
-            lambda: _decode(builder, name, split),
+            lambda: _decode(builder, data, split),
         )
 
     return Dataset(
@@ -41,17 +41,17 @@ def load(name: str, data_dir: str, test_share: float = 0.0) -> Dataset:
     )
 
 
-def _decode(builder: Any, name: str, split: str) -> Split:
+def _decode(builder: Any, data: ConfigDict, split: str) -> Split:
     shape, count = builder.info.features["image"].shape, builder.info.splits[split].num_examples
     try:
         images: np.ndarray = np.empty((count, *shape), np.uint8)
         labels: np.ndarray = np.empty(count, np.int32)
     except (MemoryError, ValueError):  # NumPy raises ValueError for shapes above its own limit
         raise UserError(
-            f"{tfds_builder.describe_split(builder, name, split)} does not fit in memory; choose a "
-            "smaller data set"
+            f"{tfds_builder.describe_split(builder, data.name, split)} does not fit in memory; "
+            "choose a smaller data set"
         ) from None
-    examples = tfds_builder.read_examples(builder, name, split, "image")
+    examples = tfds_builder.read_examples(builder, data, split, "image")
     for index, (record, image, label) in enumerate(examples):
         if image.shape != shape:
             raise UserError(

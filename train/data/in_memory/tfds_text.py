@@ -19,15 +19,16 @@ def load(config: ConfigDict) -> Dataset:
       UserError: If TFDS does not know the name, or if the data set is not prepared, is damaged,
         has no training words, or is not a text classification.
     """
-    name, size, length = config.data.name, config.data.vocabulary, config.data.length
-    share = config.data.test_share
-    builder = tfds_builder.open_prepared(name, config.data.dir, "text", share)
-    train, tests = tfds_builder.split_names(builder.info.splits, share)
-    label = builder.info.features["label"]
+    data = config.data
+    name, size, length = data.name, data.vocabulary, data.length
+    builder = tfds_builder.open_prepared(data, "text")
+    train, tests = tfds_builder.split_names(builder.info.splits, data.test_share)
+    label = builder.info.features[data.label]
+    label_name = "" if data.label == "label" else f", {data.label}"
 
     @functools.cache
     def read(split: str) -> tuple[list[str], np.ndarray]:
-        return _read(builder, name, split)
+        return _read(builder, data, split)
 
     @functools.cache
     def token_ids() -> dict[str, int]:
@@ -50,7 +51,7 @@ def load(config: ConfigDict) -> Dataset:
     def load_split(split: str) -> Split:
         return decoded_cache.cached(
             f"{builder.info.full_name}, {split}, the last {length} words, {size} numbers, "
-            f"{vocabulary.PATTERN}",
+            f"{vocabulary.PATTERN}{label_name}",
             # The vocabulary is that of the training split.
             tfds_builder.files(builder, {train, split}),
             lambda: encode(split),
@@ -64,10 +65,10 @@ def load(config: ConfigDict) -> Dataset:
     )
 
 
-def _read(builder: Any, name: str, split: str) -> tuple[list[str], np.ndarray]:
+def _read(builder: Any, data: ConfigDict, split: str) -> tuple[list[str], np.ndarray]:
     """Return the texts and the labels of a split."""
     texts, labels = [], []
-    for record, text, label in tfds_builder.read_examples(builder, name, split, "text"):
+    for record, text, label in tfds_builder.read_examples(builder, data, split, "text"):
         try:
             texts.append(text.decode())
         except UnicodeDecodeError as error:

@@ -130,7 +130,7 @@ def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> 
     Raises:
       UserError: If there is no such data set, or if it does not fit the config.
     """
-    name, folder = config.data.name, config.data.dir
+    name = config.data.name
     check_channels(config, _CHANNELS)
     train: EncodedImages
     test: EncodedImages
@@ -147,7 +147,7 @@ def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> 
     else:
         from train.data.streaming import tfds_records
 
-        train, test = tfds_records.open_splits(name, folder, config.data.test_share)
+        train, test = tfds_records.open_splits(config.data)
     return StreamingDataset(train, test, config, process_index, process_count, note)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from train.data import records, tfds_builder
 from train.data.dataset import Fingerprint
@@ -21,23 +22,24 @@ class TfdsRecords:
 
     fix_hint = tfds_builder.FIX_HINT
 
-    def __init__(self, builder: Any, name: str, split: str):
-        label = builder.info.features["label"]
+    def __init__(self, builder: Any, data: ConfigDict, split: str):
+        self._label = data.label
+        label = builder.info.features[data.label]
         self.num_classes, self.class_names = label.num_classes, tuple(label.names)
-        self.name = tfds_builder.describe_split(builder, name, split)
+        self.name = tfds_builder.describe_split(builder, data.name, split)
         # Skip decoding for every image feature: some data sets also have masks.
         images = [k for k, v in builder.info.features.items() if isinstance(v, tfds.features.Image)]
         decoders = {name: tfds.decode.SkipDecoding() for name in images}
         self._files = tfds_builder.record_files(builder, split)
         self._version = f"{builder.info.full_name} {split}"
-        self._source = tfds_builder.open_split(builder, name, split, decoders)
+        self._source = tfds_builder.open_split(builder, data.name, split, decoders)
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> EncodedImage:
         example = self._source[index]
-        return EncodedImage(example["image"], int(example["label"]))
+        return EncodedImage(example["image"], int(example[self._label]))
 
     def labels(self) -> None:
         """Return None: the labels are in the records."""
@@ -54,9 +56,7 @@ class TfdsRecords:
         return f"record {index} of {self.name}"
 
 
-def open_splits(
-    name: str, data_dir: str, test_share: float = 0.0
-) -> tuple[TfdsRecords, TfdsRecords]:
+def open_splits(data: ConfigDict) -> tuple[TfdsRecords, TfdsRecords]:
     """Open the training split, and the first of `test` and `validation` that has labels.
 
     The labels of a competition's test split can be secret: that of `imagenet2012` has none.
@@ -65,19 +65,19 @@ def open_splits(
       UserError: See `tfds_builder.open_prepared`. Also if the images do not have 8 bits, or if no
         test split has labels.
     """
-    builder = tfds_builder.open_prepared(name, data_dir, "image", test_share)
+    builder = tfds_builder.open_prepared(data, "image")
     dtype = np.dtype(builder.info.features["image"].np_dtype)
     if dtype != np.uint8:
         raise UserError(
-            f"{name} has images of type {dtype.name}; only uint8 images are streamed; choose "
+            f"{data.name} has images of type {dtype.name}; only uint8 images are streamed; choose "
             "another --config.data.name"
         )
-    train, test_splits = tfds_builder.split_names(builder.info.splits, test_share)
-    tests = [TfdsRecords(builder, name, split) for split in test_splits]
+    train, test_splits = tfds_builder.split_names(builder.info.splits, data.test_share)
+    tests = [TfdsRecords(builder, data, split) for split in test_splits]
     labels = [_first_label(test) for test in tests]
     for test, label in zip(tests, labels, strict=True):
         if label >= 0:
-            return TfdsRecords(builder, name, train), test
+            return TfdsRecords(builder, data, train), test
     raise records.label_error(
         tests[0].record_name(0), labels[0], tests[0].num_classes, tests[0].fix_hint
     )

@@ -68,6 +68,8 @@ def build(summary: Summary) -> Report:
     comparison_tables = [tables.comparisons(summary)] if summary.comparisons else []
     if summary.variants:
         comparison_tables.append(tables.variants(summary))
+    if summary.robust:
+        comparison_tables.append(tables.robust(summary))
     course = dynamics.training_dynamics(summary)
     names = sorted({config.model.name for config in _arm_configs(summary)})
     return Report(

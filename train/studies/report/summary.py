@@ -90,12 +90,14 @@ class Summary(NamedTuple):
       comparisons: Each arm with the first arm of its setting, usually the one without GC.
       variants: Each variant with the baseline of the study, at the same optimizer and GC; empty if
         the study has no baseline.
+      robust: As `comparisons`, with the top-1 under attack; empty if the study has no attack.
     """
 
     study: ConfigDict
     arms: list[ArmResult]
     comparisons: list[Comparison]
     variants: list[Comparison]
+    robust: list[Comparison]
 
 
 def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
@@ -128,6 +130,7 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
         list(results.values()),
         _compare(study, gc_pairs, lines),
         _compare(study, variant_pairs, {}),
+        _compare(study, gc_pairs, {}, "robust_top1") if study.base.adversary.eval_steps else [],
     )
 
 
@@ -144,13 +147,16 @@ def steps_to(target: float, line: Line) -> float:
 
 
 def _compare(
-    study: ConfigDict, pairs: list[tuple[ArmResult, ArmResult]], lines: Mapping[str, Line]
+    study: ConfigDict,
+    pairs: list[tuple[ArmResult, ArmResult]],
+    lines: Mapping[str, Line],
+    score: str = "top1",
 ) -> list[Comparison]:
-    """Compare the arms of each pair; correct the p-values for the number of pairs."""
+    """Compare a score of the arms of each pair; correct the p-values for the number of pairs."""
     comparisons = []
     for reference, other in pairs:
         finite_pairs = [
-            (100 * a["top1"], 100 * b["top1"])
+            (100 * a[score], 100 * b[score])
             for a, b in zip(reference.lines, other.lines, strict=True)
             if not is_diverged(a) and not is_diverged(b)
         ]

@@ -62,6 +62,21 @@ def variants(summary: Summary) -> Table:
     )
 
 
+def robust(summary: Summary) -> Table:
+    """Return the table of accuracies under attack, and of their differences."""
+    study = summary.study
+    adversary = study.base.adversary
+    measured = ["pairs", "difference", "detectable", "p", "p (Holm)"]
+    return Table(
+        "Under attack",
+        [*arm_head(study), "top-1 of the first arm", "top-1 of this arm", *measured],
+        [[*arm_cells(row.other.arm, study), *_difference_cells(row)] for row in summary.robust],
+        f"Top-1 on test images under projected gradient descent: {adversary.eval_steps} steps of "
+        f"{adversary.step_size:.3g}, within {adversary.epsilon:.3g} of each pixel in 0..1. Columns "
+        "as in the first table.",
+    )
+
+
 def arms(summary: Summary) -> Table:
     """Return the table of how each arm trained."""
     study = summary.study
