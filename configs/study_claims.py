@@ -1,42 +1,38 @@
-"""Claims about GC beyond accuracy, each tested with the small ResNet on CIFAR-100.
+"""Claims about GC beyond accuracy, each tested by a study of its own.
 
-    python -m train.study --config configs/study_claims.py:smoothness
-    python -m train.study --config configs/study_claims.py:attack
-    python -m train.study --config configs/study_claims.py:batch
-    python -m train.study --config configs/study_claims.py:depth
-    python -m train.study --config configs/study_claims.py:norm
+    python -m train.study --config configs/study_claims.py:smoothness,digits
+    python -m train.study --config configs/study_claims.py:smoothness,cifar100
 
-Each part has five pairs of runs of three epochs per comparison, and takes one to four hours on two
-cores. `smoothness`: norms, and the loss along the updates, for momentum and Adam. `attack`: the
-accuracy under projected gradient descent. `batch`: batch sizes from 16 to 1024. `depth`: 8, 20 and
-56 layers, with batch normalization and without. `norm`: other normalization layers.
+The first argument is the claim. `smoothness`: norms, oscillation, and the loss along the updates,
+for momentum and Adam. `attack`: the accuracy under projected gradient descent. `batch`: batch sizes
+from 16 to 1024. `depth`: 8, 20 and 56 layers, with batch normalization and without. `norm`: other
+normalization layers. `axes`: GC over the wrong axes.
+
+On the digits, a study has eight pairs of runs for each comparison and takes minutes on two cores.
+On CIFAR-100, it has five pairs of runs of the small ResNet, three epochs each, and takes one to
+four hours.
 """
 
-from configs import cifar100_small_gc
+from configs import cifar100_small_gc, digits_gc
 from train.config import parse_config_argument
 from train.studies.config import default_study
 
-PARTS = ("smoothness", "attack", "batch", "depth", "norm")
+PARTS = ("smoothness", "attack", "batch", "depth", "norm", "axes")
+DATA = ("cifar100", "digits")
 
 
 def get_config(argument=""):
-    (part,) = parse_config_argument(argument, part=PARTS)
-    base = cifar100_small_gc.get_config()
-    base.num_epochs = 3
-    base.log_every_steps = 50
-    config = default_study(base)
+    part, data = parse_config_argument(argument, part=PARTS, data=DATA)
+    config = _digits() if data == "digits" else _cifar100()
     config.optimizers = ("momentum",)
-    config.learning_rates.momentum = (0.03, 0.1, 0.3, 1.0)
-    config.learning_rates.adam = (0.001, 0.003, 0.01)
-    config.tuning.validation_examples = 5000
-    config.target_loss = 3.0
-    config.timing.pairs, config.timing.steps = 5, 5
     match part:
         case "smoothness":
             config.optimizers = ("momentum", "adam")
             config.landscape_examples = 256
         case "attack":
             config.base.adversary.update(eval_steps=10, epsilon=1 / 255, step_size=0.25 / 255)
+            if data == "digits":  # images of 8x8 pixels need a stronger attack
+                config.base.adversary.update(epsilon=32 / 255, step_size=8 / 255)
         case "batch":
             config.batch_sizes = (16, 128, 1024)
             config.learning_rates.momentum = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -54,4 +50,33 @@ def get_config(argument=""):
                 "standardized": {"model": {"norm": "group", "weight_standardization": True}},
                 "none": {"model": {"norm": "none"}},
             }
+        case "axes":
+            config.gc = ("none", "all", "whole_tensor", "first_axis_out")
+    return config
+
+
+def _cifar100():
+    base = cifar100_small_gc.get_config()
+    base.num_epochs = 3
+    config = default_study(base)
+    config.learning_rates.momentum = (0.03, 0.1, 0.3, 1.0)
+    config.learning_rates.adam = (0.001, 0.003, 0.01)
+    config.tuning.validation_examples = 5000
+    config.target_loss = 3.0
+    config.timing.pairs, config.timing.steps = 5, 5
+    return config
+
+
+def _digits():
+    base = digits_gc.get_config()
+    base.num_epochs = 10
+    base.log_every_steps = 10
+    config = default_study(base)
+    config.seeds = (0, 1, 2, 3, 4, 5, 6, 7)
+    config.learning_rates.momentum = (0.03, 0.1, 0.3, 1.0)
+    config.learning_rates.adam = (0.003, 0.01, 0.03, 0.1)
+    config.tuning.validation_examples = 287
+    config.tuning.seeds = (1000, 1001)
+    config.target_loss = 0.3
+    config.timing.pairs, config.timing.steps = 5, 20
     return config

@@ -227,7 +227,9 @@ def test_ratios_of_planted_curves():
     for arm in summary.arms:
         for seed, line in enumerate(arm.lines):
             plant(line, (1 + seed) * (0.5 if arm.arm.gc == "all" else 1.0))
-    rows = {row.measure: row for row in dynamics.compare(summary.comparisons[0])}
+    rows = {
+        row.measure: row for row in dynamics.compare(summary.comparisons[0], config.target_loss)
+    }
     for name in ("loss variation along the update", "effective smoothness"):
         np.testing.assert_allclose(np.exp(rows[name].log_ratio.mean.value), 0.5)
         assert rows[name].other == pytest.approx(rows[name].reference / 2)

@@ -8,7 +8,7 @@ import numpy as np
 
 from train.studies.report import statistics
 from train.studies.report.statistics import Difference
-from train.studies.report.summary import Comparison, Summary
+from train.studies.report.summary import Comparison, Summary, steps_to
 from train.studies.report.tables import Table, arm_cells, arm_head, p_value
 from train.studies.results import Line, is_diverged
 
@@ -29,7 +29,7 @@ class Dynamic(NamedTuple):
     log_ratio: Difference
 
 
-def mean_of(name: str) -> Callable[[Line], float]:
+def mean_of(name: str) -> "Measure":
     """Return a function of a line: the mean logarithm of a list of its curve."""
 
     def mean_log(line: Line) -> float:
@@ -39,7 +39,7 @@ def mean_of(name: str) -> Callable[[Line], float]:
     return mean_log
 
 
-def oscillation_of(name: str) -> Callable[[Line], float]:
+def oscillation_of(name: str) -> "Measure":
     """Return a function of a line: the logarithm of the oscillation of a list of its curve.
 
     It is the root mean square of the second differences of the logarithm. A list that falls or
@@ -56,7 +56,10 @@ def oscillation_of(name: str) -> Callable[[Line], float]:
     return log_oscillation
 
 
-MEASURES: dict[str, Callable[[Line], float]] = {
+Measure = Callable[[Line], float]
+"""Returns the logarithm of a measure of a run; NaN if its line does not have it."""
+
+MEASURES: dict[str, Measure] = {
     "gradient norm": mean_of("grad_norm"),
     "oscillation of the gradient norm": oscillation_of("grad_norm"),
     "update norm": mean_of("update_norm"),
@@ -66,13 +69,24 @@ MEASURES: dict[str, Callable[[Line], float]] = {
     "gradient change along the update": mean_of("gradient_change"),
     "effective smoothness": mean_of("effective_smoothness"),
 }
-"""The logarithm of each measure of a run; NaN if its line does not have it."""
+"""The measures of the course of a run."""
 
 
-def compare(comparison: Comparison) -> list[Dynamic]:
+def log_steps_to(target: float) -> Measure:
+    """Return the measure of the steps to a training loss."""
+
+    def log_steps(line: Line) -> float:
+        steps = steps_to(target, line)
+        return math.log(steps) if math.isfinite(steps) else math.nan
+
+    return log_steps
+
+
+def compare(comparison: Comparison, target_loss: float) -> list[Dynamic]:
     """Return the measures of the arms of a comparison."""
+    measures = {f"steps to loss {target_loss:g}": log_steps_to(target_loss), **MEASURES}
     rows = []
-    for name, measure in MEASURES.items():
+    for name, measure in measures.items():
         pairs = [
             (measure(a), measure(b))
             for a, b in zip(comparison.reference.lines, comparison.other.lines, strict=True)
@@ -91,7 +105,11 @@ def compare(comparison: Comparison) -> list[Dynamic]:
 def training_dynamics(summary: Summary) -> Table | None:
     """Return the table, or None if no run has the measures."""
     study = summary.study
-    found = [(row.other.arm, dynamic) for row in summary.comparisons for dynamic in compare(row)]
+    found = [
+        (row.other.arm, dynamic)
+        for row in summary.comparisons
+        for dynamic in compare(row, study.target_loss)
+    ]
     if not found:
         return None
     corrected = statistics.holm([dynamic.log_ratio.p for _, dynamic in found])
