@@ -12,6 +12,9 @@ from train.studies.report.summary import Comparison, Summary, steps_to
 from train.studies.report.tables import Table, arm_cells, arm_head, p_value
 from train.studies.results import Line, is_diverged
 
+Measure = Callable[[Line], float]
+"""Returns the logarithm of a measure of a run; NaN if its line does not have it."""
+
 
 class Dynamic(NamedTuple):
     """One measure of two arms, over the pairs in which both have it.
@@ -29,7 +32,7 @@ class Dynamic(NamedTuple):
     log_ratio: Difference
 
 
-def mean_of(name: str) -> "Measure":
+def mean_of(name: str) -> Measure:
     """Return a function of a line: the mean logarithm of a list of its curve."""
 
     def mean_log(line: Line) -> float:
@@ -39,7 +42,7 @@ def mean_of(name: str) -> "Measure":
     return mean_log
 
 
-def oscillation_of(name: str) -> "Measure":
+def oscillation_of(name: str) -> Measure:
     """Return a function of a line: the logarithm of the oscillation of a list of its curve.
 
     It is the root mean square of the second differences of the logarithm. A list that falls or
@@ -55,9 +58,6 @@ def oscillation_of(name: str) -> "Measure":
 
     return log_oscillation
 
-
-Measure = Callable[[Line], float]
-"""Returns the logarithm of a measure of a run; NaN if its line does not have it."""
 
 MEASURES: dict[str, Measure] = {
     "gradient norm": mean_of("grad_norm"),
