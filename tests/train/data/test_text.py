@@ -325,7 +325,7 @@ def test_one_and_two_devices_agree(good):
     for devices in (1, 2):
         run = experiment.prepare(config, devices=jax.devices()[:devices])
         state = run.init_state()
-        state, metrics = run.compile(state).train(state, 0, 4)
+        state, metrics, _ = run.compile(state).steps(state, 0, 4)
         results.append(jax.device_get((state.params, metrics.sums)))
     jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=1e-3), *results)
 
@@ -343,6 +343,6 @@ def test_imdb_reviews():
         assert 0.03 < np.mean(split.inputs == vocabulary.UNKNOWN) < 0.10
     state = run.init_state()
     executor = run.compile(state)
-    state, _ = executor.train(state, 0, 50)
-    _, metrics = executor.train(state, 50, 100)
+    state, *_ = executor.steps(state, 0, 50)
+    _, metrics, _ = executor.steps(state, 50, 100)
     assert metrics.sums.means()["top1"] > 0.6

@@ -137,16 +137,16 @@ def trained():
     run = linear.prepare(make_config(train="pgd"))
     state = run.init_state()
     executor = run.compile(state)
-    state, _ = executor.train(state, 0, 4)
+    state, *_ = executor.steps(state, 0, 4)
     return run, executor, state
 
 
 @pytest.mark.slow
 def test_attack_depends_on_seed_and_step(trained):
     run, executor, expected = trained
-    state, _ = executor.train(run.init_state(), 0, 1)
+    state, *_ = executor.steps(run.init_state(), 0, 1)
     state = jax.device_put(jax.device_get(state), run.sharding.replicated)  # as from a checkpoint
-    state, _ = executor.train(state, 1, 4)
+    state, *_ = executor.steps(state, 1, 4)
     assert sha256(state) == sha256(expected)
     attacked = executor.evaluate(state, attacked=True)
     assert attacked == executor.evaluate(expected, attacked=True)
@@ -155,11 +155,11 @@ def test_attack_depends_on_seed_and_step(trained):
 @pytest.mark.slow
 def test_evaluation_with_and_without_attack(trained):
     run, executor, state = trained
-    _, attacked = executor.train(run.init_state(), 0, 1)
+    _, attacked, _ = executor.steps(run.init_state(), 0, 1)
     plain_run = linear.prepare(make_config(eval_steps=0))
     plain_state = plain_run.init_state()
     plain_executor = plain_run.compile(plain_state)
-    _, plain = plain_executor.train(plain_state, 0, 1)
+    _, plain, _ = plain_executor.steps(plain_state, 0, 1)
     assert attacked.sums.loss > 1.02 * plain.sums.loss
     assert executor.evaluate(state) == plain_executor.evaluate(state)
     assert executor.evaluate(state, attacked=True).loss > 1.02 * executor.evaluate(state).loss
@@ -198,7 +198,7 @@ def test_streamed_images_are_attacked(tmp_path):
     state = run.init_state()
     with contextlib.closing(run.compile(state)) as executor:
         plain, attacked = executor.evaluate(state), executor.evaluate(state, attacked=True)
-        _, train_metrics = executor.train(state, 0, 1)
+        _, train_metrics, _ = executor.steps(state, 0, 1)
     assert plain.examples == attacked.examples == 6
     assert attacked.loss > 1.02 * plain.loss
     assert train_metrics.sums.loss > 0
