@@ -5,7 +5,7 @@
 - "update" applies one update to the weights of a ResNet-50 and of a transformer with 12 blocks:
   plain SGD; SGD after `optax_gc.centralize`; SGD after `optax.centralize`, which averages over the
   axes of PyTorch's layout and so is comparable in speed only; SGD after `optax_gc.centralize` over
-  these same axes; and PyTorch's loop with the right axes, if torch is installed.
+  these same axes; SGD after weight decay and GC, apart and in one pass; and PyTorch's loop with the right axes, if torch is installed.
 - "projection" centralizes gradients whose means are a million times their spread. A rounding error
   of such a mean is 0.06 of the spread. The table shows how much a second pass would remove, and
   what it would cost.
@@ -50,6 +50,7 @@ from train.runtime import compilation
 Row = dict[str, Any]
 """The results of one variant."""
 
+_WEIGHT_DECAY = 1e-4
 _OPTAX_SGD = "optax.centralize, sgd"
 _OPTAX = "optax.centralize"
 _GC = "optax_gc.centralize"
@@ -67,13 +68,18 @@ _COLUMNS = {  # key in the JSON: title and format in the table
 
 def measure_updates(shapes: Tree, rounds: int) -> list[Row]:
     """Time an update of all weights; ratios are to plain SGD and to `optax.centralize`."""
-    sgd = optax.sgd(1e-9)
+    sgd, decay = optax.sgd(1e-9), optax.add_decayed_weights(_WEIGHT_DECAY)
     optax_axes = optax_gc.centralize(optax_gc.first_axis_out)
     chains = {
         "sgd": sgd,
         "optax_gc.centralize, sgd": optax.chain(optax_gc.centralize(), sgd),
         "optax_gc.centralize on optax's axes, sgd": optax.chain(optax_axes, sgd),
         _OPTAX_SGD: optax.chain(optax.centralize(), sgd),
+        "decay, sgd": optax.chain(decay, sgd),
+        "decay, optax_gc.centralize, sgd": optax.chain(decay, optax_gc.centralize(), sgd),
+        "optax_gc.decay_and_centralize, sgd": optax.chain(
+            optax_gc.decay_and_centralize(_WEIGHT_DECAY), sgd
+        ),
     }
     grads = jax.device_put(random_arrays(shapes, seed=0))
     min_bytes = 3 * _num_bytes(grads)  # read gradients and weights, write weights
@@ -174,7 +180,8 @@ def resnet18_step(gc: bool, batch_size: int) -> Callable[[], None]:
         mask=jnp.ones(batch_size, bool),
     )
     state = jax.jit(lambda: create(model, tx, seed=0))()
-    step = jax.jit(make_train_step(config, model, tx, config.seed), donate_argnums=0)
+    train_step = make_train_step(config, model, tx, config.seed)
+    step = jax.jit(lambda state, batch: train_step(state, batch)[0], donate_argnums=0)
     compiled = step.lower(state, batch).compile(compiler_options=compilation.options())
     return _repeat(compiled, state, batch)
 
