@@ -5,7 +5,8 @@
 - "update" applies one update to the weights of a ResNet-50 and of a transformer with 12 blocks:
   plain SGD; SGD after `optax_gc.centralize`; SGD after `optax.centralize`, which averages over the
   axes of PyTorch's layout and so is comparable in speed only; SGD after `optax_gc.centralize` over
-  these same axes; SGD after weight decay and GC, apart and in one pass; and PyTorch's loop with the right axes, if torch is installed.
+  these same axes; SGD after weight decay and GC, apart and in one pass; and PyTorch's loop with the
+  right axes, if torch is installed.
 - "projection" centralizes gradients whose means are a million times their spread. A rounding error
   of such a mean is 0.06 of the spread. The table shows how much a second pass would remove, and
   what it would cost.
