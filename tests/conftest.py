@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+import pytest
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 
@@ -22,6 +23,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _folder = Path(os.environ["XDG_CACHE_HOME"], WORKER or "main")
 jax.config.update("jax_compilation_cache_dir", str(_folder))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def release_programs():
+    """Release the programs of a file: Linux limits the memory mappings of a process, and each
+    compiled program has several. LLVM aborts the process when there are too many.
+    """
+    yield
+    jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items):

@@ -278,11 +278,13 @@ def _classified_features(data: ConfigDict, features: Any, feature: str) -> tuple
     if not isinstance(example, _FEATURE_TYPES[feature]) or not isinstance(
         label, tfds.features.ClassLabel
     ):
-        labels = [name for name, it in by_name.items() if isinstance(it, tfds.features.ClassLabel)]
+        labels = sorted(
+            name for name, it in by_name.items() if isinstance(it, tfds.features.ClassLabel)
+        )
         label_hint = f"set --config.data.label to {' or '.join(labels)}, or " if labels else ""
         raise UserError(
-            f"{data.name} is not for {feature} classification by {data.label!r}: it needs the "
-            f"features {feature!r} and {data.label!r}, but has {', '.join(features)}; "
+            f"{data.name} is not for {feature} classification: it needs the features {feature!r} "
+            f"and {data.label!r}, but has {', '.join(features)}; "
             f"{label_hint}choose another --config.data.name, or set --config.data.vocabulary above "
             "0 for texts, and to 0 for images"
         )
