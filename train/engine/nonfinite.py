@@ -66,10 +66,11 @@ def update(
 
 
 def _means(grads: Any, axes: Any) -> list[jax.Array]:
-    """Return the mean of each gradient over its fan-in axes, which is finite if the gradient is.
+    """Return the mean of each gradient over its fan-in axes.
 
-    The compiler computes a mean once, here and in GC. The means are small, so checking them costs
-    less than checking the gradients.
+    It is not finite if an element of the gradient is not, or if their sum exceeds float32, in which
+    case GC cannot use the gradient either. The compiler computes a mean once, here and in GC. The
+    means are small, so checking them costs less than checking the gradients.
     """
     means = jax.tree.map(
         lambda leaf, fan_in: jnp.mean(leaf, fan_in.axes) if fan_in.axes else leaf, grads, axes
