@@ -3,7 +3,8 @@
     python -m train --config configs/cifar100_small_gc.py
 
 ResNet-8 with twice the width, and a first convolution that halves the image. The recipe was chosen
-on a validation split; see docs/studies/does-it-help.md.
+on a validation split of 5,000 training images, without GC. Crops have 2 pixels of padding: 4 pixels
+are too much for ten epochs. See docs/studies/does-it-help.md.
 """
 
 from configs import cifar100_gc
@@ -12,6 +13,7 @@ from configs import cifar100_gc
 def get_config():
     config = cifar100_gc.get_config()
     config.num_epochs = 10
+    config.data.pad = 2
     config.model.name = "resnet8"
     config.model.stem = "3x3/2"
     config.model.widen_factor = 2
