@@ -5,7 +5,8 @@ from optax_gc._centralize import centralize
 from optax_gc._decay import decay_and_centralize
 from optax_gc._explain import explain
 from optax_gc._infer import infer_axes
-from optax_gc._layouts import FanIn, by_name, first_axis_out, last_axis_out, whole_tensor
+from optax_gc._layouts import FanIn, first_axis_out, last_axis_out, whole_tensor
+from optax_gc._names import by_name
 from optax_gc._version import __version__
 
 __all__ = [

@@ -32,6 +32,11 @@ def other_dims(shape: Sequence[int]) -> Dims:
     return tuple((Factor(None, size),) for size in shape)
 
 
+def axis_of_factors(dim: Dim) -> int | None:
+    """Return the first axis of more than one element in a dimension; None if there is none."""
+    return next((factor.axis for factor in dim if factor.size > 1), None)
+
+
 def insert_dim(dims: Dims, position: int, factor: Factor) -> Dims:
     """Return `dims` with one more dimension at `position`."""
     return (*dims[:position], (factor,), *dims[position:])
@@ -53,7 +58,7 @@ def broadcast(dims: Dims, shape: Sequence[int]) -> Dims:
     if not dims:
         return other_dims(shape)
     return tuple(
-        dim if _dim_size(dim) == size else (Factor(None, size),)
+        dim if dim_size(dim) == size else (Factor(None, size),)
         for dim, size in zip(dims, shape, strict=True)
     )
 
@@ -66,7 +71,7 @@ def resize(dims: Dims, shape: Sequence[int]) -> Dims | None:
     if len(dims) != len(shape):
         return None
     resized = [
-        dim if _dim_size(dim) == size else (Factor(dim[0].axis, size),)
+        dim if dim_size(dim) == size else (Factor(dim[0].axis, size),)
         for dim, size in zip(dims, shape, strict=True)
     ]
     if any(len(old) > len(new) for old, new in zip(dims, resized, strict=True)):
@@ -107,7 +112,7 @@ def reshape(dims: Dims, shape: Sequence[int]) -> Dims | None:
     return tuple(new_dims)
 
 
-def _dim_size(dim: Dim) -> int:
+def dim_size(dim: Dim) -> int:
     return math.prod(factor.size for factor in dim)
 
 

@@ -1,22 +1,33 @@
 """`infer_axes`: find the fan-in axes from the traced computation."""
 
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from optax_gc._arguments import check_data_argnums, is_array, is_weight, possible_weights
+from optax_gc._contractions import AS_INPUT
 from optax_gc._dims import weight_dims
 from optax_gc._interpreter import interpret, open_jaxpr
 from optax_gc._layouts import FanIn
 from optax_gc._plan import path_name
-from optax_gc._provenance import Provenance, Use, View
+from optax_gc._provenance import Provenance, Use, View, union
 from optax_gc._version import __version__
 
+_AMBIGUOUS = "ambiguous"
+_USES_OF_INPUTS = (AS_INPUT, "added", "gathered", "joined to data")
+"""Uses that show that a weight is an input, if only other weights are contracted with it."""
 
-def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> Any:
+
+def infer_axes(
+    fn: Callable[..., Any],
+    params: Any,
+    *args: Any,
+    data_argnums: int | Sequence[int] | None = None,
+    raise_if_ambiguous: bool = False,
+    **kwargs: Any,
+) -> Any:
     """Return the fan-in axes of every weight, found from the contraction of `fn` that uses it.
 
     `fn(params, *args, **kwargs)` is traced and not run. Each weight is followed to the matrix
@@ -25,18 +36,20 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
 
     A weight is followed through casts, transposes, reshapes, slices and concatenation; through
     functions of the weight alone, and arithmetic with constants, random noise, statistics of the
-    weight itself and other weights; and through `jit`, `remat`, `scan`, `while`, `cond`, `vmap`,
-    `shard_map` and custom derivatives. If a weight is used more than once, these rules apply:
+    weight itself and other weights; through scales and masks that depend on the data, which
+    quantize, prune or modulate a kernel; and through `jit`, `remat`, `scan`, `while`, `cond`,
+    `vmap`, `shard_map` and custom derivatives. If a weight is used more than once, these rules
+    apply:
 
     - A contraction with the *data* takes precedence over contractions with weights and constants
-      only. The data are the arrays in `args` and `kwargs`. Arrays that `fn` closes over are
-      constants, unless `args` and `kwargs` contain no arrays: then they are the data. Therefore
-      bind frozen weights with `functools.partial`. In `x @ (w + a @ b)`, `w` is contracted with the
-      data, and `a` and `b` with each other, both along the rank. In `x @ a @ b`, `a` is contracted
-      with the data, along the input.
-    - A contraction is ignored if no gradient flows back through it (`stop_gradient`, `argmax`), if
-      its result only rescales the weight itself (the sigma in `w / sigma`), or if it belongs to a
-      gradient that `fn` computes. It counts only if the weight has no other use.
+      only. Arrays that `fn` closes over are constants, unless `args` and `kwargs` contain no
+      arrays: then they are the data.
+    - The axes are those of the gradient, in whatever order `fn` multiplies. In `x @ (w + a @ b)`,
+      as in `x @ w + x @ a @ b`, `a` is contracted along the input and `b` along the rank. In a
+      mixture of kernels, `einsum("be,eio->bio", gates, w)`, the experts `e` are no fan-in axis.
+    - A contraction is ignored if no gradient flows back through it (`stop_gradient`, `argmax`), or
+      if its result only rescales the weight itself (the sigma in `w / sigma`). It counts only if
+      the weight has no other use.
     - A contraction takes precedence over all other uses: a table that is both gathered and
       contracted (tied embeddings) has the axes of the contraction.
 
@@ -44,9 +57,20 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
 
     - A weight that is only gathered, added or multiplied elementwise.
     - A learned input (a query, a latent): a weight that is contracted with weights and constants
-      only, and is broadcast or has no remaining axis of more than one element.
+      only, and is broadcast, has no remaining axis of more than one element, meets the data in
+      another way, or is multiplied by a layer whose bias or next layer has the output axis.
     - A weight that is passed to an unknown operation (also to one that a newer JAX has changed), or
       to a contraction that sums only a part of one of its axes.
+    - A weight that only a gradient inside `fn` contracts: the last layer in a loss of derivatives.
+    - An ambiguous weight: two contractions that count sum different axes of it, as in an
+      autoencoder with tied weights. Put `stop_gradient` around one use, or replace its `FanIn`.
+
+    **Frozen weights.** An argument that holds weights that are not trained is no data, although
+    it is in `args`: the non-trainable variables of Keras, or the rest of an NNX module. Name the
+    data with `data_argnums`. By default, the last argument and all keyword arguments are data. An
+    argument before them is taken for weights if it is a tree in which an array has another number
+    of rows than the data. A single array is data. A weight that is contracted with weights only is
+    left alone if such an array makes a difference to its axes.
 
     Args:
       fn: The model or its loss. Uses that do not reach its output do not count.
@@ -54,15 +78,18 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
         arrays (such as the functions in an Equinox module) are static.
       *args: The other positional arguments of `fn`, also pytrees. Python numbers, strings, booleans
         and functions in them are static.
-      **kwargs: The keyword arguments of `fn`, treated like `args`.
+      data_argnums: The positions of the data among the arguments of `fn`, where 0 is `params`. The
+        other arguments are frozen weights. `None` decides from the shapes.
+      raise_if_ambiguous: Whether to raise an error if a weight is ambiguous.
+      **kwargs: The keyword arguments of `fn`, treated like `args`; their arrays are data.
 
     Returns:
       A pytree with the structure of `params` and a `FanIn` for every leaf. Its `op` is the name of
       the contraction's primitive. Its `note` says why a leaf is left alone.
 
     Raises:
-      ValueError: If `fn` cannot be traced with these arguments, or if two contractions that count
-        sum different axes of one weight. The message names the weight.
+      ValueError: If `fn` cannot be traced with these arguments; if `data_argnums` is out of range;
+        or if a weight is ambiguous and `raise_if_ambiguous` is true. The message names the weight.
       NotImplementedError: If the installed JAX is so new that its jaxprs cannot be read.
 
     Example:
@@ -78,56 +105,55 @@ def infer_axes(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
       ECCV 2020, https://arxiv.org/abs/2004.01461
     """
     paths_and_leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    weights = [
-        Provenance(frozenset([View(index, weight_dims(leaf.shape))]))
-        if _is_weight(leaf)
-        else Provenance()
-        for index, (_, leaf) in enumerate(paths_and_leaves)
-        if _is_array(leaf)
-    ]
     jaxpr = _trace(fn, params, args, kwargs)
-    outputs = _interpret(jaxpr, weights)
+    leaves = [leaf for _, leaf in paths_and_leaves]
 
-    uses: dict[int, set[Use]] = {}
-    for output in outputs:
-        for use in output.uses | output.views_to_uses("returned").uses:
-            uses.setdefault(use.weight, set()).add(use)
-    fan_ins = [
-        _choose_fan_in(path_name(path), leaf, uses.get(index, set()))
-        for index, (path, leaf) in enumerate(paths_and_leaves)
-    ]
+    def find(frozen: Iterable[int]) -> list[list[Use]]:
+        found = _find_uses(jaxpr, leaves, args, set(frozen))
+        if frozen and data_argnums is None and not any(_meets_data(use) for use in found):
+            return find([])  # without these arguments there are no data
+        uses: list[list[Use]] = [[] for _ in leaves]
+        for use in found:
+            uses[use.weight].append(use)
+        return uses
+
+    if data_argnums is None:
+        trees, arrays = possible_weights(args, kwargs)
+        uses = find(trees)
+        fan_ins = list(map(_choose_fan_in, leaves, uses))
+        if arrays and any(map(_is_uncertain, uses)):
+            others = map(_choose_fan_in, leaves, find([*trees, *arrays]))
+            fan_ins = list(map(_agreed, uses, fan_ins, others))
+    else:
+        data = check_data_argnums(data_argnums, len(args))
+        uses = find([position for position in range(len(args)) if position not in data])
+        fan_ins = list(map(_choose_fan_in, leaves, uses))
+    if raise_if_ambiguous:
+        _raise_if_ambiguous(paths_and_leaves, fan_ins)
     return jax.tree.unflatten(structure, fan_ins)
-
-
-def _is_array(leaf: Any) -> bool:
-    if isinstance(leaf, np.ndarray | np.generic):
-        return jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == np.bool_
-    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
-
-
-def _is_weight(leaf: Any) -> bool:
-    return _is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def _trace(fn: Callable[..., Any], params: Any, args: Any, kwargs: Any):
     """Return the jaxpr of `fn`, with the array leaves of `params` and the arguments as inputs."""
     leaves, structure = jax.tree.flatten((params, args, kwargs))
-    arrays = [leaf for leaf in leaves if _is_array(leaf)]
+    arrays = [leaf for leaf in leaves if is_array(leaf)]
 
     def fn_of_arrays(*arrays):
         remaining = iter(arrays)
-        filled = [next(remaining) if _is_array(leaf) else leaf for leaf in leaves]
+        filled = [next(remaining) if is_array(leaf) else leaf for leaf in leaves]
         params, args, kwargs = jax.tree.unflatten(structure, filled)
-        return [leaf for leaf in jax.tree.leaves(fn(params, *args, **kwargs)) if _is_array(leaf)]
+        return [leaf for leaf in jax.tree.leaves(fn(params, *args, **kwargs)) if is_array(leaf)]
 
     try:
         return jax.make_jaxpr(fn_of_arrays)(*arrays)
     except Exception as error:
         shapes = jax.tree.map(
-            lambda leaf: f"{leaf.dtype}{list(leaf.shape)}" if _is_array(leaf) else leaf, args
+            lambda leaf: f"{leaf.dtype}{list(leaf.shape)}" if is_array(leaf) else leaf, args
         )
         arguments = reprlib.repr(shapes) + (f" {reprlib.repr(kwargs)}" if kwargs else "")
         reason = str(error).partition("\n")[0].rstrip(".")
+        if type(error).__name__ == "TraceContextError":
+            reason += ". An nnx.Rngs of a module that is not split changes outside of the trace"
         name = getattr(fn, "__name__", f"a {type(fn).__name__}")
         raise ValueError(
             f"infer_axes could not trace {name} called on params and the arguments {arguments}: "
@@ -137,42 +163,90 @@ def _trace(fn: Callable[..., Any], params: Any, args: Any, kwargs: Any):
         ) from error
 
 
-def _interpret(jaxpr: Any, weights: list[Provenance]) -> list[Provenance]:
-    """Return the provenance of the outputs of a traced function, whose first inputs are weights."""
+def _find_uses(
+    jaxpr: Any, leaves: Sequence[Any], args: Sequence[Any], frozen: set[int]
+) -> set[Use]:
+    """Return all uses of weights that reach an output of a traced function.
+
+    Args:
+      jaxpr: The jaxpr, whose inputs are the arrays in `leaves`, `args` and keyword arguments.
+      leaves: The leaves of the parameters.
+      args: The positional arguments.
+      frozen: The positions in `args` of frozen weights, which are no data.
+    """
+    inputs = [
+        Provenance(frozenset([View(index, weight_dims(leaf.shape))]))
+        if is_weight(leaf)
+        else Provenance()
+        for index, leaf in enumerate(leaves)
+        if is_array(leaf)
+    ]
+    for position, arg in enumerate(args):
+        arrays = [leaf for leaf in jax.tree.leaves(arg) if is_array(leaf)]
+        inputs += [Provenance(depends_on_data=position not in frozen)] * len(arrays)
     try:
-        data = [Provenance(depends_on_data=True)] * (len(open_jaxpr(jaxpr).invars) - len(weights))
-        return interpret(jaxpr, weights + data, Provenance(depends_on_data=not data))
+        n_keywords = len(open_jaxpr(jaxpr).invars) - len(inputs)
+        inputs += [Provenance(depends_on_data=True)] * n_keywords
+        has_data = any(item.depends_on_data for item in inputs)
+        outputs = interpret(jaxpr, inputs, Provenance(depends_on_data=not has_data))
     except AttributeError as error:  # an attribute of jaxprs was renamed
         raise NotImplementedError(
             f"infer_axes of optax_gc {__version__} cannot read the jaxprs of JAX "
             f"{jax.__version__}: {error}. Install a newer optax_gc or an older JAX, or use a rule "
             "such as optax_gc.by_name"
         ) from error
+    output = union(outputs)
+    return set(output.uses | output.views_to_uses("returned").uses)
 
 
-def _choose_fan_in(name: str, leaf: Any, uses: Iterable[Use]) -> FanIn:
-    if not _is_weight(leaf):
+def _meets_data(use: Use) -> bool:
+    return use.with_data or use.how in ("gathered", "joined to data")
+
+
+def _choose_fan_in(leaf: Any, uses: Sequence[Use]) -> FanIn:
+    if not is_weight(leaf):
         return FanIn((), note="not an array of floating-point numbers")
-    uses = [use for use in uses if use.counted] or list(uses)
+    uses = [use for use in uses if use.counted] or uses
     contractions = [use for use in uses if use.axes is not None]
-    contractions = [use for use in contractions if use.with_data] or contractions
-    if contractions:
-        return _common_fan_in(name, leaf, contractions)
+    with_data = [use for use in contractions if use.with_data]
+    is_input = any(use.how in _USES_OF_INPUTS for use in uses)
+    if with_data or (contractions and not is_input):
+        return _common_fan_in(with_data or contractions)
     if not uses:
         return FanIn((), note="never used")
-    kinds = sorted({use.how for use in uses} - {"reduced"}) or ["reduced"]
+    kinds = sorted({use.how for use in uses if use.axes is None} - {"reduced"}) or ["reduced"]
     lost = [kind for kind in kinds if kind.startswith("lost")]
     return FanIn((), note=lost[0] if lost else f"only {' and '.join(kinds)}")
 
 
-def _common_fan_in(name: str, leaf: Any, contractions: list[Use]) -> FanIn:
+def _common_fan_in(contractions: Sequence[Use]) -> FanIn:
     found = sorted({(use.axes or (), use.how) for use in contractions})
     if len({axes for axes, _ in found}) > 1:
         candidates = " and ".join(f"{how} over axes {axes}" for axes, how in found)
-        raise ValueError(
-            f"{name or 'the only leaf'} of shape {leaf.shape} is ambiguous: it is used by "
-            f"{candidates}. Leave all but one of them out of the function given to infer_axes, or "
-            "set its FanIn in the tree yourself"
-        )
+        return FanIn((), note=f"{_AMBIGUOUS}: it is used by {candidates}")
     axes, how = found[0]
     return FanIn(axes, how)
+
+
+def _is_uncertain(uses: Sequence[Use]) -> bool:
+    """Return whether a weight is contracted with weights and constants only."""
+    contractions = [use for use in uses if use.axes is not None and use.counted]
+    return bool(contractions) and not any(use.with_data for use in contractions)
+
+
+def _agreed(uses: Sequence[Use], data: FanIn, weights: FanIn) -> FanIn:
+    """Return the fan-in of a weight, for arguments that are data or frozen weights."""
+    if data == weights or not _is_uncertain(uses):
+        return data
+    note = f"{_AMBIGUOUS}: an argument is data or frozen weights; give data_argnums"
+    return FanIn((), note=note)
+
+
+def _raise_if_ambiguous(paths_and_leaves: Sequence[Any], fan_ins: Sequence[FanIn]) -> None:
+    for (path, leaf), fan_in in zip(paths_and_leaves, fan_ins, strict=True):
+        if fan_in.note.startswith(_AMBIGUOUS):
+            raise ValueError(
+                f"{path_name(path) or 'the only leaf'} of shape {leaf.shape} is {fan_in.note}. "
+                "Put stop_gradient around all but one use in the function given to infer_axes, or "
+                "set its FanIn in the tree yourself"
+            )

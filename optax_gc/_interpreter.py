@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from optax_gc._dims import UNKNOWN_AXIS, Factor, insert_dim, resize
-from optax_gc._provenance import INDEPENDENT, Provenance, not_counted, union
+from optax_gc._dims import UNKNOWN_AXIS, Factor, insert_dim, resize, weight_dims
+from optax_gc._provenance import INDEPENDENT, Provenance, Use, not_counted, union
 from optax_gc._rules import apply_rule, end_views, lose_views
 from optax_gc._shape_rules import shape_of
 
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
-Run: TypeAlias = "Callable[[Jaxpr | ClosedJaxpr, Sequence[Provenance]], list[Provenance]]"
+Run: TypeAlias = "functools.partial[list[Provenance]]"
 """From a sub-jaxpr and the provenance of its inputs to the provenance of its outputs."""
 
 ControlFlowRule: TypeAlias = "Callable[[JaxprEqn, Sequence[Provenance], Run], list[Provenance]]"
@@ -33,6 +33,7 @@ def interpret(
     inputs: Sequence[Provenance],
     constants: Provenance = INDEPENDENT,
     in_backward_pass: bool = False,
+    has_custom_gradient: bool = False,
 ) -> list[Provenance]:
     """Evaluate a jaxpr on the provenance of its inputs.
 
@@ -41,24 +42,41 @@ def interpret(
       inputs: The provenance of each input.
       constants: The provenance of all arrays that the jaxpr closes over.
       in_backward_pass: Whether the jaxpr is part of a backward pass.
+      has_custom_gradient: Whether the jaxpr is part of a `custom_vjp`, so that a gradient can flow
+        back through a cast to integers.
 
     Returns:
       The provenance of each output. It contains all uses of weights that reach an output. Other
       uses do not count, and are dropped.
     """
     opened = open_jaxpr(jaxpr)
-    env = dict(zip(opened.invars, inputs, strict=True))
-    env |= dict.fromkeys(opened.constvars, constants)
+    run = functools.partial(
+        interpret, in_backward_pass=in_backward_pass, has_custom_gradient=has_custom_gradient
+    )
+    env = {
+        var: _with_dims(var, provenance)
+        for var, provenance in zip(opened.invars, inputs, strict=True)
+    }
+    env |= {var: _with_dims(var, constants) for var in opened.constvars}
 
     def read(atom) -> Provenance:
         is_literal = hasattr(atom, "val")
-        return INDEPENDENT if is_literal else env[atom]
+        return _with_dims(atom, INDEPENDENT) if is_literal else env[atom]
 
     for eqn in opened.eqns:
-        outputs = _evaluate(eqn, [read(atom) for atom in eqn.invars], in_backward_pass)
+        outputs = _evaluate(eqn, [read(atom) for atom in eqn.invars], run)
         for var, output in zip(eqn.outvars, outputs, strict=True):
-            env[var] = output if _is_differentiable(var) else output.without_gradient()
+            if not _is_differentiable(eqn, var, has_custom_gradient):
+                output = output.without_gradient()
+            env[var] = _with_dims(var, output)
     return [read(atom) for atom in opened.outvars]
+
+
+def _with_dims(var, provenance: Provenance) -> Provenance:
+    """Return the provenance of an array that is not known to be constant along a dimension."""
+    if provenance.views or provenance.dims is not None:
+        return provenance
+    return provenance._replace(dims=weight_dims(shape_of(var)))
 
 
 def open_jaxpr(jaxpr: Any) -> Any:
@@ -66,14 +84,12 @@ def open_jaxpr(jaxpr: Any) -> Any:
     return getattr(jaxpr, "jaxpr", jaxpr)
 
 
-def _evaluate(
-    eqn: JaxprEqn, inputs: Sequence[Provenance], in_backward_pass: bool
-) -> list[Provenance]:
-    in_backward_pass = _is_backward(eqn, in_backward_pass)
+def _evaluate(eqn: JaxprEqn, inputs: Sequence[Provenance], run: Run) -> list[Provenance]:
+    is_backward = _is_backward(eqn, run.keywords["in_backward_pass"])
     name = eqn.primitive.name
     try:
         if name in _CONTROL_FLOW_RULES:
-            run = functools.partial(interpret, in_backward_pass=in_backward_pass)
+            run = functools.partial(run, in_backward_pass=is_backward)
             return _check_count(eqn, _CONTROL_FLOW_RULES[name](eqn, inputs, run))
         outputs = _check_count(eqn, apply_rule(eqn, inputs))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -81,13 +97,26 @@ def _evaluate(
         reason = f"{type(error).__name__}: {error}"
         how = f"lost at {name}, whose form in JAX {jax.__version__} is not known ({reason})"
         outputs = end_views(how)(eqn, inputs)
-    if in_backward_pass:  # only the contractions of the forward pass define the fan-in
+    if is_backward:
         previous = union(inputs).uses
-        outputs = [
-            output._replace(uses=not_counted(output.uses - previous) | (output.uses & previous))
-            for output in outputs
-        ]
+        outputs = [_in_derivative(output, previous) for output in outputs]
     return outputs
+
+
+def _in_derivative(output: Provenance, previous: frozenset[Use]) -> Provenance:
+    """Return the provenance of an output of a backward pass.
+
+    Only the contractions of the forward pass define the fan-in: those of a backward pass sum the
+    output axes.
+    """
+    new = {
+        use if use.axes is None else use._replace(how="contracted in a derivative", axes=None)
+        for use in output.uses - previous
+    }
+    return output._replace(
+        views=frozenset(view for view in output.views if view.product is None),
+        uses=not_counted(new) | (output.uses & previous),
+    )
 
 
 def _check_count(eqn: JaxprEqn, outputs: list[Provenance]) -> list[Provenance]:
@@ -102,8 +131,11 @@ def _is_backward(eqn: JaxprEqn, in_backward_pass: bool) -> bool:
     return "rematted_computation" not in stack and (in_backward_pass or "transpose(" in stack)
 
 
-def _is_differentiable(var) -> bool:
-    return jnp.issubdtype(getattr(var.aval, "dtype", jnp.bool_), jnp.inexact)
+def _is_differentiable(eqn: JaxprEqn, var, has_custom_gradient: bool) -> bool:
+    dtype = getattr(var.aval, "dtype", jnp.bool_)
+    if has_custom_gradient and jnp.issubdtype(dtype, jnp.integer):
+        return eqn.primitive.name not in ("argmax", "argmin", "sort", "top_k")
+    return jnp.issubdtype(dtype, jnp.inexact)
 
 
 # Equations with sub-jaxprs
@@ -117,6 +149,19 @@ def _call(eqn, inputs, run):
     # The jaxpr of a shard_map has the sizes of one shard, so the dimensions must be resized.
     outputs = run(jaxprs[0], _resize_all(inputs, open_jaxpr(jaxprs[0]).invars, how))
     return _resize_all(outputs, eqn.outvars, how)
+
+
+def _custom_vjp(eqn, inputs, run):
+    return _call(eqn, inputs, functools.partial(run, has_custom_gradient=True))
+
+
+def _hi_primitive(eqn, inputs, run):
+    """Interpret a primitive that JAX expands when it compiles, such as `custom_root`."""
+    primitive = eqn.params["_prim"]
+    args = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in eqn.invars]
+    return run(
+        jax.make_jaxpr(primitive.expand)(*jax.tree.unflatten(primitive.in_tree, args)), inputs
+    )
 
 
 def _resize_all(provenances, variables, how):
@@ -198,13 +243,14 @@ _CONTROL_FLOW_RULES: dict[str, ControlFlowRule] = {
     "scan": _scan,
     "while": _while,
     "call": _call,
+    "call_hi_primitive": _hi_primitive,
     "checkpoint": _call,
     "closed_call": _call,
     "composite": _call,
     "core_call": _call,
     "custom_jvp_call": _call,
-    "custom_vjp_call": _call,
-    "custom_vjp_call_jaxpr": _call,
+    "custom_vjp_call": _custom_vjp,
+    "custom_vjp_call_jaxpr": _custom_vjp,
     "custom_vmap_call": _call,
     "eval_jaxpr": _call,
     "jit": _call,

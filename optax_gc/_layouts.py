@@ -1,8 +1,7 @@
-"""`FanIn`, and rules that find a weight's fan-in axes from its name and shape."""
+"""`FanIn`, and rules that give the fan-in axes by their position."""
 
 import dataclasses
 import operator
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -104,7 +103,7 @@ def last_axis_out(path: KeyPath, leaf: jax.Array) -> FanIn:
       FanIn((0, 1, 2))
     """
     del path
-    return _fan_in_of_matrix(leaf, range(len(leaf.shape) - 1))
+    return fan_in_of_matrix(len(leaf.shape), range(len(leaf.shape) - 1))
 
 
 def first_axis_out(path: KeyPath, leaf: jax.Array) -> FanIn:
@@ -123,7 +122,7 @@ def first_axis_out(path: KeyPath, leaf: jax.Array) -> FanIn:
       FanIn((1, 2, 3))
     """
     del path
-    return _fan_in_of_matrix(leaf, range(1, len(leaf.shape)))
+    return fan_in_of_matrix(len(leaf.shape), range(1, len(leaf.shape)))
 
 
 def whole_tensor(path: KeyPath, leaf: jax.Array) -> FanIn:
@@ -145,88 +144,11 @@ def whole_tensor(path: KeyPath, leaf: jax.Array) -> FanIn:
       FanIn((0, 1, 2, 3))
     """
     del path
-    return _fan_in_of_matrix(leaf, range(len(leaf.shape)))
+    return fan_in_of_matrix(len(leaf.shape), range(len(leaf.shape)))
 
 
-_NO_FAN_IN = re.compile(
-    r"b|bias(es)?|scales?|offsets?|gamma|beta"  # added or multiplied per feature
-    r"|(bias|b)_.*|.*_(bias|scale|offset)|.*(?<!lora)_b"
-    r"|.*(embed|token|position).*|pos|cls"  # tables and tokens, which are looked up or added
-)
-_FIRST_AXIS_OUT = re.compile(r"weight(_.*)?|.*_weight")
-_LAST_AXIS_OUT = frozenset({"kernel", "w"})
-_ATTENTION_INPUTS = frozenset({"query", "key", "value"})
-_EMBEDDING = re.compile(  # layers whose `weight` is a table of vectors
-    r".*embed.*|emb|.*_emb|emb_.*|w[tp]e|shared|(tok|token|pos|position|vocab)s?(_table)?"
-)
-_SEPARATOR = re.compile(r"[./]")
-
-
-def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
-    """Return the fan-in given by the leaf's name and shape. This is the default rule.
-
-    | leaf | fan-in |
-    |---|---|
-    | `query/kernel`, `key/kernel`, `value/kernel` of shape (d, heads, head_dim) | axis 0 |
-    | `kernel`, `w` | all axes but the last |
-    | `weight`, `weight_*`, `*_weight` | all axes but the first |
-    | biases, scales, offsets, embeddings, tokens, position tables | none |
-    | any other leaf of two or more axes | all axes but the last |
-
-    The name is the last one in the path, and the layer is the one before it, however the path
-    joins names: `{"conv1": {"weight": ...}}`, `{"conv1.weight": ...}`, `{"block/conv1/kernel":
-    ...}` and `{("block", "conv1", "kernel"): ...}` have the same axes as in nested dicts. Indices
-    of lists and the boxes of Flax are not names.
-
-    A name does not show that `nn.scan` added a leading axis of layers to a kernel, or that a
-    transposed convolution swapped the axes of its kernel. Use `infer_axes` for such models.
-
-    Args:
-      path: The key path of the leaf, as given by `jax.tree_util.tree_flatten_with_path`.
-      leaf: Any object with a `shape`.
-
-    Returns:
-      The leaf's `FanIn`. If the leaf is left alone, its `note` gives the reason.
-
-    Example:
-      >>> import jax, jax.numpy as jnp, optax_gc
-      >>> params = {"kernel": jnp.zeros((5, 7)), "bias": jnp.zeros(7)}
-      >>> jax.tree_util.tree_map_with_path(optax_gc.by_name, params)
-      {'bias': FanIn((), note='bias'), 'kernel': FanIn((0,))}
-    """
-    *layers, name = _names(path) or [""]
-    layer = layers[-1] if layers else ""
-    if name in _LAST_AXIS_OUT:
-        if layer in _ATTENTION_INPUTS and len(leaf.shape) >= 3:
-            return FanIn((len(leaf.shape) - 3,))
-        return last_axis_out(path, leaf)
-    if _FIRST_AXIS_OUT.fullmatch(name):
-        if _EMBEDDING.fullmatch(layer.lower()) and len(leaf.shape) == 2:
-            return FanIn((), note=layer)
-        return first_axis_out(path, leaf)
-    if _NO_FAN_IN.fullmatch(name.lower()):
-        return FanIn((), note=name)
-    fan_in = last_axis_out(path, leaf)
-    return dataclasses.replace(fan_in, note=fan_in.note or "by its shape: the name is unknown")
-
-
-def _fan_in_of_matrix(leaf: jax.Array, axes: Iterable[int]) -> FanIn:
-    if len(leaf.shape) < 2:
+def fan_in_of_matrix(rank: int, axes: Iterable[int]) -> FanIn:
+    """Return `FanIn(axes)` for a weight of two or more axes, and no fan-in for others."""
+    if rank < 2:
         return FanIn((), note="fewer than two axes")
     return FanIn(tuple(axes))
-
-
-def _names(path: KeyPath) -> list[str]:
-    """Return the names in `path`, without the indices of lists and the box of a Flax leaf."""
-    names = [name for key in path for name in _names_in_key(key) if not name.isdigit()]
-    is_boxed = path and isinstance(path[-1], jax.tree_util.GetAttrKey) and names[-1:] == ["value"]
-    return names[:-1] if is_boxed and len(names) > 1 else names
-
-
-def _names_in_key(key: Any) -> list[str]:
-    """Return the names in one key of a path, which flat dicts join with a dot or a slash."""
-    if isinstance(key, jax.tree_util.DictKey) and isinstance(key.key, tuple):
-        parts = [str(part) for part in key.key]
-    else:
-        parts = [jax.tree_util.keystr((key,), simple=True)]
-    return [name for part in parts for name in _SEPARATOR.split(part) if name]

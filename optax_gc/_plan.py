@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_gc._layouts import FanIn, KeyPath, by_name
+from optax_gc._layouts import FanIn, KeyPath
+from optax_gc._names import by_name
 
 Axes: TypeAlias = Callable[[KeyPath, Any], FanIn] | Any
 """`None`, a rule, or a pytree of `FanIn`."""

@@ -19,7 +19,7 @@ from optax_gc._dims import (
     reshape,
     resize,
 )
-from optax_gc._provenance import Provenance, union
+from optax_gc._provenance import Provenance, Use, union
 
 if TYPE_CHECKING:
     from jax.extend.core import JaxprEqn
@@ -100,7 +100,11 @@ def _dynamic_slice(eqn, inputs):
     shape = shape_of(eqn.outvars[0])
     operand = operand.map_dims(lambda dims: resize(dims, shape), "lost at dynamic_slice")
     start = union(starts)
-    return [(_mark_gathered(operand) if start.depends_on_data else operand) | start.without_views]
+    if start.depends_on_data:
+        sizes = zip(shape_of(eqn.invars[0]), shape, strict=True)
+        sliced = [position for position, (old, new) in enumerate(sizes) if old != new]
+        operand = _mark_gathered(operand).with_uses(_gathered_products(inputs[0], sliced))
+    return [operand | start.without_views]
 
 
 def _gather(eqn, inputs):
@@ -124,8 +128,18 @@ def _gather(eqn, inputs):
         return resize(tuple(new_dims), shape)
 
     output = operand.map_dims(move, "lost at gather")
-    is_slice = not free_dims and not indices.depends_on_data
-    return [(output if is_slice else _mark_gathered(output)) | indices.without_views]
+    if free_dims or indices.depends_on_data:
+        output = _mark_gathered(output).with_uses(_gathered_products(operand, collapsed))
+    return [output | indices.without_views]
+
+
+def _gathered_products(operand: Provenance, positions: Sequence[int]) -> set[Use]:
+    """Return the use "gathered" of weights whose axis a gather selects in a product of weights."""
+    return {
+        Use(view.weight, "gathered", counted=view.differentiable)
+        for view in operand.views
+        if view.product and view.product.of_weights and view.long_axes(positions)
+    }
 
 
 def _mark_gathered(operand: Provenance) -> Provenance:

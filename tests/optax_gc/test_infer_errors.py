@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import optax_gc
-from tests.support.fan_ins import f32
+from tests.support.fan_ins import f32, infer
 
 
 def test_ambiguous_weight():
@@ -16,11 +16,25 @@ def test_ambiguous_weight():
         w = params["layer"]["w"]
         return jnp.tanh(x @ w) @ w.T
 
+    params = {"layer": {"w": f32(6, 5)}, "v": f32(6, 3)}
     with pytest.raises(ValueError, match="layer/w") as caught:
-        optax_gc.infer_axes(fn, {"layer": {"w": f32(6, 5)}}, f32(4, 6))
+        optax_gc.infer_axes(
+            lambda p, x: fn(p, x) @ p["v"], params, f32(4, 6), raise_if_ambiguous=True
+        )
     message = str(caught.value)
     assert "layer/w of shape (6, 5) is ambiguous" in message
     assert "dot_general over axes (0,) and dot_general over axes (1,)" in message
+    assert "stop_gradient" in message
+    found = infer(lambda p, x: fn(p, x) @ p["v"], params, f32(4, 6))
+    both = "dot_general over axes (0,) and dot_general over axes (1,)"
+    assert found == {"layer/w": f"ambiguous: it is used by {both}", "v": (0,)}
+
+
+def test_ambiguous_weight_is_decided_by_stop_gradient():
+    def fn(w, x):
+        return jnp.tanh(x @ w) @ jax.lax.stop_gradient(w).T
+
+    assert infer(fn, f32(6, 5), f32(4, 6)) == {"": (0,)}
 
 
 def test_ambiguous_between_primitives():
@@ -29,7 +43,9 @@ def test_ambiguous_between_primitives():
         return y.sum() + jnp.einsum("bi,iohw->bohw", x, w).sum()
 
     with pytest.raises(ValueError, match="the only leaf of shape") as caught:
-        optax_gc.infer_axes(fn, f32(6, 6, 3, 3), f32(4, 6), f32(2, 6, 8, 8))
+        optax_gc.infer_axes(
+            fn, f32(6, 6, 3, 3), f32(4, 6), f32(2, 6, 8, 8), raise_if_ambiguous=True
+        )
     assert "conv_general_dilated over axes (1, 2, 3)" in str(caught.value)
     assert "dot_general over axes (0,)" in str(caught.value)
 

@@ -1,0 +1,73 @@
+"""Which arguments of a traced function are data, and which may be frozen weights."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_array(leaf: Any) -> bool:
+    """Return whether a leaf is traced; other leaves are static."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        return jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == np.bool_
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+
+
+def is_weight(leaf: Any) -> bool:
+    """Return whether a leaf is an array of floating-point numbers."""
+    return is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def check_data_argnums(data_argnums: int | Sequence[int], count: int) -> tuple[int, ...]:
+    """Return the positions of the data in `args`.
+
+    Args:
+      data_argnums: Positions in the call `fn(params, *args)`, so that 1 is the first of `args`.
+      count: The number of `args`.
+
+    Raises:
+      ValueError: If there is no such argument.
+    """
+    numbers = (data_argnums,) if isinstance(data_argnums, int) else tuple(data_argnums)
+    if bad := [number for number in numbers if not 1 <= number <= count]:
+        raise ValueError(
+            f"data_argnums has {bad[0]}, but fn is called with the arguments 0 (params) to {count}"
+        )
+    return tuple(number - 1 for number in numbers)
+
+
+def possible_weights(args: Sequence[Any], kwargs: Any) -> tuple[list[int], list[int]]:
+    """Return the positions of the arguments that may be frozen weights: of trees, and of arrays.
+
+    The last argument is data, and so are the keyword arguments. An argument before it may hold
+    weights if it has an array of floating-point numbers whose first axis is not as long as that of
+    any array in the data, and so is no axis of examples.
+    """
+    reference = [leaf for leaf in jax.tree.leaves(kwargs) if _is_data(leaf)]
+    last = len(args)
+    while last and not reference:
+        last -= 1
+        reference = [leaf for leaf in jax.tree.leaves(args[last]) if _is_data(leaf)]
+    sizes = _first_axes(reference)
+    trees: list[int] = []
+    arrays: list[int] = []
+    for position, arg in enumerate(args[:last]):
+        leaves = [leaf for leaf in jax.tree.leaves(arg) if is_weight(leaf)]
+        if sizes and _first_axes(leaves) - sizes:
+            (arrays if is_array(arg) else trees).append(position)
+    return trees, arrays
+
+
+def _is_data(leaf: Any) -> bool:
+    return is_array(leaf) and not _is_key(leaf)
+
+
+def _is_key(leaf: Any) -> bool:
+    is_old_key = leaf.dtype == jnp.uint32 and leaf.shape == (2,)
+    return is_old_key or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _first_axes(leaves: Iterable[Any]) -> set[int]:
+    return {leaf.shape[0] for leaf in leaves if leaf.shape}
