@@ -45,6 +45,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright --verifytypes optax_gc --ignoreexternal >$(VENV)/types.txt \
+	  || { cat $(VENV)/types.txt; exit 1; }
 
 # In the environment of the data there are no JAX and none of the trainer's other libraries.
 export NAME TFDS_DATA_DIR

@@ -117,10 +117,19 @@ def _contract_view(side: _Side, view: View) -> Provenance:
         how = "multiplied"  # outputs that are no axes of the weight: a diagonal matrix
     else:
         use = Use(
-            view.weight, name, tuple(sorted(axes)), other.depends_on_data, view.differentiable
+            view.weight,
+            name,
+            tuple(sorted(axes)),
+            other.depends_on_data,
+            view.differentiable,
+            _out_axes(side, view),
         )
         return Provenance(_products(side, view, use), frozenset([use]))
     return Provenance(uses=frozenset(uses_of([view], how)))
+
+
+def _out_axes(side: _Side, view: View) -> tuple[int, ...]:
+    return tuple(sorted(view.weight_axes(side.free) - {UNKNOWN_AXIS}))
 
 
 def _is_kernel_use(side: _Side, view: View) -> bool:
@@ -161,9 +170,9 @@ def _contract_product(side: _Side, view: View, output: Provenance) -> Provenance
     own_axes = axes.difference(first.axes or ())
     if other.depends_on_data and UNKNOWN_AXIS not in axes:
         if product.merged and axes:
-            return _replace_use(output, first, side.name, own_axes or axes)
+            return _replace_use(side, view, output, own_axes or axes)
         if own_axes and view.long_axes(side.free) and _is_kernel(side, view, product):
-            return _replace_use(output, first, side.name, own_axes)
+            return _replace_use(side, view, output, own_axes)
     if product.of_weights and axes and _is_input(side, view, own_axes):
         return output.with_uses([Use(view.weight, AS_INPUT, counted=view.differentiable)])
     return output
@@ -191,6 +200,15 @@ def _is_kernel(side: _Side, view: View, product: Product) -> bool:
     return product.by_gates or all(size == 1 for size in side.other_sizes)
 
 
-def _replace_use(output: Provenance, first: Use, name: str, axes: set[int]) -> Provenance:
-    use = first._replace(how=name, axes=tuple(sorted(axes)), with_data=True)
+def _replace_use(side: _Side, view: View, output: Provenance, axes: set[int]) -> Provenance:
+    """Return `output` with this contraction instead of the first one."""
+    assert view.product is not None
+    first, is_merged = view.product.use, view.product.merged
+    out_axes = set(_out_axes(side, view)) - (set() if is_merged else set(first.axes or ()))
+    use = first._replace(
+        how=side.name,
+        axes=tuple(sorted(axes)),
+        with_data=True,
+        out_axes=tuple(sorted(out_axes)),
+    )
     return output._replace(uses=(output.uses - {first}) | {use})

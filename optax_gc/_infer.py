@@ -2,7 +2,7 @@
 
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar, overload
 
 import jax
 
@@ -20,6 +20,45 @@ _USES_OF_INPUTS = (AS_INPUT, "added", "gathered", "joined to data")
 """Uses that show that a weight is an input, if only other weights are contracted with it."""
 
 
+_Params = TypeVar("_Params")
+
+
+class _Array(Protocol):
+    """A single weight: an array or a `jax.ShapeDtypeStruct`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+
+
+@overload
+def infer_axes(
+    fn: Callable[..., Any],
+    params: _Array,
+    *args: Any,
+    data_argnums: int | Sequence[int] | None = None,
+    raise_if_ambiguous: bool = False,
+    **kwargs: Any,
+) -> FanIn: ...
+@overload
+def infer_axes(
+    fn: Callable[..., Any],
+    params: dict[str, Any],
+    *args: Any,
+    data_argnums: int | Sequence[int] | None = None,
+    raise_if_ambiguous: bool = False,
+    **kwargs: Any,
+) -> dict[str, Any]: ...
+@overload
+def infer_axes(
+    fn: Callable[..., Any],
+    params: _Params,
+    *args: Any,
+    data_argnums: int | Sequence[int] | None = None,
+    raise_if_ambiguous: bool = False,
+    **kwargs: Any,
+) -> _Params: ...
 def infer_axes(
     fn: Callable[..., Any],
     params: Any,
@@ -85,7 +124,8 @@ def infer_axes(
 
     Returns:
       A pytree with the structure of `params` and a `FanIn` for every leaf. Its `op` is the name of
-      the contraction's primitive. Its `note` says why a leaf is left alone.
+      the contraction's primitive, and its `out_axes` are the output axes. Its `note` says why a
+      leaf is left alone.
 
     Raises:
       ValueError: If `fn` cannot be traced with these arguments; if `data_argnums` is out of range;
@@ -225,7 +265,8 @@ def _common_fan_in(contractions: Sequence[Use]) -> FanIn:
         candidates = " and ".join(f"{how} over axes {axes}" for axes, how in found)
         return FanIn((), note=f"{_AMBIGUOUS}: it is used by {candidates}")
     axes, how = found[0]
-    return FanIn(axes, how)
+    out_axes = set.intersection(*(set(use.out_axes) for use in contractions))
+    return FanIn(axes, how, out_axes=tuple(sorted(out_axes)))
 
 
 def _is_uncertain(uses: Sequence[Use]) -> bool:

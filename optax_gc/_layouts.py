@@ -3,14 +3,15 @@
 import dataclasses
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, SupportsIndex, TypeAlias
 
 import jax
 
-KeyPath = tuple[Any, ...]
+KeyPath: TypeAlias = tuple[Any, ...]
+"""The path of a leaf, as `jax.tree_util.tree_flatten_with_path` gives it."""
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, repr=False, init=False)
 class FanIn:
     """The input axes of one weight, over which the mean of its gradient is taken.
 
@@ -25,6 +26,8 @@ class FanIn:
       mesh_axes: The mesh axes over which the fan-in axes are sharded *manually*, that is, inside
         `jax.shard_map`, where a mean covers one shard only. Leave it empty under `jax.jit`, where
         means are global for every sharding.
+      out_axes: The output axes, for `muon_dimension_numbers`; `None` if they are not known. The
+        remaining axes stack several weights (layers, experts).
 
     Raises:
       TypeError: If an axis is not an integer.
@@ -37,22 +40,28 @@ class FanIn:
     """
 
     axes: tuple[int, ...]
-    op: str | None = None
-    note: str = dataclasses.field(default="", compare=False)
-    mesh_axes: tuple[str, ...] = ()
+    op: str | None
+    note: str = dataclasses.field(compare=False)
+    mesh_axes: tuple[str, ...]
+    out_axes: tuple[int, ...] | None = dataclasses.field(compare=False)
 
-    def __post_init__(self):
-        try:
-            axes = tuple(operator.index(axis) for axis in self.axes)
-        except TypeError:
-            raise TypeError(
-                f"FanIn takes a tuple of integers, got {self.axes!r}; write FanIn((0,)) for axis 0"
-            ) from None
-        if len(set(axes)) != len(axes):
-            raise ValueError(f"FanIn names an axis twice: {axes}")
-        object.__setattr__(self, "axes", axes)
-        mesh_axes = (self.mesh_axes,) if isinstance(self.mesh_axes, str) else self.mesh_axes
-        object.__setattr__(self, "mesh_axes", tuple(mesh_axes))
+    def __init__(
+        self,
+        axes: Iterable[SupportsIndex],
+        op: str | None = None,
+        note: str = "",
+        mesh_axes: str | Iterable[str] = (),
+        out_axes: Iterable[SupportsIndex] | None = None,
+    ):
+        fields = {
+            "axes": _to_axes(axes),
+            "op": op,
+            "note": note,
+            "mesh_axes": (mesh_axes,) if isinstance(mesh_axes, str) else tuple(mesh_axes),
+            "out_axes": None if out_axes is None else _to_axes(out_axes),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         fields = {"op": self.op, "note": self.note, "mesh_axes": self.mesh_axes}
@@ -85,6 +94,18 @@ class FanIn:
             part = parts[axis] if axis < len(parts) else None
             mesh_axes += [part] if isinstance(part, str) else list(part or ())
         return dataclasses.replace(self, mesh_axes=tuple(mesh_axes))
+
+
+def _to_axes(axes: Iterable[SupportsIndex]) -> tuple[int, ...]:
+    try:
+        integers = tuple(operator.index(axis) for axis in axes)
+    except TypeError:
+        raise TypeError(
+            f"FanIn takes a tuple of integers, got {axes!r}; write FanIn((0,)) for axis 0"
+        ) from None
+    if len(set(integers)) != len(integers):
+        raise ValueError(f"FanIn names an axis twice: {integers}")
+    return integers
 
 
 def last_axis_out(path: KeyPath, leaf: jax.Array) -> FanIn:
@@ -148,7 +169,8 @@ def whole_tensor(path: KeyPath, leaf: jax.Array) -> FanIn:
 
 
 def fan_in_of_matrix(rank: int, axes: Iterable[int]) -> FanIn:
-    """Return `FanIn(axes)` for a weight of two or more axes, and no fan-in for others."""
+    """Return the fan-in `axes` of a weight of two or more axes, and no fan-in for others."""
     if rank < 2:
         return FanIn((), note="fewer than two axes")
-    return FanIn(tuple(axes))
+    axes = tuple(axes)
+    return FanIn(axes, out_axes=tuple(axis for axis in range(rank) if axis not in axes))

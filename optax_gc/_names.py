@@ -76,14 +76,18 @@ def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
     layer = layers[-1] if layers else ""
     if any("layer_stack" in layer for layer in layers):  # of Haiku, with a leading axis of layers
         fan_in = _by_names(layer, name, leaf.shape[1:])
-        return dataclasses.replace(fan_in, axes=tuple(axis + 1 for axis in fan_in.axes))
+        axes, out_axes = (
+            [axis + 1 for axis in old or ()] for old in (fan_in.axes, fan_in.out_axes)
+        )
+        return dataclasses.replace(fan_in, axes=tuple(axes), out_axes=tuple(out_axes))
     return _by_names(layer, name, leaf.shape)
 
 
 def _by_names(layer: str, name: str, shape: tuple[int, ...]) -> FanIn:
     rank = len(shape)
     if "depthwise" in f"{layer} {name}".lower() and rank >= 3 and not _is_first_axis_out(name):
-        return FanIn(tuple(range(rank - 2)))  # (..., in, multiplier) or (..., 1, out)
+        # (..., in, multiplier) or (..., 1, out)
+        return FanIn(tuple(range(rank - 2)), out_axes=(rank - 2, rank - 1))
     if name in _LAST_AXIS_OUT:
         return _kernel_by_layer(layer, shape)
     if _is_first_axis_out(name):
@@ -105,7 +109,7 @@ def _kernel_by_layer(layer: str, shape: tuple[int, ...]) -> FanIn:
     if layer in _GPT2_LAYERS and rank == 2:
         return _gpt2_kernel(layer, *shape)
     if _ATTENTION_INPUTS.fullmatch(layer) and rank >= 3:
-        return FanIn((rank - 3,))
+        return FanIn((rank - 3,), out_axes=(rank - 2, rank - 1))
     fan_in = fan_in_of_matrix(rank, range(rank - 1))
     if rank == 3 and not _KNOWN_RANK_3.fullmatch(layer.lower()):
         note = "by its shape: a convolution, or another layer of three axes"
@@ -118,7 +122,7 @@ def _gpt2_kernel(layer: str, rows: int, columns: int) -> FanIn:
     is_out_first = rows == ratio * columns if ratio else rows < columns
     is_out_last = columns == ratio * rows if ratio else rows > columns
     if is_out_first or is_out_last:
-        return FanIn((1,) if is_out_first else (0,))
+        return fan_in_of_matrix(2, (1,) if is_out_first else (0,))
     return FanIn((), note=f"{layer}: its shape does not show which axis is the input")
 
 

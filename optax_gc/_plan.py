@@ -3,8 +3,8 @@
 import dataclasses
 import math
 import reprlib
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,21 @@ import optax
 from optax_gc._layouts import FanIn, KeyPath
 from optax_gc._names import by_name
 
-Axes: TypeAlias = Callable[[KeyPath, Any], FanIn] | Any
-"""`None`, a rule, or a pytree of `FanIn`."""
+Rule: TypeAlias = Callable[[KeyPath, Any], FanIn]
+"""A function from the path and the leaf to the fan-in, such as `last_axis_out`."""
+
+
+class _Dataclass(Protocol):
+    """A pytree that is a dataclass, such as an Equinox module."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+FanInTree: TypeAlias = FanIn | Mapping[Any, Any] | list[Any] | tuple[Any, ...] | _Dataclass
+"""A pytree of `FanIn`, as far as types can tell: no array, and no string."""
+
+Axes: TypeAlias = Rule | FanInTree | None
+"""`None` for `by_name`, a rule, or a pytree of `FanIn`."""
 
 
 class PlannedLeaf(NamedTuple):
@@ -95,7 +108,7 @@ def _is_masked(node: Any) -> bool:
     return node is None or isinstance(node, optax.MaskedNode)
 
 
-def _is_rule(axes: Axes) -> bool:
+def _is_rule(axes: Axes) -> TypeGuard[Rule]:
     # An Equinox module can be callable. With FanIn leaves it is a tree of axes and not a rule.
     return callable(axes) and not any(isinstance(leaf, FanIn) for leaf in jax.tree.leaves(axes))
 

@@ -14,6 +14,7 @@ class Use(NamedTuple):
     axes: tuple[int, ...] | None = None  # the contracted axes; None if it is not a contraction
     with_data: bool = False  # contracted with an array that depends on the data
     counted: bool = True  # False without a gradient, in a backward pass, or if it only rescales
+    out_axes: tuple[int, ...] = ()  # the axes that only the output of the contraction has
 
 
 class Product(NamedTuple):
