@@ -45,9 +45,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pyright
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright --verifytypes optax_gc --ignoreexternal >$(VENV)/types.txt \
+	$(PYRIGHT)
+	$(PYRIGHT) --verifytypes optax_gc --ignoreexternal >$(VENV)/types.txt \
 	  || { cat $(VENV)/types.txt; exit 1; }
+
+# pyright looks for the installed packages beside the first `python` in the PATH.
+PYRIGHT = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright
 
 # In the environment of the data there are no JAX and none of the trainer's other libraries.
 export NAME TFDS_DATA_DIR
