@@ -4,6 +4,7 @@
 #   make test    linters, types and all tests
 #   make lint    linters and types
 #   make data NAME=cifar100   prepare a TFDS data set, in an environment that holds TensorFlow
+#   make public-models   infer the axes of published models, in an environment that holds them
 #   make clean   remove the environments
 # `make test PYTHON=python3.13` uses another interpreter, in an environment of its own.
 
@@ -30,7 +31,7 @@ ifneq ($(shell $(BIN)/python -c '$(IDENTIFY)' 2>/dev/null),$(INTERPRETER))
 STALE := stale
 endif
 
-.PHONY: train check test lint data clean stale
+.PHONY: train check test lint data public-models clean stale
 
 train: $(VENV)/.train
 	$(BIN)/python -m train --config configs/digits_gc.py --workdir runs/digits_gc
@@ -62,6 +63,16 @@ data: .venv-data/.data
 	$(PYTHON) -m venv .venv-data
 	.venv-data/bin/python -m pip install --quiet --disable-pip-version-check tensorflow \
 	  'tensorflow-datasets>=4.9.9' array-record importlib_resources
+	touch $@
+
+public-models: .venv-models/.models
+	.venv-models/bin/python -m public_models --page docs/library/models.md
+
+.venv-models/.models: pyproject.toml public_models/requirements.txt
+	rm -rf .venv-models
+	$(PYTHON) -m venv .venv-models
+	.venv-models/bin/python -m pip install --quiet --disable-pip-version-check --editable . \
+	  --requirement public_models/requirements.txt
 	touch $@
 
 $(VENV)/.%: pyproject.toml $(BIN)/python

@@ -110,6 +110,14 @@ def test_trains_with_muon():
     assert all(jnp.abs(update).max() > 0 for update in updates.values())
 
 
+def test_centralized_gradient_gives_centralized_update():
+    """The polynomials of Muon keep the momentum orthogonal to the vector of ones."""
+    grad = jax.random.normal(jax.random.key(0), (64, 32)) + 0.3
+    tx = optax.chain(optax_gc.centralize(optax_gc.last_axis_out), optax.contrib.scale_by_muon())
+    update, _ = tx.update(grad, tx.init(grad))
+    assert jnp.abs(update.mean(0)).max() < 1e-5 * jnp.abs(update).mean()
+
+
 @pytest.mark.parametrize("axes", [None, optax_gc.by_name, {}, {"w": jnp.ones(3)}, "kernel"])
 def test_needs_a_tree_of_fan_ins(axes):
     with pytest.raises(TypeError, match="FanIn"):
