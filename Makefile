@@ -3,6 +3,7 @@
 #   make check   linters, types and the fast tests
 #   make test    linters, types and all tests
 #   make lint    linters and types
+#   make docs    build the documentation site in site/, notebooks included
 #   make data NAME=cifar100   prepare a TFDS data set, in an environment that holds TensorFlow
 #   make public-models   infer the axes of published models, in an environment that holds them
 #   make clean   remove the environments
@@ -31,7 +32,7 @@ ifneq ($(shell $(BIN)/python -c '$(IDENTIFY)' 2>/dev/null),$(INTERPRETER))
 STALE := stale
 endif
 
-.PHONY: train check test lint data public-models clean stale
+.PHONY: train check test lint docs data public-models clean stale
 
 train: $(VENV)/.train
 	$(BIN)/python -m train --config configs/digits_gc.py --workdir runs/digits_gc
@@ -49,6 +50,9 @@ lint: $(VENV)/.test
 	$(PYRIGHT)
 	$(PYRIGHT) --verifytypes optax_gc --ignoreexternal >$(VENV)/types.txt \
 	  || { cat $(VENV)/types.txt; exit 1; }
+
+docs: $(VENV)/.docs
+	PATH="$(abspath $(BIN)):$$PATH" JAX_PLATFORMS=cpu $(BIN)/mkdocs build --strict --quiet
 
 # pyright looks for the installed packages beside the first `python` in the PATH.
 PYRIGHT = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright
@@ -84,4 +88,4 @@ $(BIN)/python: $(STALE)
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf .venv .venv-*
+	rm -rf .venv .venv-* site .cache

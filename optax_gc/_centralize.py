@@ -43,7 +43,7 @@ def centralize(axes: Axes = None, *, conv_only: bool = False) -> optax.GradientT
       ValueError: At `init` or `update`, if the tree of axes does not match the updates, or if an
         axis is out of range or repeated. The message names the leaf.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax, optax_gc
       >>> tx = optax.chain(optax_gc.centralize(), optax.sgd(1.0))
       >>> params = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}

@@ -51,7 +51,7 @@ def decay_and_centralize(
       TypeError: For wrong axes, as `centralize` does.
       ValueError: For wrong axes, as `centralize` does.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax, optax_gc
       >>> tx = optax.chain(optax_gc.decay_and_centralize(0.5), optax.sgd(1.0))
       >>> params = {"kernel": jnp.array([[8.0], [16.0]])}

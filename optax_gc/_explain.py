@@ -39,7 +39,7 @@ def explain(params: optax.Params, axes: Axes = None, *, conv_only: bool = False)
       TypeError: As `centralize` does at `init`.
       ValueError: As `centralize` does at `init`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> print(optax_gc.explain({"kernel": jnp.zeros((3, 3, 16, 32)), "bias": jnp.zeros(32)}))
       path    shape      fan-in axes  fan-in  constraints  note

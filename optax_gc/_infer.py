@@ -132,7 +132,7 @@ def infer_axes(
         or if a weight is ambiguous and `raise_if_ambiguous` is true. The message names the weight.
       NotImplementedError: If the installed JAX is so new that its jaxprs cannot be read.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, optax_gc
       >>> def model(params, x):
       ...   return x @ params["w"].T + params["b"]

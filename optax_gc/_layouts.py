@@ -33,7 +33,7 @@ class FanIn:
       TypeError: If an axis is not an integer.
       ValueError: If an axis is repeated.
 
-    Example:
+    Examples:
       >>> import optax_gc
       >>> optax_gc.FanIn((0, 1, 2))
       FanIn((0, 1, 2))
@@ -80,7 +80,7 @@ class FanIn:
         Raises:
           ValueError: If an axis is negative, because `spec` does not give the weight's rank.
 
-        Example:
+        Examples:
           >>> from jax.sharding import PartitionSpec as P
           >>> import optax_gc
           >>> optax_gc.FanIn((0,)).sharded(P("model", None))
@@ -118,7 +118,7 @@ def last_axis_out(path: KeyPath, leaf: jax.Array) -> FanIn:
     Returns:
       `FanIn((0, ..., n - 2))`; `FanIn(())` for a leaf with fewer than two axes.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> optax_gc.last_axis_out((), jnp.zeros((3, 3, 64, 128)))
       FanIn((0, 1, 2))
@@ -137,7 +137,7 @@ def first_axis_out(path: KeyPath, leaf: jax.Array) -> FanIn:
     Returns:
       `FanIn((1, ..., n - 1))`; `FanIn(())` for a leaf with fewer than two axes.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> optax_gc.first_axis_out((), jnp.zeros((128, 64, 3, 3)))
       FanIn((1, 2, 3))
@@ -159,7 +159,7 @@ def whole_tensor(path: KeyPath, leaf: jax.Array) -> FanIn:
     Returns:
       `FanIn((0, ..., n - 1))`; `FanIn(())` for a leaf with fewer than two axes.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> optax_gc.whole_tensor((), jnp.zeros((3, 3, 64, 128)))
       FanIn((0, 1, 2, 3))

@@ -27,7 +27,7 @@ def muon_dimension_numbers(axes: Any) -> Any:
       TypeError: If `axes` is not a pytree of `FanIn`.
       ValueError: If the output axes of a `FanIn` are not known. The message names the leaf.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, optax, optax_gc
       >>> params = {"query": jnp.zeros((16, 4, 8)), "bias": jnp.zeros((4, 8))}
       >>> def queries(params, x):

@@ -61,7 +61,7 @@ def by_name(path: KeyPath, leaf: jax.Array) -> FanIn:
     Raises:
       ValueError: If a leaf of two or more axes in a list or tuple has no name.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, optax_gc
       >>> params = {"kernel": jnp.zeros((5, 7)), "bias": jnp.zeros(7)}
       >>> jax.tree_util.tree_map_with_path(optax_gc.by_name, params)

@@ -70,7 +70,7 @@ def removed_fraction(
       TypeError: As `optax_gc.centralize` does at `update`.
       ValueError: As `optax_gc.centralize` does at `update`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> grads = {"kernel": jnp.array([[1.0, 3.0], [1.0, -3.0]]), "bias": jnp.full(2, 2.0)}
       >>> removed = optax_gc.diagnostics.removed_fraction(grads)
@@ -122,7 +122,7 @@ def mean_drift(
       ValueError: As `optax_gc.centralize` does at `init`, or if `params` and `params0` differ in
         structure or in the shape of a leaf.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> params0 = {"kernel": jnp.array([[2.0, 1.0], [2.0, 1.0]]), "bias": jnp.zeros(2)}
       >>> params = {"kernel": jnp.array([[1.0, 2.0], [3.0, 2.0]]), "bias": jnp.ones(2)}

@@ -60,7 +60,7 @@ def sgd_gc(
       ValueError: If a number is negative, or if `nesterov` is used without momentum or with
         dampening.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> tx = optax_gc.official.sgd_gc(0.5, momentum=0.9, weight_decay=0.25)
       >>> params = {"kernel": jnp.array([[8.0], [16.0]])}
@@ -111,7 +111,7 @@ def sgdw_gc(
     Raises:
       ValueError: As `sgd_gc` does.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> tx = optax_gc.official.sgdw_gc(0.5, momentum=0.9, weight_decay=0.25)
       >>> params = {"kernel": jnp.array([[8.0], [16.0]])}
@@ -170,7 +170,7 @@ def adam_gc(
     Raises:
       ValueError: If `location` is not one of the two values, or if a number is negative.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> tx = optax_gc.official.adam_gc(0.5, location="update")
       >>> params = {"kernel": jnp.array([[1.0], [2.0], [3.0], [4.0]])}
@@ -238,7 +238,7 @@ def adamw_gc(
     Raises:
       ValueError: If `location` is not one of the two values, or if a number is negative.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> tx = optax_gc.official.adamw_gc(0.5, location="update")
       >>> params = {"kernel": jnp.array([[1.0], [2.0], [3.0], [4.0]])}
@@ -291,7 +291,7 @@ def adagrad_gc(
     Raises:
       ValueError: If a number is negative.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax_gc
       >>> tx = optax_gc.official.adagrad_gc(0.5)
       >>> params = {"kernel": jnp.zeros((2, 1))}
