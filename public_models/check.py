@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 import optax_gc
 
@@ -69,6 +70,8 @@ def check(model: Model) -> Result:
     right, left_alone, wrong = 0, {}, {}
     weights = jax.tree_util.tree_leaves_with_path(case.params)
     for (path, leaf), fan_in in zip(weights, jax.tree.leaves(axes), strict=True):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            continue  # a mask or a counter
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         expected = case.expected(name, leaf)
         if fan_in.axes == expected:

@@ -17,8 +17,8 @@ compares each weight with the definition of its layer: {weights:,} weights of {p
 - *left alone*: the weight has a fan-in, but `infer_axes` gives none and says why.
 - *wrong*: other axes. **{wrong} weights** are wrong.
 
-The time is that of `infer_axes` on one CPU, tracing included. Measured on {date} with Python
-{python} and {versions}.
+The time is that of `infer_axes` on a CPU, tracing included. Measured on {date} with Python {python}
+and {versions}.
 
 | package | model | weights | right | left alone | wrong | seconds |
 |---|---|---|---|---|---|---|
