@@ -39,6 +39,11 @@ def render(results: Sequence[Result]) -> str:
         for r in results
         for path, note in r.left_alone.items()
     ]
+    installed = {
+        f"{package.name} {package.version}"
+        for package in importlib.metadata.distributions()
+        if package.name in _VERSIONED
+    }
     introduction = _INTRODUCTION.format(
         models=len(results),
         weights=sum(map(sum, totals)),
@@ -46,7 +51,7 @@ def render(results: Sequence[Result]) -> str:
         wrong=sum(total[2] for total in totals),
         date=datetime.date.today().isoformat(),
         python=platform.python_version(),
-        versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in _VERSIONED),
+        versions=", ".join(sorted(installed)),
     )
     left_alone = ["", "Left alone:", "", *notes] if notes else []
     return introduction + "\n".join([*rows, *left_alone]) + "\n"

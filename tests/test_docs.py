@@ -3,6 +3,7 @@
 import collections
 import doctest
 import importlib.util
+import json
 import pathlib
 import re
 
@@ -16,6 +17,7 @@ from train.studies.config import default_study, validate_study
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _INDEX = _ROOT / "docs" / "index.md"
+_SITE = _ROOT / "mkdocs.yml"
 _PAGES = [_ROOT / "README.md", _ROOT / "CONTRIBUTING.md", *sorted(_ROOT.glob("docs/**/*.md"))]
 _README_WORDS = 600
 
@@ -140,6 +142,21 @@ def test_named_fields_exist(page):
 def test_index_links_to_every_page():
     linked = {(_INDEX.parent / link).resolve() for link in _links(_INDEX)}
     assert set(_INDEX.parent.glob("*/*.md")) <= linked
+
+
+def test_site_has_every_page():
+    """The navigation of the site names every page and every notebook, once."""
+    nav = re.findall(r"^ +- (?:[\w ]+: )?(\S+\.(?:md|ipynb))$", _SITE.read_text(), re.MULTILINE)
+    docs = _INDEX.parent
+    pages = [*docs.rglob("*.md"), *docs.rglob("*.ipynb")]
+    assert sorted(nav) == sorted(page.relative_to(docs).as_posix() for page in pages)
+
+
+def test_notebooks_have_no_outputs():
+    """`make docs` runs them, so that the site has what the code does."""
+    for notebook in _INDEX.parent.rglob("*.ipynb"):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        assert not any(cell.get("outputs") for cell in cells), notebook
 
 
 def test_readme_is_short():

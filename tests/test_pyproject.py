@@ -18,7 +18,7 @@ JOBS = WORKFLOW["jobs"]
 LIBRARY = PROJECT["dependencies"]
 EXTRAS = [entry for entries in PROJECT["optional-dependencies"].values() for entry in entries]
 TRAINER = LIBRARY + PROJECT["optional-dependencies"]["train"]
-MAY_BE_CAPPED = {"orbax-checkpoint"}  # docs/development/versions.md gives the reason
+MAY_BE_CAPPED = {"orbax-checkpoint", "transformers"}  # docs/development/versions.md: why
 
 
 def is_capped(requirement):
