@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from optax_gc._dims import UNKNOWN_AXIS, Dims, Factor, dim_size
 from optax_gc._provenance import Product, Provenance, Use, View, uses_of
@@ -16,8 +15,7 @@ AS_INPUT = "used as an input"
 """The use of a learned input: a weight that other weights multiply as if it were data."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Side:
+class _Side(NamedTuple):
     """One operand of a contraction.
 
     Attributes:
