@@ -84,7 +84,9 @@ def fan_in_axes(model: Model) -> Any:
         return model.apply(params, stats, inputs, True, jax.random.key(0))[0]
 
     try:
-        return optax_gc.infer_axes(logits, params, stats, inputs)
+        return optax_gc.infer_axes(
+            logits, params, stats, inputs, data_argnums=2, raise_if_ambiguous=True
+        )
     except ValueError as error:
         cause = error.__cause__
         raise cause if isinstance(cause, UserError) else UserError(str(error)) from error
