@@ -1,5 +1,7 @@
 """Weights that are scaled, mixed or multiplied by other weights before `infer_axes` finds them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,16 +86,26 @@ def test_state_space_model_is_only_multiplied():
     assert axes_of(fn, f32(6, 3), X, X, f32(4, 3)) == MULTIPLIED
 
 
-def test_fp8_layers():
-    """`Fp8DotGeneralOp` scales and casts the kernel, with its scales in the arguments."""
-    op = fp8_ops.Fp8DirectDotGeneralOp()
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Fp8DotGeneralOp", "Fp8DirectDotGeneralOp", "NANOOFp8DotGeneralOp"),
+        *("Fp8DotGeneral", "Fp8Einsum"),
+    ],
+)
+def test_fp8_layers(name):
+    """They scale and cast the kernel, with the scales in the arguments."""
+    op = getattr(fp8_ops, name)()
     numbers = (((1,), (0,)), ((), ()))
-    state = jax.eval_shape(
-        lambda: op.init(jax.random.key(0), jnp.ones((4, 6)), jnp.ones((6, 10)), numbers)
-    )
+
+    def call(method, x, w):
+        return method("bi,io->bo", x, w) if name == "Fp8Einsum" else method(x, w, numbers)
+
+    init = functools.partial(op.init, jax.random.key(0))
+    state = jax.eval_shape(lambda: call(init, jnp.ones((4, 6)), jnp.ones((6, 10))))
 
     def fn(w, state, x):
-        return op.apply(state, x, w, numbers)
+        return call(functools.partial(op.apply, state), x, w)
 
     assert axes_of(fn, W, state, X) == (0,)
 
