@@ -86,6 +86,7 @@ def test_state_space_model_is_only_multiplied():
     assert axes_of(fn, f32(6, 3), X, X, f32(4, 3)) == MULTIPLIED
 
 
+@pytest.mark.filterwarnings("ignore:The Fp8DotGeneralOp is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     "name",
     [
