@@ -169,8 +169,10 @@ def _contract_product(side: _Side, view: View, output: Provenance) -> Provenance
     if other.depends_on_data and UNKNOWN_AXIS not in axes:
         if product.merged and axes:
             return _replace_use(side, view, output, own_axes or axes)
-        if own_axes and view.long_axes(side.free) and _is_kernel(side, view, product):
+        if own_axes and _is_kernel(side, view, product):
             return _replace_use(side, view, output, own_axes)
+    if side.is_convolution:
+        return output
     if product.of_weights and axes and _is_input(side, view, own_axes):
         return output.with_uses([Use(view.weight, AS_INPUT, counted=view.differentiable)])
     return output
@@ -190,7 +192,11 @@ def _is_input(side: _Side, view: View, own_axes: set[int]) -> bool:
 
 def _is_kernel(side: _Side, view: View, product: Product) -> bool:
     """Return whether a product is used as a kernel: whether its contraction gives the fan-in."""
-    if side.is_convolution or product.of_weights:
+    if side.is_convolution:
+        return True
+    if not view.long_axes(side.free):  # no output axis
+        return False
+    if product.of_weights:
         return True
     is_free = [dim for dim in side.free if dim_size(view.dims[dim]) > 1]
     if side.other.is_gate or not all(view.long_axes([dim]) for dim in is_free):

@@ -220,6 +220,17 @@ def test_kernels_of_a_basis():
     assert infer(one_by_one, params, X) == {"mix": (1,), "basis": (1,)}
 
 
+def test_convolution_with_a_basis():
+    """The kernels are sums of learned filters, with learned coefficients."""
+
+    def fn(params, images):
+        kernels = jnp.einsum("ob,bihw->oihw", params["mix"], params["basis"])
+        return jax.lax.conv(images, kernels, (1, 1), "SAME")
+
+    params = {"mix": f32(5, 3), "basis": f32(3, 6, 3, 3)}
+    assert infer(fn, params, f32(2, 6, 8, 8)) == {"mix": (1,), "basis": (1, 2, 3)}
+
+
 @pytest.mark.parametrize("heads", [(), (2,)])
 def test_queries_of_shared_keys_are_no_mixture(heads):
     """In multi-query attention, the head axis of the query kernel is not summed."""
