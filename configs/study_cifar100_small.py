@@ -2,7 +2,7 @@
 
     python -m train.study --config configs/study_cifar100_small.py
 
-Ten epochs each, some twelve hours on two cores. A study that is stopped goes on with the same
+Ten epochs each, some fourteen hours on two cores. A study that is stopped goes on with the same
 command. Further parts, each in a folder of its own:
 
     python -m train.study --config configs/study_cifar100_small.py:decay
