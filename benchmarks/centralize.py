@@ -47,6 +47,7 @@ from train.engine import optimizers
 from train.engine.state import create
 from train.engine.step import make_train_step
 from train.runtime import compilation
+from train.tasks.classification import Classification
 
 Row = dict[str, Any]
 """The results of one variant."""
@@ -174,14 +175,15 @@ def resnet18_step(gc: bool, batch_size: int) -> Callable[[], None]:
     tx = optimizers.build(
         config, optax.constant_schedule(0.1), models.fan_in_axes(model), model.last_layer
     )
+    task = Classification(config, model)
     rng = np.random.default_rng(0)
     batch = Batch(
         inputs=jnp.asarray(rng.integers(0, 256, (batch_size, 32, 32, 3), np.uint8)),
         labels=jnp.asarray(rng.integers(0, 100, batch_size, np.int32)),
         mask=jnp.ones(batch_size, bool),
     )
-    state = jax.jit(lambda: create(model, tx, seed=0))()
-    train_step = make_train_step(config, model, tx, config.seed)
+    state = jax.jit(lambda: create(task.init, task.metrics, tx, seed=0))()
+    train_step = make_train_step(config, task, tx, config.seed)
     step = jax.jit(lambda state, batch: train_step(state, batch)[0], donate_argnums=0)
     compiled = step.lower(state, batch).compile(compiler_options=compilation.options())
     return _repeat(compiled, state, batch)

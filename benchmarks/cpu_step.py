@@ -114,7 +114,7 @@ def single_steps(run: experiment.Experiment, state: TrainState) -> TrainSteps:
     assert isinstance(run.dataset, Dataset)
     images, labels = (array[:batch_size] for array in run.dataset.train)
     batch = Batch(*jax.device_put((images, labels, np.ones(batch_size, bool))))
-    train_step = make_train_step(run.config, run.model, run.optimizer, run.config.seed)
+    train_step = make_train_step(run.config, run.task, run.optimizer, run.config.seed)
     jitted = jax.jit(train_step, donate_argnums=0)
     compiled, _ = compilation.compile_program(jitted, state, batch)
 

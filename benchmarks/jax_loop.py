@@ -71,7 +71,7 @@ def whole_loop(
 
 def bare_steps(run: Experiment, dataset: Dataset) -> dict[str, Loop]:
     """Return the jitted step, always on the same batch: in a Python loop, and in a compiled one."""
-    train_and_differentiate = make_train_step(run.config, run.model, run.optimizer, run.config.seed)
+    train_and_differentiate = make_train_step(run.config, run.task, run.optimizer, run.config.seed)
     size = run.config.data.batch_size
     rows = dataset.train.inputs[:size], dataset.train.labels[:size], np.ones(size, bool)
     batch = Batch(*jax.device_put(rows, run.sharding.batch))

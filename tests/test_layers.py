@@ -14,6 +14,7 @@ LAYERS = [  # from low to high; modules of one line may import each other, but n
     {"train.config", "train.runtime"},
     {"train.data"},
     {"train.models"},
+    {"train.tasks"},
     {"train.engine"},
     {"train.output"},
     {"train.checkpoints"},

@@ -3,7 +3,8 @@
 To understand a run, read these files in this order:
 
     loop.py               a run: evaluate, train, save, report
-    engine/step.py        one training step: inputs, loss, gradients, update
+    engine/step.py        one training step: augment, differentiate, update
+    tasks/task.py         what a run learns: its examples, loss and metrics
     engine/optimizers.py  the optimizer chain, and where GC stands in it
     engine/resident.py    many steps in one program, on a data set stored on the devices
     experiment.py         everything a run needs, built from its config
@@ -16,6 +17,7 @@ Each package imports only from those above it:
     runtime/      devices, compilation, processes, signals, caches
     data/         data sets: in_memory/ (stored on the devices) and streaming/ (read by the host)
     models/       networks as pure functions; one file for each family
+    tasks/        what a run learns: classification
     engine/       plan, state, step, optimizer, executors
     output/       work folder, metrics, progress, curves, summary
     checkpoints/  saving, restoring, pretrained weights

@@ -132,27 +132,27 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], read_cost: ReadCost
     """
     import jax  # imported late, so that a wrong command line fails without this second
 
-    from train import data, models
+    from train import data, tasks
     from train.data import batch, inputs
     from train.engine import optimizers, plan, state, step, streaming
     from train.runtime import mesh
 
     sharding = mesh.make_sharding(config, devices)
     dataset = data.describe(config)
-    model = models.build(config, dataset.num_classes, dataset.input_shape)
+    task = tasks.build(config, dataset)
     # The length of an epoch only affects constants of the learning-rate schedule. If the data set
     # is not prepared, an epoch is taken to have one batch.
     run_plan = plan.make(config, dataset.num_train or config.data.batch_size)
     schedule = optimizers.make_schedule(config, run_plan)
-    optimizer = optimizers.build(config, schedule, models.fan_in_axes(model), model.last_layer)
+    optimizer = optimizers.build(config, schedule, task.fan_in_axes(), task.last_layer)
     abstract_state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated),
-        jax.eval_shape(lambda: state.create(model, optimizer, config.seed)),
+        jax.eval_shape(lambda: state.create(task.init, task.metrics, optimizer, config.seed)),
     )
     abstract_batch = batch.abstract_batch(
         config.data.batch_size, dataset.input_shape, sharding.batch, inputs.dtype(config)
     )
-    functions = step.make(config, model, optimizer, config.seed)
+    functions = step.make(config, task, optimizer, config.seed)
     train_step = streaming.jit_train_step(functions, sharding)
     lowered = train_step.lower(abstract_state, abstract_batch)
     start = time.process_time()

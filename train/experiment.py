@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from train import data, models
+from train import data, tasks
 from train.data.dataset import Dataset
 from train.data.inputs import example_unit
 from train.engine import optimizers, plan, state, step
@@ -16,10 +16,10 @@ from train.engine.plan import Plan
 from train.engine.resident import ResidentExecutor
 from train.engine.state import TrainState
 from train.engine.streaming import StreamingExecutor
-from train.models import Model
 from train.runtime import mesh
 from train.runtime.compilation import Cost
 from train.runtime.mesh import Sharding
+from train.tasks.task import Task
 
 if TYPE_CHECKING:
     from train.checkpoints.pretrained import PretrainedWeights
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class Experiment(NamedTuple):
-    """The data, model, optimizer and plan of one config.
+    """The data, task, optimizer and plan of one config.
 
     Attributes:
       config: The validated config.
       sharding: The devices, and how arrays are placed on them.
       dataset: The data set: in memory, or streamed.
-      model: The network.
+      task: What the run learns, with its network.
       plan: The steps of the run.
       optimizer: The optimizer, with its schedule and the fan-in axes of the parameters.
       pretrained: The weights that the run starts from, or None for random weights.
@@ -42,7 +42,7 @@ class Experiment(NamedTuple):
     config: ConfigDict
     sharding: Sharding
     dataset: "Dataset | StreamingDataset"
-    model: Model
+    task: Task
     plan: Plan
     optimizer: Optimizer
     pretrained: "PretrainedWeights | None"
@@ -50,14 +50,16 @@ class Experiment(NamedTuple):
     def init_state(self) -> TrainState:
         """Return the state before the first step, on every device."""
         create = jax.jit(
-            lambda weights: state.create(self.model, self.optimizer, self.config.seed, weights),
+            lambda weights: state.create(
+                self.task.init, self.task.metrics, self.optimizer, self.config.seed, weights
+            ),
             out_shardings=self.sharding.replicated,
         )
         return create(self.pretrained and self.sharding.replicate(self.pretrained[:2]))
 
     def compile(self, like: TrainState) -> Executor:
         """Compile the run for states like `like`, and open its data."""
-        functions = step.make(self.config, self.model, self.optimizer, self.config.seed)
+        functions = step.make(self.config, self.task, self.optimizer, self.config.seed)
         if isinstance(self.dataset, Dataset):
             return ResidentExecutor(self.config, self.dataset, self.sharding, functions, like)
         return StreamingExecutor(self.config, self.dataset, self.sharding, functions, like)
@@ -86,19 +88,18 @@ def prepare(
     if dataset is None:
         announce(f"loading the data set {config.data.name}")
         dataset = data.load(config)
-    model = models.build(config, dataset.num_classes, dataset.input_shape)
+    task = tasks.build(config, dataset)
     run_plan = plan.make(config, dataset.num_train)
     schedule = optimizers.make_schedule(config, run_plan)
     announce(f"tracing {config.model.name} to find the input axes of its weights")
-    axes = models.fan_in_axes(model)
-    optimizer = optimizers.build(config, schedule, axes, model.last_layer)
+    optimizer = optimizers.build(config, schedule, task.fan_in_axes(), task.last_layer)
     weights = None
     if config.init_from and not resumes:
         from train.checkpoints import pretrained  # imports Orbax, which takes a second
 
         announce(f"reading the weights of {config.init_from}")
-        weights = pretrained.load(config, model)
-    return Experiment(config, sharding, dataset, model, run_plan, optimizer, weights)
+        weights = pretrained.load(config, task)
+    return Experiment(config, sharding, dataset, task, run_plan, optimizer, weights)
 
 
 def run_title(config: ConfigDict) -> str:
@@ -113,7 +114,7 @@ def describe_run(run: Experiment, train_state: TrainState, cost: Cost) -> str:
     first_step = int(train_state.step)
     start = f"resuming after step {first_step:,}" if first_step else "starting at step 0"
     if run.pretrained:
-        names = " and ".join("/".join(map(str, path)) for path in sorted(run.model.last_layer()))
+        names = " and ".join("/".join(map(str, path)) for path in sorted(run.task.last_layer()))
         kept = "its" if run.config.init_head else "a new"
         start += f" from {run.pretrained.source}, with {kept} last layer ({names})"
     return (

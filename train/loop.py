@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from train import experiment
+from train import experiment, tasks
 from train.checkpoints.manager import Checkpoints, latest_step
 from train.config import flatten, validate
 from train.config.schema import may_change_on_resume
@@ -16,7 +16,6 @@ from train.engine import dispatch
 from train.engine.dispatch import DispatchSize, Executor
 from train.engine.nonfinite import raise_if_nonfinite
 from train.engine.optimizers import Measures
-from train.engine.predictions import per_class_metrics
 from train.engine.state import TrainState, named_leaves
 from train.engine.step import StepMetrics, log_line
 from train.errors import Preempted
@@ -27,6 +26,7 @@ from train.output.timer import Timer
 from train.output.workdir import WorkDir
 from train.runtime import distributed
 from train.runtime.preemption import Preemption
+from train.tasks.task import means
 
 OnMetrics = Callable[[int, int, StepMetrics, Measures | None], None]
 """Called on the host with the first and the last step of a dispatch, its metrics and measures."""
@@ -56,11 +56,12 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     work = WorkDir(folder, config)
     if summary := work.read_summary():
         _print_once(
-            f"already finished: test top-1 {summary['test_top1']:.4f}; see {work.summary}\n"
+            f"already finished: {_result(config, summary)}; see {work.summary}\n"
             "for another run, use another --workdir"
         )
         return summary
-    metrics_file.read(work.metrics)  # to refuse a damaged file before compiling
+    # To refuse a damaged file before compiling.
+    metrics_file.read(work.metrics, tasks.task_class(config).metrics)
     resumes = latest_step(work.checkpoints) is not None
     run = experiment.prepare(config, resumes=resumes, announce=distributed.announce)
     fingerprints = run.dataset.fingerprints()
@@ -114,11 +115,9 @@ def _train(
                 checkpoints.wait()
                 raise Preempted(f"stopped after step {step}, which is saved")
         checkpoints.wait()
-        classes = _per_class(run, executor, state) if run.config.eval.per_class else None
-        summary = reporter.finish(state, run_title(run.config), classes)
-    _print_once(
-        f"test top-1 {summary['test_top1']:.4f}\nsummary: {work.summary}\nplot: {work.curves}"
-    )
+        scores = _score(run, executor, state) if run.config.eval.per_class else {}
+        summary = reporter.finish(state, run_title(run.config), scores)
+    _print_once(f"{_result(run.config, summary)}\nsummary: {work.summary}\nplot: {work.curves}")
     return summary
 
 
@@ -169,8 +168,7 @@ def metrics_handler(
     def on_metrics(start: int, stop: int, metrics: StepMetrics, measures: Measures | None) -> None:
         raise_if_nonfinite(metrics.nonfinite, leaf_names, run.config, latest_checkpoint)
         timer.examples += (stop - start) * run.config.data.batch_size
-        means = metrics.sums.means()
-        reporter.show_steps(stop, means["loss"], means["top1"])
+        reporter.show_steps(stop, means(metrics.sums))
         if measures:
             reporter.log_train(stop, **log_line(metrics, measures, run.config))
 
@@ -179,11 +177,16 @@ def metrics_handler(
 
 def _evaluate(run: Experiment, executor: Executor, state: TrainState) -> dict[str, float]:
     """Return the metrics of a test line."""
-    metrics = executor.evaluate(state).means()
-    if run.config.adversary.eval_steps:
-        attacked = executor.evaluate(state, attacked=True).means()
-        metrics |= {f"robust_{name}": attacked[name] for name in ("loss", "top1")}
-    return metrics
+    return {
+        f"{prefix}{name}": value
+        for prefix, sums in executor.evaluate(state).items()
+        for name, value in means(sums).items()
+    }
+
+
+def _result(config: ConfigDict, summary: dict[str, Any]) -> str:
+    headline = tasks.task_class(config).headline
+    return f"test {headline.label} {summary[f'test_{headline.name}']:.4f}"
 
 
 def _print_once(text: str) -> None:
@@ -192,5 +195,6 @@ def _print_once(text: str) -> None:
         print(text)
 
 
-def _per_class(run: Experiment, executor: Executor, state: TrainState) -> list[dict[str, Any]]:
-    return per_class_metrics(executor.predict(state), run.dataset.class_names)
+def _score(run: Experiment, executor: Executor, state: TrainState) -> dict[str, Any]:
+    """Return what the task reports of the outputs for the whole test split."""
+    return run.task.score(executor.predict(state), run.dataset.class_names)

@@ -6,6 +6,7 @@ import optax
 import optax_gc
 from train.engine import optimizers
 from train.experiment import prepare as prepare_experiment
+from train.tasks.classification import Classification
 
 
 def apply(params, stats, images, train, key=None):
@@ -16,7 +17,7 @@ def apply(params, stats, images, train, key=None):
 def prepare(config, dataset=None, devices=None, **options):
     """Do what `train.experiment.prepare` does, with a linear classifier and plain SGD."""
     run = prepare_experiment(config, dataset, devices, **options)
-    height, width, channels = run.model.input_shape
+    height, width, channels = run.task.model.input_shape
     shape = (height * width * channels, run.dataset.num_classes)
 
     def init(key):
@@ -26,4 +27,5 @@ def prepare(config, dataset=None, devices=None, **options):
     sgd.optimizer.name, sgd.optimizer.weight_decay, sgd.gc.mode = "sgd", 0.0, "none"
     axes = {"kernel": optax_gc.FanIn((0,))}
     optimizer = optimizers.build(sgd, optax.constant_schedule(0.05), axes, frozenset)
-    return run._replace(model=run.model._replace(init=init, apply=apply), optimizer=optimizer)
+    model = run.task.model._replace(init=init, apply=apply)
+    return run._replace(task=Classification(run.config, model), optimizer=optimizer)

@@ -18,8 +18,8 @@ from train.config.paths import local_path
 from train.data import inputs
 from train.engine.state import named_leaves, sha256
 from train.errors import UserError, describe_error, short_repr
-from train.models.functional import Model
 from train.models.last_layer import prefixes, without
+from train.tasks.task import Task
 
 _ALLOWED = (
     "it must be the work folder of a finished run, a checkpoint, or the .safetensors file of a "
@@ -50,25 +50,25 @@ class PretrainedWeights(NamedTuple):
     sha256: str
 
 
-def load(config: ConfigDict, model: Model) -> PretrainedWeights:
+def load(config: ConfigDict, task: Task) -> PretrainedWeights:
     """Load the weights of `config.init_from`.
 
     Args:
       config: A validated config with `init_from`.
-      model: The model that gets the weights.
+      task: The task whose model gets the weights.
 
     Raises:
       UserError: If the source does not exist, is damaged, or belongs to another model. The message
         names an array that is missing, left over, or of another shape.
     """
-    params, stats = jax.eval_shape(model.init, jax.random.key(0))
-    loaded = params if config.init_head else without(model.last_layer(), params)
+    params, stats = jax.eval_shape(task.init, jax.random.key(0))
+    loaded = params if config.init_head else without(task.last_layer(), params)
     like = {"params": loaded, "stats": stats}
     shapes = {path: leaf.shape for path, leaf in named_leaves(like).items()}
     source = local_path("config.init_from", config.init_from)
     try:
         if os.path.isdir(source):
-            heads = tuple(f"params/{prefix}" for prefix in prefixes(model.last_layer(), params))
+            heads = tuple(f"params/{prefix}" for prefix in prefixes(task.last_layer(), params))
             arrays, digest = _from_checkpoint(config, source, shapes, heads)
         else:
             arrays, digest = _from_safetensors(config, source, shapes)

@@ -9,10 +9,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from train.engine.optimizers import Measures
-from train.engine.predictions import Predictions
-from train.engine.state import MetricSums, TrainState
+from train.engine.state import TrainState
 from train.engine.step import StepMetrics
 from train.runtime.compilation import Cost
+from train.tasks.task import MetricSums
 
 _SECONDS = 2.5  # of work in a dispatch: long enough to hide its cost, short enough to stop soon
 
@@ -45,11 +45,11 @@ class Executor(Programs, Protocol):
     def max_dispatch_step(self, step: int) -> int:
         """Return the last step that one dispatch can reach from `step`."""
 
-    def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
-        """Return the sums over the test split, with or without the attack of `config.adversary`."""
+    def evaluate(self, state: TrainState) -> dict[str, MetricSums]:
+        """Return the sums over the test split of each evaluation of the task."""
 
-    def predict(self, state: TrainState) -> Predictions:
-        """Return the outputs for the whole test split, the same in every process."""
+    def predict(self, state: TrainState) -> Any:
+        """Return the outputs for the whole test split on the host, the same in every process."""
 
     def close(self) -> None:
         """Stop the threads and processes that read ahead."""

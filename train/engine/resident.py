@@ -14,12 +14,12 @@ from train.data.dataset import Dataset
 from train.data.order import two_epochs
 from train.engine import predictions
 from train.engine.optimizers import Measures, eval_params
-from train.engine.predictions import Predictions
-from train.engine.state import MetricSums, TrainState
-from train.engine.step import BatchPredictions, EvalStep, PredictStep, StepFunctions, StepMetrics
+from train.engine.state import TrainState
+from train.engine.step import PredictStep, StepFunctions, StepMetrics
 from train.runtime import compilation
 from train.runtime.compilation import Cost
 from train.runtime.mesh import Sharding
+from train.tasks.task import Evaluation, MetricSums, zero_sums
 
 TrainSteps = Callable[
     [TrainState, DeviceSplit, jax.Array, jax.Array], tuple[TrainState, StepMetrics, Any]
@@ -55,7 +55,7 @@ def make_train_steps(
 
 
 def make_evaluate(
-    eval_step: EvalStep, batch_size: int, num_examples: int, sharding: NamedSharding | None
+    evaluation: Evaluation, batch_size: int, num_examples: int, sharding: NamedSharding | None
 ) -> Callable[[TrainState, DeviceSplit], MetricSums]:
     """Return the evaluation of a whole split as one pure function; each example counts once."""
 
@@ -64,20 +64,20 @@ def make_evaluate(
 
         def add_batch(index: jax.Array, sums: MetricSums) -> MetricSums:
             batch = _ordered_batch(split, index, batch_size, num_examples, sharding)
-            return eval_step(params, state.stats, sums, batch)
+            return evaluation.add(params, state.stats, sums, batch)
 
         num_batches = -(-num_examples // batch_size)
-        return jax.lax.fori_loop(0, num_batches, add_batch, MetricSums.zeros())
+        return jax.lax.fori_loop(0, num_batches, add_batch, zero_sums(evaluation.metrics))
 
     return evaluate
 
 
 def make_predict(
     predict_step: PredictStep, batch_size: int, num_examples: int, sharding: NamedSharding | None
-) -> Callable[[TrainState, DeviceSplit, jax.Array], BatchPredictions]:
+) -> Callable[[TrainState, DeviceSplit, jax.Array], tuple[Any, jax.Array]]:
     """Return the prediction of one batch of a split; the last argument is the batch's number."""
 
-    def predict(state: TrainState, split: DeviceSplit, index: jax.Array) -> BatchPredictions:
+    def predict(state: TrainState, split: DeviceSplit, index: jax.Array) -> tuple[Any, jax.Array]:
         params = eval_params(state.opt_state, state.params)
         batch = _ordered_batch(split, index, batch_size, num_examples, sharding)
         return predict_step(params, state.stats, batch)
@@ -139,13 +139,12 @@ class ResidentExecutor:
         predict = make_predict(functions.predict, eval_batch, num_test, sharding.batch)
         self._measure = compilation.jit(functions.measure, sharding.replicated)
         self._predict = compilation.jit(predict, sharding.replicated)
-        self._evaluate = [
-            compilation.jit(
-                make_evaluate(eval_step, eval_batch, num_test, sharding.batch), sharding.replicated
+        self._evaluate = {
+            prefix: compilation.jit(
+                make_evaluate(evaluation, eval_batch, num_test, sharding.batch), sharding.replicated
             )
-            for eval_step in (functions.evaluate, functions.evaluate_attacked)
-            if eval_step
-        ]
+            for prefix, evaluation in functions.evaluations.items()
+        }
 
     def close(self) -> None:
         """Do nothing: nothing reads ahead."""
@@ -167,11 +166,13 @@ class ResidentExecutor:
         """Return the measures of a step."""
         return self._measure(before, grads)
 
-    def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
-        """Return the sums over the test split, with or without the attack of `config.adversary`."""
-        return self._evaluate[attacked](state, self._test_split)
+    def evaluate(self, state: TrainState) -> dict[str, MetricSums]:
+        """Return the sums over the test split of each evaluation of the task."""
+        return {
+            prefix: evaluate(state, self._test_split) for prefix, evaluate in self._evaluate.items()
+        }
 
-    def predict(self, state: TrainState) -> Predictions:
+    def predict(self, state: TrainState) -> Any:
         """Return the outputs for the whole test split."""
         return predictions.concatenate(
             self._predict(state, self._test_split, self._replicate(index))

@@ -1,6 +1,7 @@
 """The training state: everything that one step passes to the next."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,29 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from train.engine import nonfinite
 from train.engine.nonfinite import NonFiniteState
-from train.models.functional import Model
-
-
-class MetricSums(NamedTuple):
-    """Sums over examples, from which the metrics of a log line are computed; each float32, ()."""
-
-    examples: jax.Array
-    loss: jax.Array
-    top1: jax.Array
-    top5: jax.Array
-
-    @classmethod
-    def zeros(cls) -> "MetricSums":
-        return cls(*(jnp.zeros(()) for _ in cls._fields))
-
-    def means(self) -> dict[str, float]:
-        """Return loss, top-1 and top-5 per example; NaN if there are no examples."""
-        sums = jax.device_get(self)
-        if not sums.examples:
-            return dict.fromkeys(self._fields[1:], float("nan"))
-        return {
-            name: float(getattr(sums, name)) / float(sums.examples) for name in self._fields[1:]
-        }
+from train.tasks.task import MetricSums, zero_sums
 
 
 class TrainState(NamedTuple):
@@ -61,8 +40,13 @@ class TrainState(NamedTuple):
         return self.opt_state, self.params
 
 
+Init = Callable[[jax.Array], tuple[Any, Any]]
+"""Returns random parameters and statistics; see `train.tasks.task.Task.init`."""
+
+
 def create(
-    model: Model,
+    init: Init,
+    metrics: Sequence[str],
     tx: optax.GradientTransformation,
     seed: jax.typing.ArrayLike,
     pretrained: tuple[Any, Any] | None = None,
@@ -70,28 +54,29 @@ def create(
     """Return the state before the first step, a pure function of its arguments.
 
     Args:
-      model: The network.
+      init: Initializes the weights.
+      metrics: The names of the metrics that training adds up.
       tx: The optimizer chain.
       seed: The seed of the random initialization; may be traced.
       pretrained: Parameters and statistics that replace random ones: dicts that may lack
         entries of the network's.
     """
-    params, stats = init_weights(model, seed, pretrained)
+    params, stats = init_weights(init, seed, pretrained)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         stats=stats,
         opt_state=tx.init(params),
-        sums=MetricSums.zeros(),
+        sums=zero_sums(metrics),
         nonfinite=nonfinite.init(params),
     )
 
 
 def init_weights(
-    model: Model, seed: jax.typing.ArrayLike, pretrained: tuple[Any, Any] | None
+    init: Init, seed: jax.typing.ArrayLike, pretrained: tuple[Any, Any] | None
 ) -> tuple[Any, Any]:
     """Return the parameters and statistics of `create`."""
-    random = model.init(jax.random.key(seed))
+    random = init(jax.random.key(seed))
     if pretrained is None:
         return random
     params, stats = (

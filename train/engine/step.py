@@ -9,20 +9,17 @@ import optax
 from ml_collections import ConfigDict
 
 from train.data.batch import Batch
-from train.data.inputs import to_model_inputs
-from train.engine import attacks, nonfinite
-from train.engine.attacks import Attack
+from train.engine import nonfinite
 from train.engine.nonfinite import NonFiniteState
 from train.engine.optimizers import Measures, Optimizer
-from train.engine.state import MetricSums, TrainState
-from train.models.functional import Model
+from train.engine.state import TrainState
 from train.models.last_layer import freeze_body
+from train.tasks.task import Evaluation, MetricSums, Task, means
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Any]]
 """Makes one step; returns the new state and the gradient."""
-EvalStep = Callable[[Any, Any, MetricSums, Batch], MetricSums]
-
-_DROPOUT = 2  # folded into the step's key; the augmentation's keys are split from the same key
+PredictStep = Callable[[Any, Any, Batch], tuple[Any, jax.Array]]
+"""Returns the outputs of the task for a batch, and the mask of the batch."""
 
 
 class StepMetrics(NamedTuple):
@@ -39,23 +36,6 @@ class StepMetrics(NamedTuple):
     learning_rate: jax.Array
 
 
-class BatchPredictions(NamedTuple):
-    """The model's outputs for a batch.
-
-    Attributes:
-      logits: float32, (batch, classes).
-      labels: int32, (batch,).
-      mask: bool, (batch,); False for padding.
-    """
-
-    logits: jax.Array
-    labels: jax.Array
-    mask: jax.Array
-
-
-PredictStep = Callable[[Any, Any, Batch], BatchPredictions]
-
-
 class StepFunctions(NamedTuple):
     """The pure functions of a run, which an executor compiles.
 
@@ -63,66 +43,56 @@ class StepFunctions(NamedTuple):
       train: Makes a step.
       metrics: Returns the metrics of a state.
       measure: Returns the measures of a step, from the state before it and its gradient.
-      evaluate: Evaluates a batch.
+      evaluations: The evaluations of the task, by the prefix of their metrics' names.
       predict: Predicts a batch.
-      evaluate_attacked: Evaluates a batch under attack, if `config.adversary.eval_steps` is set.
     """
 
     train: TrainStep
     metrics: Callable[[TrainState], StepMetrics]
     measure: Callable[[TrainState, Any], Measures]
-    evaluate: EvalStep
+    evaluations: dict[str, Evaluation]
     predict: PredictStep
-    evaluate_attacked: EvalStep | None = None
 
 
 def make(
     config: ConfigDict,
-    model: Model,
+    task: Task,
     optimizer: Optimizer,
     seed: jax.typing.ArrayLike,
 ) -> StepFunctions:
     """Return the functions that a run compiles; `seed` may be traced."""
-    attack = attacks.eval_attack(config)
     return StepFunctions(
-        train=make_train_step(config, model, optimizer, seed),
+        train=make_train_step(config, task, optimizer, seed),
         metrics=lambda state: read_metrics(state, optimizer.schedule),
         measure=lambda before, grads: optimizer.measure(grads, *before.of_optimizer)[1],
-        evaluate=make_eval_step(config, model),
-        predict=make_predict_step(config, model),
-        evaluate_attacked=make_eval_step(config, model, attack, seed) if attack else None,
+        evaluations=task.evaluations(seed),
+        predict=lambda params, stats, batch: (task.predict(params, stats, batch), batch.mask),
     )
 
 
 def make_train_step(
     config: ConfigDict,
-    model: Model,
+    task: Task,
     optimizer: Optimizer,
     seed: jax.typing.ArrayLike,
 ) -> TrainStep:
-    """Return the training step: prepare inputs, attack them, differentiate, update.
+    """Return the training step: augment, differentiate, update.
 
     All random numbers follow from the seed and the step number.
 
     With `config.nan_policy` "skip", a step with a non-finite loss or gradient is counted but
-    changes nothing else. With `config.optimizer.body_lr_scale` 0, the body is applied as in
-    evaluation, so its running statistics do not change, and it has no backward pass.
+    changes nothing else. With `config.optimizer.body_lr_scale` 0, the body has no backward pass.
     """
     frozen = config.optimizer.body_lr_scale == 0
-    attack = attacks.make(attacks.train_attack(config), config, model, train=not frozen)
-    last_layer = model.last_layer() if frozen else frozenset()
+    last_layer = task.last_layer() if frozen else frozenset()
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        perturb = attack and attack(key, batch.labels, state.params, state.stats)
-        inputs = to_model_inputs(batch.inputs, config, key, perturb)
+        batch = task.augment(key, batch, state.params, state.stats)
 
         def loss_fn(params):
             params = freeze_body(params, last_layer) if frozen else params
-            dropout_key = jax.random.fold_in(key, _DROPOUT)
-            logits, stats = model.apply(params, state.stats, inputs, not frozen, dropout_key)
-            sums = _metric_sums(logits, batch)
-            return sums.loss / sums.examples, (stats, sums)
+            return task.loss(params, state.stats, batch, key)
 
         (loss, (stats, sums)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -144,39 +114,6 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(
-    config: ConfigDict,
-    model: Model,
-    attack: Attack | None = None,
-    seed: jax.typing.ArrayLike = 0,
-) -> EvalStep:
-    """Return the evaluation of a batch, which adds to the sums of the batches before it.
-
-    It uses the running statistics and ignores masked examples. The random numbers of an attack
-    follow from the seed and from the number of examples before the batch.
-    """
-    perturb_batch = attacks.make(attack, config, model, train=False)
-
-    def eval_step(params: Any, stats: Any, sums: MetricSums, batch: Batch) -> MetricSums:
-        key = attacks.eval_key(seed, sums.examples)
-        perturb = perturb_batch and perturb_batch(key, batch.labels, params, stats)
-        inputs = to_model_inputs(batch.inputs, config, perturb=perturb)
-        logits, _ = model.apply(params, stats, inputs, False)
-        return jax.tree.map(jnp.add, sums, _metric_sums(logits, batch))
-
-    return eval_step
-
-
-def make_predict_step(config: ConfigDict, model: Model) -> PredictStep:
-    """Return the prediction of a batch, with the running statistics."""
-
-    def predict_step(params: Any, stats: Any, batch: Batch) -> BatchPredictions:
-        logits, _ = model.apply(params, stats, to_model_inputs(batch.inputs, config), False)
-        return BatchPredictions(logits.astype(jnp.float32), batch.labels, batch.mask)
-
-    return predict_step
-
-
 def read_metrics(state: TrainState, schedule: optax.Schedule) -> StepMetrics:
     """Return the metrics of a state, on the device."""
     return StepMetrics(
@@ -188,28 +125,8 @@ def read_metrics(state: TrainState, schedule: optax.Schedule) -> StepMetrics:
 
 def log_line(metrics: StepMetrics, measures: Measures, config: ConfigDict) -> dict[str, float]:
     """Return the values of a training line of `metrics.jsonl`, on the host."""
-    line = metrics.sums.means() | {"learning_rate": float(metrics.learning_rate)}
+    line = means(metrics.sums) | {"learning_rate": float(metrics.learning_rate)}
     line |= {name: float(value) for name, value in measures._asdict().items()}
     if config.nan_policy == "skip":
         line["skipped"] = int(metrics.nonfinite.skipped)
     return line
-
-
-def _metric_sums(logits: jax.Array, batch: Batch) -> MetricSums:
-    """Return the sums over a batch.
-
-    A label is in the top k if fewer than k other logits are at least as large as its logit.
-    """
-    logits = logits.astype(jnp.float32)
-    weight = batch.mask.astype(jnp.float32)
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-    label_logits = jnp.take_along_axis(logits, batch.labels[:, None], axis=1)
-    # Ties and NaN count against the label, so that constant or NaN logits score nothing.
-    num_lower = jnp.sum(logits < label_logits, axis=1)
-    rank = logits.shape[1] - 1 - num_lower
-    return MetricSums(
-        examples=jnp.sum(weight),
-        loss=jnp.sum(weight * loss),
-        top1=jnp.sum(weight * (rank < 1)),
-        top5=jnp.sum(weight * (rank < 5)),
-    )

@@ -11,12 +11,12 @@ from train.config.types import MAX_INT
 from train.data.batch import Batch, abstract_batch
 from train.engine import predictions
 from train.engine.optimizers import Measures, eval_params
-from train.engine.predictions import Predictions
-from train.engine.state import MetricSums, TrainState
+from train.engine.state import TrainState
 from train.engine.step import StepFunctions, StepMetrics
 from train.runtime import compilation, distributed
 from train.runtime.compilation import Cost
 from train.runtime.mesh import Sharding
+from train.tasks.task import Evaluation, MetricSums
 
 if TYPE_CHECKING:
     from train.data.streaming.pipeline import BatchIterator, HostBatch, StreamingDataset
@@ -67,11 +67,10 @@ class StreamingExecutor:
         )
         self._measure = compilation.jit(functions.measure, sharding.replicated)
         self._predict_step = compilation.jit(functions.predict, sharding.replicated)
-        self._eval_steps = [
-            compilation.jit(eval_step, sharding.replicated)
-            for eval_step in (functions.evaluate, functions.evaluate_attacked)
-            if eval_step
-        ]
+        self._evaluations = {
+            prefix: evaluation._replace(add=compilation.jit(evaluation.add, sharding.replicated))
+            for prefix, evaluation in functions.evaluations.items()
+        }
 
     def close(self) -> None:
         """Stop the threads and processes that read ahead."""
@@ -98,30 +97,35 @@ class StreamingExecutor:
         """Return the measures of a step."""
         return self._measure(before, grads)
 
-    def evaluate(self, state: TrainState, attacked: bool = False) -> MetricSums:
-        """Return the sums over the test split, with or without the attack of `config.adversary`."""
-        return self._sum(state, attacked, self._stream.test_batches(self._eval_batch))
+    def evaluate(self, state: TrainState) -> dict[str, MetricSums]:
+        """Return the sums over the test split of each evaluation of the task."""
+        return {
+            prefix: self._sum(state, evaluation, self._stream.test_batches(self._eval_batch))
+            for prefix, evaluation in self._evaluations.items()
+        }
 
     def evaluate_train(self, state: TrainState) -> MetricSums:
         """Return the sums over the training split, with the crops of the test split."""
-        return self._sum(state, False, self._stream.train_batches_in_order(self._eval_batch))
+        batches = self._stream.train_batches_in_order(self._eval_batch)
+        return self._sum(state, self._evaluations[""], batches)
 
-    def _sum(self, state: TrainState, attacked: bool, batches: "BatchIterator") -> MetricSums:
+    def _sum(
+        self, state: TrainState, evaluation: Evaluation, batches: "BatchIterator"
+    ) -> MetricSums:
         """Return the sums over some batches.
 
         Each batch takes the sums of the one before it, so that the batches run one after another:
         devices that run two programs at once can deadlock in their reductions.
         """
-        eval_step = self._eval_steps[attacked]
         params = eval_params(state.opt_state, state.params)
-        sums = MetricSums(*np.zeros(len(MetricSums._fields), np.float32))
+        sums: Any = {name: np.zeros((), np.float32) for name in ("examples", *evaluation.metrics)}
         with contextlib.closing(batches):
             for batch in batches:
                 distributed.progress()
-                sums = eval_step(params, state.stats, sums, self._send(batch))
+                sums = evaluation.add(params, state.stats, sums, self._send(batch))
         return sums
 
-    def predict(self, state: TrainState) -> Predictions:
+    def predict(self, state: TrainState) -> Any:
         """Return the outputs for the whole test split."""
         params = eval_params(state.opt_state, state.params)
         with contextlib.closing(self._stream.test_batches(self._eval_batch)) as batches:

@@ -1,18 +1,17 @@
 """`metrics.jsonl`: one line per log step and evaluation."""
 
+import functools
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from train.errors import UserError
 from train.output.files import Line, explain_write_errors, read_jsonl, write_atomically
 
-_FIELDS = {
-    "train": {"epoch", "loss", "top1", "top5", "learning_rate", "gc_removed_fraction"},
-    "test": {"epoch", "loss", "top1", "top5"},
-}
+_FIELDS = {"train": {"epoch", "learning_rate", "gc_removed_fraction"}, "test": {"epoch"}}
 
 
 class MetricsFile:
@@ -22,11 +21,12 @@ class MetricsFile:
       lines: The lines in order.
     """
 
-    def __init__(self, file: Path, first_step: int, writes: bool):
+    def __init__(self, file: Path, names: Sequence[str], first_step: int, writes: bool):
         """Open the file and drop the lines after `first_step`, which will be written again.
 
         Args:
           file: `metrics.jsonl`.
+          names: The names of the metrics that every line has.
           first_step: The step at which the run starts or resumes.
           writes: Whether this process writes the file.
 
@@ -37,7 +37,7 @@ class MetricsFile:
             raise UserError(f"{file} is missing; restore it, or use another --workdir")
         self._file = file
         self._writes = writes
-        self.lines = [line for line in read(file) if line["step"] <= first_step]
+        self.lines = [line for line in read(file, names) if line["step"] <= first_step]
         if writes:
             write_atomically(file, "".join(map(_dump, self.lines)))
 
@@ -58,13 +58,19 @@ class MetricsFile:
         return [line for line in self.lines if line["split"] == split]
 
 
-def read(file: Path) -> list[Line]:
+def read(file: Path, names: Sequence[str]) -> list[Line]:
     """Return the complete lines of `metrics.jsonl`.
+
+    Args:
+      file: The file; it need not exist.
+      names: The names of the metrics that every line must have.
 
     Raises:
       UserError: If the file cannot be read, or a line is damaged.
     """
-    return read_jsonl(file, _is_valid, "remove that line, or use another --workdir")
+    return read_jsonl(
+        file, functools.partial(_is_valid, names), "remove that line, or use another --workdir"
+    )
 
 
 def finite_or_none(value: Any) -> float | None:
@@ -72,11 +78,11 @@ def finite_or_none(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _is_valid(line: Line) -> bool:
+def _is_valid(names: Sequence[str], line: Line) -> bool:
     metrics = [line[name] for name in line.keys() - {"split"}]
     return (
         isinstance(line["step"], int)
-        and line.keys() >= _FIELDS[line["split"]]
+        and line.keys() >= {*names, *_FIELDS[line["split"]]}
         and all(isinstance(value, int | float | None) for value in metrics)
     )
 

@@ -2,6 +2,7 @@
 
 import datetime
 import time
+from collections.abc import Mapping
 
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -10,6 +11,7 @@ from train.output.files import Line
 from train.output.timer import Timer
 from train.runtime import distributed
 from train.runtime.terminal import make_console
+from train.tasks.task import Headline
 
 _SECONDS = 60.0  # between two lines about the training steps, where there is no bar
 
@@ -17,11 +19,22 @@ _SECONDS = 60.0  # between two lines about the training steps, where there is no
 class ProgressBar:
     """A context manager that shows the progress of a run; only the first process prints."""
 
-    def __init__(self, plan: Plan, first_step: int, timer: Timer, example_unit: str):
-        """Args: example_unit: The plural noun for the examples, such as "images"."""
+    def __init__(
+        self, plan: Plan, first_step: int, timer: Timer, example_unit: str, headline: Headline
+    ):
+        """Open the bar.
+
+        Args:
+          plan: The plan of the run.
+          first_step: The step at which the run starts or resumes.
+          timer: Measures the speed.
+          example_unit: The plural noun for the examples, such as "images".
+          headline: The metric to show beside the loss.
+        """
         self._plan = plan
         self._timer = timer
         self._example_unit = example_unit
+        self._headline = headline
         self._train_loss = ""
         self._next_line = time.monotonic()
         self._console = make_console()
@@ -53,25 +66,21 @@ class ProgressBar:
         if distributed.is_first_process():
             self._console.print(text, markup=False)
 
-    def show_steps(self, step: int, loss: float | None, top1: float | None) -> None:
+    def show_steps(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """Show the state after a dispatch: beside the bar, or as a line about once a minute.
 
         Args:
           step: The number of completed steps.
-          loss: The mean loss since the last training line; None if it is not finite.
-          top1: The accuracy since then.
+          metrics: The means since the last training line; None if not finite.
         """
-        metrics = (
-            f"loss {_number(loss)}  top-1 {_percent(top1)}  {self._throughput()}  "
-            f"{self._time_left(step)} left"
-        )
+        text = f"{self._metrics(metrics)}  {self._throughput()}  {self._time_left(step)} left"
         is_due = time.monotonic() >= self._next_line
         if is_due:
             self._next_line = time.monotonic() + _SECONDS
             if not self._console.is_terminal:
-                self.log(f"{self._step_and_epoch(step)}  train {metrics}")
+                self.log(f"{self._step_and_epoch(step)}  train {text}")
         epoch = self._plan.epoch(step)
-        self._bar.update(self._task, refresh=is_due, completed=step, epoch=epoch, metrics=metrics)
+        self._bar.update(self._task, refresh=is_due, completed=step, epoch=epoch, metrics=text)
 
     def show_train(self, line: Line) -> None:
         """Remember the loss of a training line for the next test line."""
@@ -80,13 +89,17 @@ class ProgressBar:
     def show_test(self, line: Line) -> None:
         """Print the metrics of a test line."""
         step, attacked = line["step"], ""
-        if "robust_top1" in line:
-            attacked = f"attacked {_percent(line['robust_top1'])}  "
+        if (robust := f"robust_{self._headline.name}") in line:
+            attacked = f"attacked {_percent(line[robust])}  "
         self.log(
-            f"{self._step_and_epoch(step)}  "
-            f"{self._train_loss}test loss {_number(line['loss'])}  top-1 {_percent(line['top1'])}  "
+            f"{self._step_and_epoch(step)}  {self._train_loss}test {self._metrics(line)}  "
             f"{attacked}{self._throughput()}  {self._time_left(step)} left"
         )
+
+    def _metrics(self, values: Mapping[str, float | None]) -> str:
+        headline = self._headline
+        score = f"{headline.label} {_percent(values[headline.name])}"
+        return f"loss {_number(values['loss'])}  {score}"
 
     def _step_and_epoch(self, step: int) -> str:
         return f"step {step:,}/{self._plan.total_steps:,}  epoch {self._plan.epoch(step):.2f}"

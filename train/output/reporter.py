@@ -4,6 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from train import tasks
 from train.data.inputs import example_unit
 from train.engine.plan import Plan
 from train.engine.state import TrainState
@@ -32,8 +33,10 @@ class Reporter:
         self._work = work
         self._plan = plan
         self._timer = timer
-        self._metrics = MetricsFile(work.metrics, first_step, writes=is_first)
-        self._progress = ProgressBar(plan, first_step, timer, example_unit(config))
+        task = tasks.task_class(config)
+        self._headline = task.headline
+        self._metrics = MetricsFile(work.metrics, task.metrics, first_step, writes=is_first)
+        self._progress = ProgressBar(plan, first_step, timer, example_unit(config), task.headline)
         writes_scalars = config.report.tensorboard and is_first
         self._scalars = Scalars(work.tensorboard, first_step) if writes_scalars else None
 
@@ -50,9 +53,10 @@ class Reporter:
         """Print a text to the terminal."""
         self._progress.log(text)
 
-    def show_steps(self, step: int, loss: float, top1: float) -> None:
-        """Show the loss and the accuracy after a dispatch on the terminal only."""
-        self._progress.show_steps(step, finite_or_none(loss), finite_or_none(top1))
+    def show_steps(self, step: int, metrics: dict[str, float]) -> None:
+        """Show the metrics after a dispatch on the terminal only."""
+        finite = {name: finite_or_none(value) for name, value in metrics.items()}
+        self._progress.show_steps(step, finite)
 
     def log_train(self, step: int, **metrics: float) -> None:
         """Log the mean metrics of the training steps since the last such line."""
@@ -68,20 +72,17 @@ class Reporter:
         line = self._append(step, "test", metrics)
         self._progress.show_test(line)
 
-    def finish(
-        self, state: TrainState, title: str, per_class: list[dict[str, Any]] | None = None
-    ) -> dict[str, Any]:
+    def finish(self, state: TrainState, title: str, scores: dict[str, Any]) -> dict[str, Any]:
         """Draw the curves, then write and return the summary.
 
         Args:
           state: The last state.
           title: The title of the curves.
-          per_class: The metrics of each class, if the summary should have them.
+          scores: What else the summary has of the test split, such as the metrics of each class.
         """
-        summary = make_summary(self._metrics, state, self._plan, self._timer)
+        summary = make_summary(self._metrics, self._headline, state, self._plan, self._timer)
         summary |= self._work.init_source()
-        if per_class is not None:
-            summary["test_per_class"] = per_class
+        summary |= {f"test_{name}": score for name, score in scores.items()}
         if distributed.is_first_process():
             self._draw_curves(title)
             write_json(self._work.summary, summary)
@@ -93,7 +94,7 @@ class Reporter:
         try:
             with explain_write_errors(self._work.curves):
                 files = [self._work.curves, self._work.vector_curves]
-                draw_curves(files, self._metrics.lines, title)
+                draw_curves(files, self._metrics.lines, title, self._headline)
         except UserError:
             raise  # no space or permission, which the summary needs too
         except Exception as error:  # Matplotlib's; a finished run must not end without a summary

@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from train import tasks
 from train.config import flatten
 from train.config.fields import field_specs
 from train.config.schema import Config, may_change_on_resume
@@ -37,6 +38,7 @@ class WorkDir:
         self.summary = folder / "summary.json"
         self.init_source_file = folder / "init_source.json"
         self._fields = json.loads(json.dumps(flatten(config)))
+        self._headline = tasks.task_class(config).headline.name
         self._lock: int | None = None
         with self._explain_errors("read"):
             self._check_folder()
@@ -50,7 +52,7 @@ class WorkDir:
         if not self.summary.exists():
             return None
         summary = read_json(self.summary)
-        if not isinstance(summary.get("test_top1"), int | float):
+        if not isinstance(summary.get(f"test_{self._headline}"), int | float):
             raise UserError(f"{self.summary} is damaged; use another --workdir")
         return summary
 

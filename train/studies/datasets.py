@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.model_selection import train_test_split
 
-from train import data, models
+from train import data, tasks
 from train.checkpoints import pretrained
 from train.checkpoints.pretrained import PretrainedWeights
 from train.data.dataset import Dataset
@@ -54,10 +54,10 @@ def load_datasets(study: ConfigDict, lines: Iterable[Line]) -> Datasets:
     for setting in design.settings(study):
         config = design.trainer_config(study, design.arms(study, setting)[0], 0, 1.0)
         plan.make(config, final.num_train)
-        model = models.build(config, final.num_classes, final.input_shape)
+        task = tasks.build(config, final)
         if config.init_from:
             # Here, before the runs of other settings.
-            _check_source(pretrained.load(config, model), setting, lines)
+            _check_source(pretrained.load(config, task), setting, lines)
     _check_landscape_examples(study.landscape_examples, final)
     count = study.tuning.validation_examples
     if not count:

@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
-from train.data.batch import DeviceSplit
-from train.data.inputs import to_model_inputs
-from train.models.functional import Model
+from train.data.batch import DeviceSplit, gather_batch
+from train.tasks.task import Task
 
 SCALES = (0.5, 1.0, 2.0, 4.0)
 """The points along the update, in multiples of it."""
@@ -61,19 +59,12 @@ def measure(loss: Callable[[Any], jax.Array], params: Any, update: Any) -> Lands
 
 
 def training_loss(
-    config: ConfigDict, model: Model, stats: Any, split: DeviceSplit, count: int
+    task: Task, stats: Any, split: DeviceSplit, count: int
 ) -> Callable[[Any], jax.Array]:
     """Return the loss in training mode on `count` examples, without augmentation and decay.
 
     The examples are the same for all runs: some from all parts of the split.
     """
     ids = jnp.arange(count) * (len(split.labels) // count)
-    inputs = to_model_inputs(split.inputs[ids], config)
-    labels = split.labels[ids]
-
-    def loss(params: Any) -> jax.Array:
-        logits, _ = model.apply(params, stats, inputs, True, jax.random.key(0))
-        logits = logits.astype(jnp.float32)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-    return loss
+    batch = task.prepare(gather_batch(split, ids, jnp.ones(count, bool), None))
+    return lambda params: task.loss(params, stats, batch, jax.random.key(0))[0]

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import jax
 
 from train.engine.optimizers import Measures
-from train.engine.state import MetricSums, sha256
+from train.engine.state import sha256
 from train.engine.step import StepMetrics
 from train.output.metrics import finite_or_none
 from train.studies.landscape import Landscape
+from train.tasks.task import MetricSums, means
 
 Curve = dict[str, list[float | None]]
 
@@ -17,16 +18,15 @@ class FinalMeasures(NamedTuple):
     """What is measured of the final weights.
 
     Attributes:
-      test: The sums over the test split, or over the validation split.
+      test: The sums over the test split, or over the validation split, of each evaluation of the
+        task, by the prefix of their metrics' names.
       train: The sums over the training split, without augmentation.
-      robust: The sums over the test split under the attack of `config.adversary`, or None.
       mean_drift: The distance of the weights from the hyperplanes that they started in.
       params_norm: The norm of the weights.
     """
 
-    test: MetricSums
+    test: dict[str, MetricSums]
     train: MetricSums
-    robust: MetricSums | None
     mean_drift: jax.Array
     params_norm: jax.Array
 
@@ -39,11 +39,11 @@ def extend_curve(
     landscape: Landscape | None = None,
 ) -> None:
     """Add the metrics after `stop` steps to the curve of a run."""
-    means = finite_means(metrics.sums)
+    logged = finite_means(metrics.sums)
     point = {
         "step": stop,
-        "loss": means["loss"],
-        "top1": means["top1"],
+        "loss": logged["loss"],
+        "top1": logged["top1"],
         **{name: finite_or_none(value) for name, value in measures._asdict().items()},
     }
     if landscape:
@@ -54,11 +54,12 @@ def extend_curve(
 
 def final_result(params: Any, final: FinalMeasures) -> dict[str, Any]:
     """Return the fields of a line of `results.jsonl` about the final weights."""
-    robust = finite_means(final.robust) if final.robust else {}
     return {
-        **finite_means(final.test),
-        **{f"train_{name}": value for name, value in finite_means(final.train).items()},
-        **{f"robust_{name}": value for name, value in robust.items() if name != "top5"},
+        **{
+            f"{prefix}{name}": value
+            for prefix, sums in {**final.test, "train_": final.train}.items()
+            for name, value in finite_means(sums).items()
+        },
         "mean_drift": finite_or_none(final.mean_drift),
         "params_norm": finite_or_none(final.params_norm),
         "params_sha256": sha256(params),
@@ -67,4 +68,4 @@ def final_result(params: Any, final: FinalMeasures) -> dict[str, Any]:
 
 def finite_means(sums: MetricSums) -> dict[str, float | None]:
     """Return the means of some sums; None for one that is not finite."""
-    return {name: finite_or_none(value) for name, value in sums.means().items()}
+    return {name: finite_or_none(value) for name, value in means(sums).items()}

@@ -18,15 +18,15 @@ from train import experiment
 from train.data.batch import DeviceSplit, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
-from train.engine import attacks, dispatch, optimizers, state, step
-from train.engine.attacks import Attack
+from train.engine import dispatch, optimizers, state, step
 from train.engine.optimizers import Measures, Optimizer
 from train.engine.resident import make_evaluate, make_train_steps
-from train.engine.state import MetricSums, TrainState
+from train.engine.state import TrainState
 from train.runtime import compilation
 from train.studies import landscape, measures
 from train.studies.landscape import Landscape
 from train.studies.measures import Curve, FinalMeasures
+from train.tasks.task import Evaluation, MetricSums
 
 
 class RunInputs(NamedTuple):
@@ -231,10 +231,11 @@ class ParallelRuns:
     def _optimizer(self, rate: jax.Array) -> Optimizer:
         run = self._run
         schedule = optimizers.make_schedule(run.config, run.plan, rate)
-        return optimizers.build(run.config, schedule, run.optimizer.axes, run.model.last_layer)
+        return optimizers.build(run.config, schedule, run.optimizer.axes, run.task.last_layer)
 
     def _init_state(self, seed: jax.Array, rate: jax.Array, pretrained: Any) -> TrainState:
-        return state.create(self._run.model, self._optimizer(rate), seed, pretrained)
+        task = self._run.task
+        return state.create(task.init, task.metrics, self._optimizer(rate), seed, pretrained)
 
     def _make_steps(
         self,
@@ -244,7 +245,7 @@ class ParallelRuns:
         split: DeviceSplit,
         epoch_offset_count: jax.Array,
     ):
-        functions = step.make(self._run.config, self._run.model, self._optimizer(rate), seed)
+        functions = step.make(self._run.config, self._run.task, self._optimizer(rate), seed)
         plan = self._run.plan
         train_steps = make_train_steps(functions, plan.batch_size, None)
         order = two_epochs(seed, epoch_offset_count[0], plan.num_examples)
@@ -263,7 +264,7 @@ class ParallelRuns:
         if not self._landscape_examples:
             return measured, None
         loss = landscape.training_loss(
-            self._run.config, self._run.model, before.stats, train_split, self._landscape_examples
+            self._run.task, before.stats, train_split, self._landscape_examples
         )
         return measured, landscape.measure(loss, before.params, update)
 
@@ -277,22 +278,19 @@ class ParallelRuns:
         pretrained: Any,
     ):
         del rate
-        config, model = self._run.config, self._run.model
+        evaluations = self._run.task.evaluations(seed)
 
-        def score(split: DeviceSplit, attack: Attack | None = None) -> MetricSums:
+        def score(split: DeviceSplit, evaluation: Evaluation) -> MetricSums:
             count = len(split.labels)
-            eval_step = step.make_eval_step(config, model, attack, seed)
-            evaluate = make_evaluate(eval_step, min(config.eval.batch_size, count), count, None)
-            return evaluate(train_state, split)
+            batch_size = min(self._run.config.eval.batch_size, count)
+            return make_evaluate(evaluation, batch_size, count, None)(train_state, split)
 
         params = train_state.params
-        initial_params, _ = state.init_weights(model, seed, pretrained)
+        initial_params, _ = state.init_weights(self._run.task.init, seed, pretrained)
         drift = diagnostics.mean_drift(params, initial_params, self._run.optimizer.axes).distance
-        attack = attacks.eval_attack(config)
         return FinalMeasures(
-            test=score(test_split),
-            train=score(train_split),
-            robust=score(test_split, attack) if attack else None,
+            test={prefix: score(test_split, each) for prefix, each in evaluations.items()},
+            train=score(train_split, evaluations[""]),
             mean_drift=drift,
             params_norm=optax.tree.norm(params),
         )

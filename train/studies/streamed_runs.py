@@ -100,13 +100,11 @@ def _final_result(
 ) -> dict[str, Any]:
     params = eval_params(train_state.opt_state, train_state.params)
     pretrained = run.pretrained and run.pretrained[:2]
-    initial_params, _ = state.init_weights(run.model, run.config.seed, pretrained)
+    initial_params, _ = state.init_weights(run.task.init, run.config.seed, pretrained)
     drift = diagnostics.mean_drift(params, initial_params, run.optimizer.axes).distance
-    is_attacked = run.config.adversary.eval_steps > 0
     final = FinalMeasures(
         test=executor.evaluate(train_state),
         train=executor.evaluate_train(train_state),
-        robust=executor.evaluate(train_state, attacked=True) if is_attacked else None,
         mean_drift=drift,
         params_norm=optax.tree.norm(params),
     )

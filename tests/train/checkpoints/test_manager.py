@@ -13,9 +13,10 @@ import pytest
 
 from train.checkpoints.manager import Checkpoints, latest_step
 from train.engine import nonfinite
-from train.engine.state import MetricSums, TrainState
+from train.engine.state import TrainState
 from train.errors import UserError
 from train.output.timer import Timer
+from train.tasks.task import zero_sums
 
 KEEP = 3
 UNREAD_FILES = {"_CHECKPOINT_METADATA", "commit_success.txt"}  # timestamps of Orbax
@@ -46,7 +47,7 @@ def state_after(step, width=8):
         params=params,
         stats={"norm": {"mean": jnp.full(width, step, jnp.float32)}},
         opt_state=optax.sgd(0.1, 0.9).init(params),
-        sums=MetricSums.zeros(),
+        sums=zero_sums(("loss", "top1", "top5")),
         nonfinite=nonfinite.init(params),
     )
 

@@ -16,6 +16,7 @@ from train.checkpoints import pretrained
 from train.config import default_config, validate
 from train.engine import state
 from train.errors import UserError
+from train.tasks.task import means
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
 
@@ -111,10 +112,10 @@ def test_new_head_may_have_other_classes(file):
 
 def test_missing_weights_are_initialized():
     model = models.build(make_config("", "convnet"), 10, (8, 8, 1))
-    random, random_stats = state.init_weights(model, 3, None)
-    loaded, loaded_stats = state.init_weights(model, 4, None)
+    random, random_stats = state.init_weights(model.init, 3, None)
+    loaded, loaded_stats = state.init_weights(model.init, 4, None)
     body = {name: layer for name, layer in loaded.items() if name != "head"}
-    params, stats = state.init_weights(model, 3, (body, loaded_stats))
+    params, stats = state.init_weights(model.init, 3, (body, loaded_stats))
     assert state.sha256(params["head"]) == state.sha256(random["head"])
     assert all(state.sha256(params[name]) == state.sha256(body[name]) for name in body)
     assert state.sha256(stats) == state.sha256(random_stats)
@@ -277,7 +278,7 @@ def test_slow_weights_of_lookahead_are_loaded(tmp_path):
     assert run.pretrained.sha256 == expected["params_sha256"]
     first = run.init_state()
     assert state.sha256(first.params) == run.pretrained.sha256
-    metrics = run.compile(first).evaluate(first).means()
+    metrics = means(run.compile(first).evaluate(first)[""])
     assert metrics["loss"] == pytest.approx(expected["test_loss"], rel=1e-3)
 
 

@@ -19,6 +19,7 @@ from train.data import tfds_builder
 from train.data.in_memory import vocabulary
 from train.errors import Preempted
 from train.models.lstm import LSTM
+from train.tasks.task import means
 
 features = tfds.features
 CONFIGS = ROOT / "configs"
@@ -345,4 +346,4 @@ def test_imdb_reviews():
     executor = run.compile(state)
     state, *_ = executor.steps(state, 0, 50)
     _, metrics, _ = executor.steps(state, 50, 100)
-    assert metrics.sums.means()["top1"] > 0.6
+    assert means(metrics.sums)["top1"] > 0.6

@@ -12,6 +12,7 @@ from train import models
 from train.config import default_config, validate
 from train.data.batch import Batch
 from train.engine import optimizers, state, step
+from train.tasks.classification import Classification
 
 PARAMS = {
     "body": {"kernel": jax.random.normal(jax.random.key(0), (3, 3, 4, 5)), "bias": jnp.ones(5)},
@@ -67,16 +68,17 @@ def test_frozen_body_and_statistics_stay_unchanged():
     config = default_config()
     config.optimizer.update(weight_decay=0.1, body_lr_scale=0.0)
     model = models.build(config, 5, (8, 8, 1))
+    task = Classification(config, model)
     tx = optimizers.build(
         config, optax.constant_schedule(0.1), models.fan_in_axes(model), model.last_layer
     )
-    first = jax.jit(lambda: state.create(model, tx, 0))()
+    first = jax.jit(lambda: state.create(task.init, task.metrics, tx, 0))()
     batch = Batch(
         jax.random.randint(jax.random.key(2), (16, 8, 8, 1), 0, 256).astype(jnp.uint8),
         jnp.arange(16) % 5,
         jnp.ones(16, bool),
     )
-    last, _ = jax.jit(step.make_train_step(config, model, tx, 0))(first, batch)
+    last, _ = jax.jit(step.make_train_step(config, task, tx, 0))(first, batch)
     assert state.sha256(first.stats) == state.sha256(last.stats)
     for part in first.params:
         is_same = state.sha256(first.params[part]) == state.sha256(last.params[part])

@@ -16,6 +16,7 @@ from train.engine.nonfinite import raise_if_nonfinite
 from train.engine.state import create, named_leaves
 from train.engine.step import make_train_step
 from train.errors import UserError
+from train.tasks.classification import Classification
 
 NAN_PIXEL = 255  # an image whose first pixel has this value makes the model's output NaN
 BATCH_SIZE = 8
@@ -64,10 +65,11 @@ class Training:
         config.update(fields)
         validate(config)
         run = experiment.prepare(config)
-        model = nan_for_marked_images(run.model)
+        model = nan_for_marked_images(run.task.model)
+        task = Classification(config, model)
         self.config = config
-        self.state = create(model, run.optimizer, 0)
-        self.step = jax.jit(make_train_step(config, model, run.optimizer, config.seed))
+        self.state = create(task.init, task.metrics, run.optimizer, 0)
+        self.step = jax.jit(make_train_step(config, task, run.optimizer, config.seed))
         self.shape = (BATCH_SIZE, *model.input_shape)
 
     def batch(self, is_nan):

@@ -35,7 +35,7 @@ def test_dtypes_with_bfloat16():
     assert set(floats) == {jnp.dtype(jnp.float32)}
 
     images = jax.ShapeDtypeStruct((8, *run.dataset.input_shape), jnp.float32)
-    apply = jax.jit(run.model.apply, static_argnums=3)
+    apply = jax.jit(run.task.model.apply, static_argnums=3)
     traced = apply.trace(state.params, state.stats, images, True)
     logits, stats = traced.out_info
     assert logits.dtype == jnp.bfloat16

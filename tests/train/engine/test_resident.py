@@ -53,7 +53,7 @@ class Recorder:
             self.record,
             metrics=lambda state: state.step,
             measure=None,
-            evaluate=None,
+            evaluations={},
             predict=None,
         )
         self.train_steps = jax.jit(make_train_steps(functions, batch_size, sharding))
@@ -123,7 +123,7 @@ def test_dispatch_does_not_wait(digits_run):
         state, metrics, _ = executor.steps(state, 0, 3)
         state, metrics, _ = executor.steps(state, 3, 5)
     assert int(state.step) == 5
-    assert float(metrics.sums.examples) == 5 * 96
+    assert float(metrics.sums["examples"]) == 5 * 96
 
 
 SETTINGS = ("--config.num_steps=60", "--config.log_every_steps=13", "--config.eval.every_epochs=1")

@@ -229,9 +229,9 @@ def test_new_last_layer_and_old_body(build, network, _):
     """All arrays but those of the last layer are loaded, frozen and scaled."""
     model = build(network)
     layers = model.last_layer()
-    source, source_stats = state.init_weights(model, 1, None)
+    source, source_stats = state.init_weights(model.init, 1, None)
     body = last_layer.without(layers, source)
-    params, _ = state.init_weights(model, 0, (body, source_stats))
+    params, _ = state.init_weights(model.init, 0, (body, source_stats))
     config = default_config()
     config.optimizer.body_lr_scale = 0.0
     tx = optimizers.build(config, lambda _: 0.1, models.fan_in_axes(model), model.last_layer)

@@ -17,8 +17,9 @@ from train import data
 from train.config import default_config, validate
 from train.data import tfds_builder
 from train.data.inputs import standardize, to_pixels
-from train.engine.predictions import Predictions, per_class_metrics
 from train.errors import UserError
+from train.tasks.per_class import Predictions, per_class_metrics
+from train.tasks.task import means
 
 TISSUES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")
 
@@ -82,7 +83,7 @@ def test_digits_metrics_match_scikit_learn(num_devices):
         assert class_metrics["recall"] == sklearn.metrics.recall_score(is_class, is_predicted)
         auc = sklearn.metrics.roc_auc_score(is_class, probabilities[:, index])
         assert class_metrics["auc"] == pytest.approx(auc, abs=1e-4)
-    top1 = executor.evaluate(state).means()["top1"]
+    top1 = means(executor.evaluate(state)[""])["top1"]
     num_correct = sum(each["recall"] * each["examples"] for each in metrics)
     assert num_correct / 360 == pytest.approx(top1)
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 
+import chex
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -17,11 +18,12 @@ from train.config import default_config, validate
 from train.data.dataset import Dataset, Split
 from train.data.in_memory import digits
 from train.data.inputs import standardize, to_pixels
-from train.engine import attacks
-from train.engine.attacks import Attack
 from train.engine.state import sha256
 from train.loop import train
 from train.output import metrics
+from train.tasks import attacks
+from train.tasks.attacks import Attack
+from train.tasks.classification import Classification
 
 KEY = jax.random.key(0)
 EPSILON = 0.1
@@ -109,18 +111,20 @@ def test_attacks_follow_the_papers():
 def test_attack_raises_loss_of_convnet():
     config = make_config()
     run = experiment.prepare(config, devices=jax.devices()[:1])
-    params, stats = run.model.init(KEY)
+    params, stats = run.task.model.init(KEY)
     images, labels = (jnp.asarray(array[:16]) for array in run.dataset.train)
 
     @functools.partial(jax.jit, static_argnums=0)
     def losses(is_training):
-        perturb_with = attacks.make(attacks.eval_attack(config), config, run.model, is_training)
+        perturb_with = attacks.make(
+            attacks.eval_attack(config), config, run.task.model, is_training
+        )
         before = to_pixels(images)
         after = perturb_with(KEY, labels, params, stats)(before)
 
         def loss(pixels):
             inputs = standardize(pixels, config)
-            logits, _ = run.model.apply(params, stats, inputs, is_training)
+            logits, _ = run.task.model.apply(params, stats, inputs, is_training)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
         return loss(before), loss(after)
@@ -148,8 +152,7 @@ def test_attack_depends_on_seed_and_step(trained):
     state = jax.device_put(jax.device_get(state), run.sharding.replicated)  # as from a checkpoint
     state, *_ = executor.steps(state, 1, 4)
     assert sha256(state) == sha256(expected)
-    attacked = executor.evaluate(state, attacked=True)
-    assert attacked == executor.evaluate(expected, attacked=True)
+    assert executor.evaluate(state) == executor.evaluate(expected)
 
 
 @pytest.mark.slow
@@ -160,9 +163,10 @@ def test_evaluation_with_and_without_attack(trained):
     plain_state = plain_run.init_state()
     plain_executor = plain_run.compile(plain_state)
     _, plain, _ = plain_executor.steps(plain_state, 0, 1)
-    assert attacked.sums.loss > 1.02 * plain.sums.loss
-    assert executor.evaluate(state) == plain_executor.evaluate(state)
-    assert executor.evaluate(state, attacked=True).loss > 1.02 * executor.evaluate(state).loss
+    assert attacked.sums["loss"] > 1.02 * plain.sums["loss"]
+    evaluated = executor.evaluate(state)
+    assert plain_executor.evaluate(state) == {"": evaluated[""]}
+    assert evaluated["robust_"]["loss"] > 1.02 * evaluated[""]["loss"]
 
 
 @pytest.mark.slow
@@ -177,16 +181,16 @@ def test_attacked_examples_count_once(trained):
         other_run = linear.prepare(config, dataset, devices)
         executor = other_run.compile(other_run.init_state())
         placed = jax.device_put(state, other_run.sharding.replicated)
-        sums.append(jax.device_get(executor.evaluate(placed, attacked=True)))
-    np.testing.assert_allclose(*sums, rtol=1e-5)
+        sums.append(jax.device_get(executor.evaluate(placed)["robust_"]))
+    chex.assert_trees_all_close(*sums, rtol=1e-5)
 
-    perturb_with = attacks.make(attacks.eval_attack(config), config, run.model, train=False)
+    perturb_with = attacks.make(attacks.eval_attack(config), config, run.task.model, train=False)
     pixels, labels = to_pixels(jnp.asarray(dataset.test.inputs)), jnp.asarray(dataset.test.labels)
     after = perturb_with(KEY, labels, state.params, state.stats)(pixels)
-    logits, _ = run.model.apply(state.params, state.stats, standardize(after, config), False)
+    logits, _ = run.task.model.apply(state.params, state.stats, standardize(after, config), False)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    np.testing.assert_allclose(sums[0].loss, jnp.sum(losses), rtol=1e-5)
-    assert sums[0].examples == 21
+    np.testing.assert_allclose(sums[0]["loss"], jnp.sum(losses), rtol=1e-5)
+    assert sums[0]["examples"] == 21
 
 
 @pytest.mark.slow
@@ -197,11 +201,11 @@ def test_streamed_images_are_attacked(tmp_path):
     run = linear.prepare(config, devices=jax.devices()[:1])
     state = run.init_state()
     with contextlib.closing(run.compile(state)) as executor:
-        plain, attacked = executor.evaluate(state), executor.evaluate(state, attacked=True)
+        evaluated = executor.evaluate(state)
         _, train_metrics, _ = executor.steps(state, 0, 1)
-    assert plain.examples == attacked.examples == 6
-    assert attacked.loss > 1.02 * plain.loss
-    assert train_metrics.sums.loss > 0
+    assert evaluated[""]["examples"] == evaluated["robust_"]["examples"] == 6
+    assert evaluated["robust_"]["loss"] > 1.02 * evaluated[""]["loss"]
+    assert train_metrics.sums["loss"] > 0
 
 
 @pytest.mark.slow
@@ -210,7 +214,11 @@ def test_run_reports_robust_metrics(tmp_path, monkeypatch):
     config = make_config()
     config.num_steps, config.eval.per_class = 1, True
     summary = train(config, tmp_path)
-    (line,) = [line for line in metrics.read(tmp_path / "metrics.jsonl") if line["split"] == "test"]
+    (line,) = [
+        line
+        for line in metrics.read(tmp_path / "metrics.jsonl", Classification.metrics)
+        if line["split"] == "test"
+    ]
     assert 0 <= line["robust_top1"] <= line["top1"] <= 1
     assert line["robust_loss"] > line["loss"]
     assert summary["test_robust_top1"] == line["robust_top1"]

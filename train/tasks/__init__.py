@@ -1,0 +1,38 @@
+"""Tasks: what a run learns. The engine, the output and the studies know it by `Task` alone."""
+
+from typing import Protocol
+
+from ml_collections import ConfigDict
+
+from train import models
+from train.tasks.classification import Classification
+from train.tasks.task import Task
+
+
+class DataShapes(Protocol):
+    """What a task must know of a data set: a `Dataset`, a `StreamingDataset` or a `Description`."""
+
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+
+
+def task_class(config: ConfigDict) -> type[Classification]:
+    """Return the class of the task of a config, for its metrics."""
+    del config  # there is only one so far
+    return Classification
+
+
+def build(config: ConfigDict, dataset: DataShapes) -> Task:
+    """Return the task of a config.
+
+    Args:
+      config: A validated config.
+      dataset: The data set.
+
+    Raises:
+      UserError: If the model does not exist or does not fit the data; see `train.models.build`.
+    """
+    model = models.build(config, dataset.num_classes, dataset.input_shape)
+    return task_class(config)(config, model)

@@ -1,0 +1,125 @@
+"""Classification of images and texts: cross-entropy, top-1 and top-5 accuracy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from train import models
+from train.data.batch import Batch
+from train.data.inputs import to_model_inputs
+from train.models import Model
+from train.models.last_layer import Layers
+from train.tasks import attacks
+from train.tasks.per_class import Predictions, per_class_metrics
+from train.tasks.task import Evaluation, Headline, MetricSums
+
+_DROPOUT = 2  # folded into the step's key; the augmentation's keys are split from the same key
+
+
+class Classification:
+    """The task of a classifier, with the attacks of `config.adversary`; see `Task`.
+
+    Attributes:
+      model: The network.
+    """
+
+    metrics: tuple[str, ...] = ("loss", "top1", "top5")
+    headline = Headline("top1", "top-1", "top-1 accuracy (%)")
+
+    def __init__(self, config: ConfigDict, model: Model):
+        self.model = model
+        self._config = config
+        # A frozen body is applied as in evaluation, so its running statistics do not change.
+        self._trains_body = config.optimizer.body_lr_scale != 0
+        self._train_attack = attacks.make(
+            attacks.train_attack(config), config, model, train=self._trains_body
+        )
+        self._eval_attack = attacks.make(attacks.eval_attack(config), config, model, train=False)
+
+    def init(self, key: jax.Array) -> tuple[Any, Any]:
+        """Return random parameters and statistics."""
+        return self.model.init(key)
+
+    def fan_in_axes(self) -> Any:
+        """Return the fan-in axes of the parameters, inferred from a trace of the network."""
+        return models.fan_in_axes(self.model)
+
+    def last_layer(self) -> Layers:
+        """Return the paths of the last layers in the parameters."""
+        return self.model.last_layer()
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return a batch with standardized pixels or token ids."""
+        return batch._replace(inputs=to_model_inputs(batch.inputs, self._config))
+
+    def augment(self, key: jax.Array, batch: Batch, params: Any, stats: Any) -> Batch:
+        """Return a prepared batch after random crops and flips, and under attack."""
+        attack = self._train_attack
+        perturb = attack and attack(key, batch.labels, params, stats)
+        inputs = to_model_inputs(batch.inputs, self._config, key, perturb)
+        return batch._replace(inputs=inputs)
+
+    def loss(
+        self, params: Any, stats: Any, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, tuple[Any, MetricSums]]:
+        """Return the mean cross-entropy in nats, the new statistics, and the sums."""
+        dropout_key = jax.random.fold_in(key, _DROPOUT)
+        logits, stats = self.model.apply(
+            params, stats, batch.inputs, self._trains_body, dropout_key
+        )
+        sums = metric_sums(logits, batch)
+        return sums["loss"] / sums["examples"], (stats, sums)
+
+    def evaluations(self, seed: jax.typing.ArrayLike) -> dict[str, Evaluation]:
+        """Return the evaluation of clean examples, and that of attacked ones as "robust_"."""
+
+        def add(params: Any, stats: Any, sums: MetricSums, batch: Batch) -> MetricSums:
+            logits, _ = self.model.apply(params, stats, self.prepare(batch).inputs, False)
+            return jax.tree.map(jnp.add, sums, metric_sums(logits, batch))
+
+        def add_attacked(params: Any, stats: Any, sums: MetricSums, batch: Batch) -> MetricSums:
+            assert self._eval_attack
+            key = attacks.eval_key(seed, sums["examples"])
+            perturb = self._eval_attack(key, batch.labels, params, stats)
+            inputs = to_model_inputs(batch.inputs, self._config, perturb=perturb)
+            logits, _ = self.model.apply(params, stats, inputs, False)
+            new = metric_sums(logits, batch)
+            return {name: sums[name] + new[name] for name in sums}
+
+        evaluations = {"": Evaluation(self.metrics, add)}
+        if self._eval_attack:
+            evaluations["robust_"] = Evaluation(("loss", "top1"), add_attacked)
+        return evaluations
+
+    def predict(self, params: Any, stats: Any, batch: Batch) -> Predictions:
+        """Return the logits for a batch."""
+        logits, _ = self.model.apply(params, stats, self.prepare(batch).inputs, False)
+        return Predictions(logits.astype(jnp.float32), batch.labels)
+
+    def score(self, predictions: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
+        """Return the metrics of each class as `per_class`."""
+        return {"per_class": per_class_metrics(predictions, class_names)}
+
+
+def metric_sums(logits: jax.Array, batch: Batch) -> MetricSums:
+    """Return the sums over a batch.
+
+    A label is in the top k if fewer than k other logits are at least as large as its logit.
+    """
+    logits = logits.astype(jnp.float32)
+    weight = batch.mask.astype(jnp.float32)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    label_logits = jnp.take_along_axis(logits, batch.labels[:, None], axis=1)
+    # Ties and NaN count against the label, so that constant or NaN logits score nothing.
+    num_lower = jnp.sum(logits < label_logits, axis=1)
+    rank = logits.shape[1] - 1 - num_lower
+    return {
+        "examples": jnp.sum(weight),
+        "loss": jnp.sum(weight * loss),
+        "top1": jnp.sum(weight * (rank < 1)),
+        "top5": jnp.sum(weight * (rank < 5)),
+    }

@@ -1,0 +1,121 @@
+"""What the trainer asks of a task, the only part of a run that knows its examples and its loss.
+
+The training loop, the optimizer, checkpoints, dispatches, resuming and studies use these methods
+and nothing else.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from train.data.batch import Batch
+from train.models.last_layer import Layers
+
+MetricSums = dict[str, jax.Array]
+"""The sum of each metric over examples, and the number of `examples`; each float32, ()."""
+
+
+def zero_sums(metrics: Sequence[str]) -> MetricSums:
+    """Return the sums over no examples."""
+    return {name: jnp.zeros(()) for name in ("examples", *metrics)}
+
+
+def means(sums: MetricSums) -> dict[str, float]:
+    """Return the mean of each metric per example, on the host; NaN if there are no examples."""
+    totals = {name: float(value) for name, value in jax.device_get(sums).items()}
+    examples = totals.pop("examples")
+    return {name: total / examples if examples else float("nan") for name, total in totals.items()}
+
+
+class Headline(NamedTuple):
+    """The metric that runs are compared by: a share in 0..1, of which more is better.
+
+    Attributes:
+      name: Its name in `metrics.jsonl`; the summary has it as `test_NAME`.
+      label: Its name on the terminal.
+      axis_label: The label of its axis in plots, where it is in percent.
+    """
+
+    name: str
+    label: str
+    axis_label: str
+
+
+class Evaluation(NamedTuple):
+    """A pass over a split that adds up metrics.
+
+    Attributes:
+      metrics: The names of the metrics.
+      add: `(params, stats, sums, batch) -> sums`: adds the examples of a batch that are not masked.
+    """
+
+    metrics: tuple[str, ...]
+    add: Callable[[Any, Any, MetricSums, Batch], MetricSums]
+
+
+class Task(Protocol):
+    """What a run learns.
+
+    The methods with a batch are pure functions of their arguments that JAX can trace. `params` and
+    `stats` are the two nested dicts of `init`.
+
+    Attributes:
+      metrics: The names of the metrics that training adds up; the first is "loss".
+      headline: The metric that runs are compared by.
+    """
+
+    metrics: tuple[str, ...]
+    headline: Headline
+
+    def init(self, key: jax.Array) -> tuple[Any, Any]:
+        """Return random parameters, and all other arrays, such as running statistics."""
+
+    def fan_in_axes(self) -> Any:
+        """Return a pytree of `optax_gc.FanIn` with the structure of the parameters."""
+
+    def last_layer(self) -> Layers:
+        """Return the paths of the last layers in the parameters; the others are the body."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return a batch whose inputs are what the model is applied to."""
+
+    def augment(self, key: jax.Array, batch: Batch, params: Any, stats: Any) -> Batch:
+        """Return a batch as `prepare` does, with the random changes of training.
+
+        Args:
+          key: The random key of the step.
+          batch: The examples as they are stored.
+          params: The parameters, for changes that depend on them, such as attacks.
+          stats: The running statistics.
+        """
+
+    def loss(
+        self, params: Any, stats: Any, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, tuple[Any, MetricSums]]:
+        """Return the mean loss of a prepared batch, the new statistics, and the sums.
+
+        Args:
+          params: The parameters, for which the loss is differentiated.
+          stats: The running statistics.
+          batch: A batch of `augment` or `prepare`.
+          key: The random key of the step, as in `augment`.
+        """
+
+    def evaluations(self, seed: jax.typing.ArrayLike) -> dict[str, Evaluation]:
+        """Return the evaluations of the test split by the prefix of their metrics' names.
+
+        The first one has the prefix "".
+        """
+
+    def predict(self, params: Any, stats: Any, batch: Batch) -> Any:
+        """Return the outputs for a batch as it is stored: a pytree of arrays (batch, ...)."""
+
+    def score(self, predictions: Any, class_names: Sequence[str]) -> dict[str, Any]:
+        """Return what needs the outputs for a whole split, on the host.
+
+        Args:
+          predictions: The outputs of `predict` for all examples, without padding, as NumPy arrays.
+          class_names: The names of the classes; empty if they have none.
+        """
