@@ -20,6 +20,22 @@ def is_weight(leaf: Any) -> bool:
     return is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
+def check_unwrapped(paths_and_leaves: Iterable[tuple[Any, Any]]) -> None:
+    """Check that no leaf wraps an array in its `value`, as the variables of Keras do.
+
+    Without this check such a leaf would be left alone like a function in an Equinox module.
+
+    Raises:
+      TypeError: If one does.
+    """
+    for path, leaf in paths_and_leaves:
+        if not is_array(leaf) and is_array(getattr(leaf, "value", None)):
+            raise TypeError(
+                f"params{jax.tree_util.keystr(path)} is a {type(leaf).__name__} and not an array; "
+                "pass the arrays, such as [v.value for v in model.trainable_variables] in Keras"
+            )
+
+
 def check_data_argnums(data_argnums: int | Sequence[int], count: int) -> tuple[int, ...]:
     """Return the positions of the data in `args`.
 

@@ -6,7 +6,13 @@ from typing import Any, Protocol, TypeVar, overload
 
 import jax
 
-from optax_gc._arguments import check_data_argnums, is_array, is_weight, possible_weights
+from optax_gc._arguments import (
+    check_data_argnums,
+    check_unwrapped,
+    is_array,
+    is_weight,
+    possible_weights,
+)
 from optax_gc._contractions import AS_INPUT
 from optax_gc._dims import weight_dims
 from optax_gc._interpreter import interpret, open_jaxpr
@@ -128,6 +134,8 @@ def infer_axes(
       leaf is left alone.
 
     Raises:
+      TypeError: If `params` holds objects in which arrays are wrapped, such as the variables of
+        Keras.
       ValueError: If `fn` cannot be traced with these arguments; if `data_argnums` is out of range;
         or if a weight is ambiguous and `raise_if_ambiguous` is true. The message names the weight.
       NotImplementedError: If the installed JAX is so new that its jaxprs cannot be read.
@@ -145,6 +153,7 @@ def infer_axes(
       ECCV 2020, https://arxiv.org/abs/2004.01461
     """
     paths_and_leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    check_unwrapped(paths_and_leaves)
     jaxpr = _trace(fn, params, args, kwargs)
     leaves = [leaf for _, leaf in paths_and_leaves]
 

@@ -90,3 +90,12 @@ def test_empty_leaves_and_trees():
     assert found.axes == (0,)
     assert optax_gc.infer_axes(lambda params: None, {}) == {}
     assert optax_gc.infer_axes(lambda params: None, {"w": f32(3)})["w"].note == "never used"
+
+
+def test_wrapped_arrays_are_refused():
+    """The variables of Keras have the attributes of arrays; left alone, nothing is centralized."""
+    keras_variable = type("Variable", (), {"value": jnp.ones((4, 5)), "dtype": "float32"})()
+    with pytest.raises(
+        TypeError, match=r"params\[1\] is a Variable and not an array; pass the arr"
+    ):
+        optax_gc.infer_axes(lambda params, x: x @ params[0], [f32(4, 5), keras_variable], f32(2, 4))
