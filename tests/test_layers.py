@@ -19,9 +19,18 @@ LAYERS = [  # from low to high; modules of one line may import each other, but n
     {"train.output"},
     {"train.checkpoints"},
     {"train.experiment"},
-    {"train.loop"},
+    {"train.loop", "train.trained"},
     {"train.studies"},
-    {"train.cli", "train.study", "train.aot", "train.prepare", "train.__main__"},
+    {"train.cli", "train.trained_command"},
+    {
+        "train.__main__",
+        "train.aot",
+        "train.evaluate",
+        "train.export",
+        "train.predict",
+        "train.prepare",
+        "train.study",
+    },
 ]
 
 

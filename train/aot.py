@@ -10,11 +10,9 @@ import datetime
 import importlib.metadata
 import platform
 import re
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -23,8 +21,7 @@ from rich.table import Table
 
 from train import cli
 from train.config import validate
-from train.config.paths import local_path
-from train.errors import UserError, describe_error, short_repr, truncate
+from train.errors import UserError, describe_error, truncate
 from train.output.files import write_json
 from train.runtime import hlo_cost, topologies, utf8
 from train.runtime.terminal import make_console
@@ -76,9 +73,7 @@ def main(argv: list[str]) -> int:
     validate(config)
     if not topology.value:
         raise UserError("--topology is missing; for example --topology v5e:2x2 or h100:1")
-    json_file = None if json.value is None else local_path("--json", json.value)
-    if json_file is not None:
-        _check_writable(json_file)
+    json_file = None if json.value is None else cli.output_file("--json", json.value)
     if gpus := topologies.parse_gpus(topology.value):
         gpu, count = gpus
         devices = topologies.gpu_devices(gpu, count)
@@ -247,20 +242,6 @@ def _date_and_versions() -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | versions,
     }
-
-
-def _check_writable(file: Path) -> None:
-    """Raise UserError if `file` cannot be written, before minutes of compilation."""
-    try:
-        if file.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"--json={short_repr(str(file))} cannot be written: {error.strerror}; give a file in "
-            "an existing folder"
-        ) from None
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from logging import CRITICAL, getLogger
 from pathlib import Path
@@ -84,7 +85,7 @@ def parse(argv: list[str], help_text: Callable[[], str], options: Sequence[str] 
     timeout = flags.DEFINE_integer("timeout", None, "", 1, flag_values=values)
     own = {name: flags.DEFINE_string(name, None, "", flag_values=values) for name in options}
     config, name = parse_config(argv, help_text, values)
-    folder = Path("runs", name) if workdir.value is None else _work_folder(workdir.value)
+    folder = Path("runs", name) if workdir.value is None else work_folder(workdir.value)
     check_folder("--workdir", folder)
     cluster = Cluster(coordinator.value, num_processes.value, process_id.value, timeout.value)
     _check_cluster(cluster, distributed.value)
@@ -114,22 +115,11 @@ def parse_config(
       UserError: If a flag, a field or a value is wrong, or the config file cannot be loaded.
       HelpShown: After `--help`.
     """
-    if {"--help", "-h"} & set(argv[1:]):
-        print(help_text())
-        raise HelpShown
+    show_help_if_asked(argv, help_text)
     (file, arguments), argv = _split_config_flag(argv)
     config = load_config_file(file, arguments)
-    fields = flatten(config)
-    for override in filter(None, map(_OVERRIDE.match, argv)):
-        if override[1] not in fields:
-            raise unknown_field(override[1], fields)
-    try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-        rest = values(argv)
-    except Exception as error:  # absl and ml_collections raise many types
-        raise UserError(_describe_flag_error(error, fields)) from error
-    if rest[1:]:
-        raise UserError(f"unknown argument {short_repr(rest[1])}; see --help")
+    if rest := override(config, argv, values):
+        raise UserError(f"unknown argument {short_repr(rest[0])}; see --help")
     words = [Path(file).stem, *re.findall(r"\w+", "".join(arguments))]
     return config, truncate("-".join(words), 100)
 
@@ -181,18 +171,47 @@ def _silence_libraries() -> None:
 
 def _split_config_flag(argv: list[str]) -> tuple[tuple[str, list[str]], list[str]]:
     """Return the file and the arguments of --config FILE[:ARGUMENT], and all other arguments."""
-    found, rest, arguments = [], [], iter(argv)
-    for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-config"):
-            found.append(value if equals else next(arguments, ""))
-        else:
-            rest.append(argument)
+    found, rest = split_flag("config", argv)
     if not found:
         raise UserError("--config is missing; for example --config configs/digits_gc.py")
     if len(found) > 1:
         raise UserError(f"--config is given {len(found)} times; give it once")
     return _split_argument(found[0]), rest
+
+
+def split_flag(name: str, argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return the values of a flag, as often as it is given, and all other arguments."""
+    found, rest, arguments = [], [], iter(argv)
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if flag in (f"--{name}", f"-{name}"):
+            found.append(value if equals else next(arguments, ""))
+        else:
+            rest.append(argument)
+    return found, rest
+
+
+def show_help_if_asked(argv: list[str], help_text: Callable[[], str]) -> None:
+    if {"--help", "-h"} & set(argv[1:]):
+        print(help_text())
+        raise HelpShown
+
+
+def override(config: ConfigDict, argv: list[str], values: flags.FlagValues) -> list[str]:
+    """Change `config` and the flags `values` as the command line says; return what is left.
+
+    Raises:
+      UserError: If a flag, a field or a value is wrong.
+    """
+    fields = flatten(config)
+    for match in filter(None, map(_OVERRIDE.match, argv)):
+        if match[1] not in fields:
+            raise unknown_field(match[1], fields)
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        return values(argv)[1:]
+    except Exception as error:  # absl and ml_collections raise many types
+        raise UserError(_describe_flag_error(error, fields)) from error
 
 
 def _split_argument(text: str) -> tuple[str, list[str]]:
@@ -206,11 +225,31 @@ def _split_argument(text: str) -> tuple[str, list[str]]:
     return file, arguments
 
 
-def _work_folder(text: str) -> Path:
+def work_folder(text: str) -> Path:
     """Return the folder of --workdir."""
     if not text:
         raise UserError("--workdir is empty; give it a folder, or leave it out for runs/NAME")
     return local_path("--workdir", text)
+
+
+def output_file(flag: str, text: str) -> Path:
+    """Return the file that a flag names, after a check that it can be written.
+
+    Raises:
+      UserError: If it cannot; before minutes of work.
+    """
+    file = local_path(flag, text)
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{flag}={short_repr(str(file))} cannot be written: {error.strerror}; give a file in "
+            "an existing folder"
+        ) from None
+    return file
 
 
 def _describe_flag_error(error: Exception, fields: dict[str, Any]) -> str:

@@ -61,8 +61,12 @@ class Experiment(NamedTuple):
         """Compile the run for states like `like`, and open its data."""
         functions = step.make(self.config, self.task, self.optimizer, self.config.seed)
         if isinstance(self.dataset, Dataset):
-            return ResidentExecutor(self.config, self.dataset, self.sharding, functions, like)
-        return StreamingExecutor(self.config, self.dataset, self.sharding, functions, like)
+            return ResidentExecutor(
+                self.config, self.dataset, self.sharding, self.task, functions, like
+            )
+        return StreamingExecutor(
+            self.config, self.dataset, self.sharding, self.task, functions, like
+        )
 
 
 def prepare(

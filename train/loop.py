@@ -67,7 +67,9 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     fingerprints = run.dataset.fingerprints()
     distributed.check_equal("the data", str(fingerprints))
     init_sha256 = run.pretrained and run.pretrained.sha256
-    distributed.on_first_process(lambda: work.acquire(fingerprints, init_sha256))
+    distributed.on_first_process(
+        lambda: work.acquire(fingerprints, run.dataset.signature, init_sha256)
+    )
     try:
         with (
             Preemption() as preemption,

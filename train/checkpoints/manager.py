@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,39 @@ def latest_step(folder: Path) -> int | None:
 def is_checkpoint(folder: Path) -> bool:
     """Return whether the folder is that of one checkpoint."""
     return manifest.exists(folder)
+
+
+def load_newest_weights(folder: Path, log: Callable[[str], None]) -> tuple[int, dict[str, Any]]:
+    """Return the step of the newest checkpoint that is not damaged, and its `load_weights`.
+
+    Nothing is changed, so that a run may go on writing to the folder.
+
+    Args:
+      folder: The folder of the checkpoints.
+      log: Is called with a message for each damaged checkpoint.
+
+    Raises:
+      UserError: If there is no such checkpoint.
+    """
+    damaged: dict[int, str] = {}
+    while (step := _newest(folder, damaged)) is not None:
+        try:
+            return step, load_weights(folder / str(step))
+        except DamagedError as error:
+            damaged[step] = str(error)
+            if (folder / str(step)).exists():  # otherwise the run has replaced it meanwhile
+                log(f"checkpoint {step} is damaged ({error}); trying the one before")
+    reasons = "".join(f"; {step} is damaged ({reason})" for step, reason in damaged.items())
+    raise UserError(
+        f"no checkpoint in {folder} can be read{reasons}; give the --workdir of a run that has "
+        "saved one"
+    )
+
+
+def _newest(folder: Path, damaged: Collection[int]) -> int | None:
+    """Return the step of the newest checkpoint that is not known to be damaged, or None."""
+    steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else ()
+    return max((step for step in steps if step not in damaged), default=None)
 
 
 def load_weights(folder: Path) -> dict[str, Any]:

@@ -33,6 +33,23 @@ class Split(NamedTuple):
         return Split(self.inputs[ids], self.labels[ids])
 
 
+class Signature(NamedTuple):
+    """What a network takes and returns, as far as the data determine it.
+
+    Attributes:
+      num_classes: The number of classes.
+      input_shape: The shape of one example: (height, width, channels), or (length,).
+      class_names: The names of the classes; empty if they have none.
+      words: The words of the token ids, from `train.data.in_memory.vocabulary.FIRST_WORD`; empty
+        for images.
+    """
+
+    num_classes: int
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+
 class Dataset(NamedTuple):
     """A training and a test split with the same classes.
 
@@ -41,16 +58,23 @@ class Dataset(NamedTuple):
       test: The test split.
       num_classes: The number of classes.
       class_names: The names of the classes; empty if they have none.
+      words: The words of the token ids; empty for images. See `Signature`.
     """
 
     train: Split
     test: Split
     num_classes: int
     class_names: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Return the fingerprint of each split by name."""
         return {"train": self.train.fingerprint(), "test": self.test.fingerprint()}
+
+    @property
+    def signature(self) -> Signature:
+        """The signature of a network for these data."""
+        return Signature(self.num_classes, self.input_shape, self.class_names, self.words)
 
     @property
     def num_train(self) -> int:

@@ -9,17 +9,17 @@ import numpy as np
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from train.data.batch import Batch, DeviceSplit, gather_batch, put_split
+from train.data.batch import DeviceSplit, gather_batch, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
-from train.engine import predictions
+from train.engine.evaluation import ResidentEvaluator
 from train.engine.optimizers import Measures, eval_params
 from train.engine.state import TrainState
-from train.engine.step import PredictStep, StepFunctions, StepMetrics
+from train.engine.step import StepFunctions, StepMetrics
 from train.runtime import compilation
 from train.runtime.compilation import Cost
 from train.runtime.mesh import Sharding
-from train.tasks.task import Evaluation, MetricSums, zero_sums
+from train.tasks.task import MetricSums, Task
 
 TrainSteps = Callable[
     [TrainState, DeviceSplit, jax.Array, jax.Array], tuple[TrainState, StepMetrics, Any]
@@ -54,50 +54,6 @@ def make_train_steps(
     return train_steps
 
 
-def make_evaluate(
-    evaluation: Evaluation, batch_size: int, num_examples: int, sharding: NamedSharding | None
-) -> Callable[[TrainState, DeviceSplit], MetricSums]:
-    """Return the evaluation of a whole split as one pure function; each example counts once."""
-
-    def evaluate(state: TrainState, split: DeviceSplit) -> MetricSums:
-        params = eval_params(state.opt_state, state.params)
-
-        def add_batch(index: jax.Array, sums: MetricSums) -> MetricSums:
-            batch = _ordered_batch(split, index, batch_size, num_examples, sharding)
-            return evaluation.add(params, state.stats, sums, batch)
-
-        num_batches = -(-num_examples // batch_size)
-        return jax.lax.fori_loop(0, num_batches, add_batch, zero_sums(evaluation.metrics))
-
-    return evaluate
-
-
-def make_predict(
-    predict_step: PredictStep, batch_size: int, num_examples: int, sharding: NamedSharding | None
-) -> Callable[[TrainState, DeviceSplit, jax.Array], tuple[Any, jax.Array]]:
-    """Return the prediction of one batch of a split; the last argument is the batch's number."""
-
-    def predict(state: TrainState, split: DeviceSplit, index: jax.Array) -> tuple[Any, jax.Array]:
-        params = eval_params(state.opt_state, state.params)
-        batch = _ordered_batch(split, index, batch_size, num_examples, sharding)
-        return predict_step(params, state.stats, batch)
-
-    return predict
-
-
-def _ordered_batch(
-    split: DeviceSplit,
-    index: jax.Array,
-    batch_size: int,
-    num_examples: int,
-    sharding: NamedSharding | None,
-) -> Batch:
-    """Return batch `index` of a split in its order; the last batch is padded."""
-    ids = index * batch_size + jnp.arange(batch_size)
-    mask = ids < num_examples
-    return gather_batch(split, jnp.where(mask, ids, 0), mask, sharding)
-
-
 class ResidentExecutor:
     """The compiled programs of a run whose data set is stored on the devices.
 
@@ -112,15 +68,15 @@ class ResidentExecutor:
         config: ConfigDict,
         dataset: Dataset,
         sharding: Sharding,
+        task: Task,
         functions: StepFunctions,
         state: TrainState,
     ):
         """Copy the data set to the devices and compile for states like `state`."""
         self._batch_size = config.data.batch_size
-        self._num_train, num_test = dataset.num_train, dataset.num_test
+        self._num_train = dataset.num_train
         self._replicated = sharding.replicated
         self._train_split = put_split(dataset.train, sharding.replicated)
-        self._test_split = put_split(dataset.test, sharding.replicated)
         self._make_order = jax.jit(
             lambda epoch: two_epochs(config.seed, epoch[0], self._num_train),
             out_shardings=sharding.replicated,
@@ -134,17 +90,14 @@ class ResidentExecutor:
             self._order_from(int(state.step) * self._batch_size // self._num_train),
             self._replicate([0, 0]),
         )
-        eval_batch = sharding.round_up(min(config.eval.batch_size, num_test))
-        self._test_batches = range(-(-num_test // eval_batch))
-        predict = make_predict(functions.predict, eval_batch, num_test, sharding.batch)
         self._measure = compilation.jit(functions.measure, sharding.replicated)
-        self._predict = compilation.jit(predict, sharding.replicated)
-        self._evaluate = {
-            prefix: compilation.jit(
-                make_evaluate(evaluation, eval_batch, num_test, sharding.batch), sharding.replicated
-            )
-            for prefix, evaluation in functions.evaluations.items()
-        }
+        self._evaluator = ResidentEvaluator(
+            task,
+            put_split(dataset.test, sharding.replicated),
+            config.eval.batch_size,
+            sharding,
+            config.seed,
+        )
 
     def close(self) -> None:
         """Do nothing: nothing reads ahead."""
@@ -168,16 +121,11 @@ class ResidentExecutor:
 
     def evaluate(self, state: TrainState) -> dict[str, MetricSums]:
         """Return the sums over the test split of each evaluation of the task."""
-        return {
-            prefix: evaluate(state, self._test_split) for prefix, evaluate in self._evaluate.items()
-        }
+        return self._evaluator.evaluate(eval_params(state.opt_state, state.params), state.stats)
 
     def predict(self, state: TrainState) -> Any:
         """Return the outputs for the whole test split."""
-        return predictions.concatenate(
-            self._predict(state, self._test_split, self._replicate(index))
-            for index in self._test_batches
-        )
+        return self._evaluator.predict(eval_params(state.opt_state, state.params), state.stats)
 
     def _order_from(self, epoch: int) -> jax.Array:
         """Return the order of an epoch and the next one; cached, as dispatches are shorter."""
@@ -185,6 +133,6 @@ class ResidentExecutor:
             self._order = epoch, self._make_order(self._replicate([epoch]))
         return self._order[1]
 
-    def _replicate(self, numbers: int | list[int]) -> jax.Array:
+    def _replicate(self, numbers: list[int]) -> jax.Array:
         array = np.array(numbers, np.int32)
         return jax.make_array_from_callback(array.shape, self._replicated, lambda _: array)

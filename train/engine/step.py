@@ -1,4 +1,4 @@
-"""The pure functions that a run compiles: a training step, evaluation and prediction of a batch."""
+"""The pure functions of training that a run compiles: the step, its metrics and its measures."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,12 +14,10 @@ from train.engine.nonfinite import NonFiniteState
 from train.engine.optimizers import Measures, Optimizer
 from train.engine.state import TrainState
 from train.models.last_layer import freeze_body
-from train.tasks.task import Evaluation, MetricSums, Task, means
+from train.tasks.task import MetricSums, Task, means
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Any]]
 """Makes one step; returns the new state and the gradient."""
-PredictStep = Callable[[Any, Any, Batch], tuple[Any, jax.Array]]
-"""Returns the outputs of the task for a batch, and the mask of the batch."""
 
 
 class StepMetrics(NamedTuple):
@@ -37,21 +35,17 @@ class StepMetrics(NamedTuple):
 
 
 class StepFunctions(NamedTuple):
-    """The pure functions of a run, which an executor compiles.
+    """The pure functions of training, which an executor compiles.
 
     Attributes:
       train: Makes a step.
       metrics: Returns the metrics of a state.
       measure: Returns the measures of a step, from the state before it and its gradient.
-      evaluations: The evaluations of the task, by the prefix of their metrics' names.
-      predict: Predicts a batch.
     """
 
     train: TrainStep
     metrics: Callable[[TrainState], StepMetrics]
     measure: Callable[[TrainState, Any], Measures]
-    evaluations: dict[str, Evaluation]
-    predict: PredictStep
 
 
 def make(
@@ -65,8 +59,6 @@ def make(
         train=make_train_step(config, task, optimizer, seed),
         metrics=lambda state: read_metrics(state, optimizer.schedule),
         measure=lambda before, grads: optimizer.measure(grads, *before.of_optimizer)[1],
-        evaluations=task.evaluations(seed),
-        predict=lambda params, stats, batch: (task.predict(params, stats, batch), batch.mask),
     )
 
 

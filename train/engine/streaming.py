@@ -1,25 +1,23 @@
 """Training on batches that the host reads, decodes and sends while the devices compute."""
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
 from train.data.batch import Batch, abstract_batch
-from train.engine import predictions
+from train.engine.evaluation import StreamingEvaluator, send
 from train.engine.optimizers import Measures, eval_params
 from train.engine.state import TrainState
 from train.engine.step import StepFunctions, StepMetrics
-from train.runtime import compilation, distributed
+from train.runtime import compilation
 from train.runtime.compilation import Cost
 from train.runtime.mesh import Sharding
-from train.tasks.task import Evaluation, MetricSums
+from train.tasks.task import MetricSums, Task
 
 if TYPE_CHECKING:
-    from train.data.streaming.pipeline import BatchIterator, HostBatch, StreamingDataset
+    from train.data.streaming.pipeline import BatchIterator, StreamingDataset
 
 
 def jit_train_step(functions: StepFunctions, sharding: Sharding) -> Any:
@@ -52,6 +50,7 @@ class StreamingExecutor:
         config: ConfigDict,
         stream: "StreamingDataset",
         sharding: Sharding,
+        task: Task,
         functions: StepFunctions,
         state: TrainState,
     ):
@@ -60,17 +59,15 @@ class StreamingExecutor:
         self._batch_sharding = sharding.batch
         self._next_step = int(state.step)
         self._batches: BatchIterator = stream.train_batches(self._next_step)
-        self._eval_batch = sharding.round_up(min(config.eval.batch_size, stream.num_test))
+        eval_batch = sharding.round_up(min(config.eval.batch_size, stream.num_test))
         batch = abstract_batch(config.data.batch_size, stream.input_shape, sharding.batch)
         self._train_step, self.cost = compilation.compile_program(
             jit_train_step(functions, sharding), state, batch
         )
         self._measure = compilation.jit(functions.measure, sharding.replicated)
-        self._predict_step = compilation.jit(functions.predict, sharding.replicated)
-        self._evaluations = {
-            prefix: evaluation._replace(add=compilation.jit(evaluation.add, sharding.replicated))
-            for prefix, evaluation in functions.evaluations.items()
-        }
+        self._evaluator = StreamingEvaluator(
+            task, stream.test_batches, eval_batch, sharding, config.seed
+        )
 
     def close(self) -> None:
         """Stop the threads and processes that read ahead."""
@@ -89,7 +86,9 @@ class StreamingExecutor:
             self._batches.close()
             self._batches = self._stream.train_batches(start)
         for _ in range(start, stop):
-            state, metrics, grads = self._train_step(state, self._send(next(self._batches)))
+            state, metrics, grads = self._train_step(
+                state, send(next(self._batches), self._batch_sharding)
+            )
         self._next_step = stop
         return state, metrics, grads
 
@@ -99,45 +98,14 @@ class StreamingExecutor:
 
     def evaluate(self, state: TrainState) -> dict[str, MetricSums]:
         """Return the sums over the test split of each evaluation of the task."""
-        return {
-            prefix: self._sum(state, evaluation, self._stream.test_batches(self._eval_batch))
-            for prefix, evaluation in self._evaluations.items()
-        }
+        return self._evaluator.evaluate(eval_params(state.opt_state, state.params), state.stats)
 
     def evaluate_train(self, state: TrainState) -> MetricSums:
         """Return the sums over the training split, with the crops of the test split."""
-        batches = self._stream.train_batches_in_order(self._eval_batch)
-        return self._sum(state, self._evaluations[""], batches)
-
-    def _sum(
-        self, state: TrainState, evaluation: Evaluation, batches: "BatchIterator"
-    ) -> MetricSums:
-        """Return the sums over some batches.
-
-        Each batch takes the sums of the one before it, so that the batches run one after another:
-        devices that run two programs at once can deadlock in their reductions.
-        """
         params = eval_params(state.opt_state, state.params)
-        sums: Any = {name: np.zeros((), np.float32) for name in ("examples", *evaluation.metrics)}
-        with contextlib.closing(batches):
-            for batch in batches:
-                distributed.progress()
-                sums = evaluation.add(params, state.stats, sums, self._send(batch))
-        return sums
+        batches = self._stream.train_batches_in_order
+        return self._evaluator.add_up(params, state.stats, batches)
 
     def predict(self, state: TrainState) -> Any:
         """Return the outputs for the whole test split."""
-        params = eval_params(state.opt_state, state.params)
-        with contextlib.closing(self._stream.test_batches(self._eval_batch)) as batches:
-            return predictions.concatenate(
-                self._predict_step(params, state.stats, self._send(batch)) for batch in batches
-            )
-
-    def _send(self, batch: "HostBatch") -> Batch:
-        """Return a global batch whose rows of this process are `batch`."""
-        return Batch(
-            *(
-                jax.make_array_from_process_local_data(self._batch_sharding, array)
-                for array in batch
-            )
-        )
+        return self._evaluator.predict(eval_params(state.opt_state, state.params), state.stats)

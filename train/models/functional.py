@@ -145,7 +145,7 @@ def to_functions(
             logits = module(inputs, **{name: modes[name] for name in call_arguments})
         except Exception as error:  # the code of a network can raise anything
             raise network.code_error(error) from error
-        _check_logits(network, logits, (len(inputs), arguments["num_classes"]))
+        _check_logits(network, logits, (inputs.shape[0], arguments["num_classes"]))
         new_stats = nnx.state(module, lambda path, _: path in stats_paths)
         return logits, nnx.to_pure_dict(new_stats)
 

@@ -79,7 +79,7 @@ class LSTM(nnx.Module):
         """
         # One product for all tokens, so that the scan contains the recurrent product only.
         gates = self.inputs(x.swapaxes(0, 1))
-        start = jnp.zeros((len(x), self.width), gates.dtype)
+        start = jnp.zeros((x.shape[0], self.width), gates.dtype)
         _, hidden = jax.lax.scan(self._step, (start, start), (gates, is_token.swapaxes(0, 1)))
         return hidden.swapaxes(0, 1)
 

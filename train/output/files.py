@@ -75,12 +75,17 @@ def write_atomically(file: Path, text: str) -> None:
     Raises:
       UserError: If the file cannot be written.
     """
+    write_bytes_atomically(file, text.encode())
+
+
+def write_bytes_atomically(file: Path, content: bytes) -> None:
+    """Replace `file` as `write_atomically` does."""
     # A name of its own, because the shards of a study write the same files.
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.partial")
     with explain_write_errors(file):
         try:
-            with partial.open("w", encoding="utf-8") as stream:
-                stream.write(text)
+            with partial.open("wb") as stream:
+                stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(file)

@@ -13,10 +13,11 @@ from train import tasks
 from train.config import flatten
 from train.config.fields import field_specs
 from train.config.schema import Config, may_change_on_resume
-from train.data.dataset import Fingerprint
+from train.data.dataset import Fingerprint, Signature
 from train.errors import UserError, short_repr
 from train.output.data_check import check_data, record_data
 from train.output.files import LOCK_FILE, lock, read_json, write_json
+from train.output.saved_run import record_signature
 from train.output.stray_files import is_stray
 
 
@@ -56,11 +57,17 @@ class WorkDir:
             raise UserError(f"{self.summary} is damaged; use another --workdir")
         return summary
 
-    def acquire(self, fingerprints: dict[str, Fingerprint], init_sha256: str | None = None) -> None:
+    def acquire(
+        self,
+        fingerprints: dict[str, Fingerprint],
+        signature: Signature,
+        init_sha256: str | None = None,
+    ) -> None:
         """Create the folder, write its config, and lock it until `release`.
 
         Args:
           fingerprints: Those of the data.
+          signature: That of the network.
           init_sha256: The digest of the weights that the run starts from, if not random.
 
         Raises:
@@ -74,6 +81,7 @@ class WorkDir:
             check_data(self.folder, fingerprints)
             write_json(self.config, self._fields)  # the first file: it marks a work folder
             record_data(self.folder, fingerprints)
+            record_signature(self.folder, signature)
             if init_sha256:
                 write_json(self.init_source_file, {"init_sha256": init_sha256})
 

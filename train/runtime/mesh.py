@@ -58,5 +58,11 @@ def make_sharding(config: ConfigDict, devices: Sequence[jax.Device] | None = Non
             f"config.data.batch_size={config.data.batch_size} is not divisible by the {count} "
             f"devices; use a multiple of {count}"
         )
+    return over(devices)
+
+
+def over(devices: Sequence[jax.Device] | None = None) -> Sharding:
+    """Return a sharding over `devices`, or over all devices that JAX finds."""
+    count = len(devices or jax.devices())
     mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
     return Sharding(NamedSharding(mesh, P()), NamedSharding(mesh, P("data")))

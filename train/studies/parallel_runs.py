@@ -19,8 +19,9 @@ from train.data.batch import DeviceSplit, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
 from train.engine import dispatch, optimizers, state, step
+from train.engine.evaluation import make_evaluate
 from train.engine.optimizers import Measures, Optimizer
-from train.engine.resident import make_evaluate, make_train_steps
+from train.engine.resident import make_train_steps
 from train.engine.state import TrainState
 from train.runtime import compilation
 from train.studies import landscape, measures
@@ -283,7 +284,8 @@ class ParallelRuns:
         def score(split: DeviceSplit, evaluation: Evaluation) -> MetricSums:
             count = len(split.labels)
             batch_size = min(self._run.config.eval.batch_size, count)
-            return make_evaluate(evaluation, batch_size, count, None)(train_state, split)
+            evaluate = make_evaluate(evaluation, batch_size, count, None)
+            return evaluate(train_state.params, train_state.stats, split)
 
         params = train_state.params
         initial_params, _ = state.init_weights(self._run.task.init, seed, pretrained)

@@ -22,7 +22,7 @@ class Source:
             file.write_bytes(b"records")
 
     def load(self, name="digits:1.0.0, train"):
-        split = cached(name, self.files, self.decode)
+        split = cached(Split, name, self.files, self.decode)
         np.testing.assert_array_equal(split.inputs, SPLIT.inputs)
         np.testing.assert_array_equal(split.labels, SPLIT.labels)
         assert split.inputs.dtype == np.uint8

@@ -78,12 +78,12 @@ def test_split_words():
 
 def test_vocabulary_has_most_frequent_words():
     texts = ["b a c", "b a", "b d"]
-    assert vocabulary.build_vocabulary(texts, 100) == {"b": 2, "a": 3, "c": 4, "d": 5}
-    assert vocabulary.build_vocabulary(texts, 4) == {"b": 2, "a": 3}
+    assert vocabulary.build_vocabulary(texts, 100) == ["b", "a", "c", "d"]
+    assert vocabulary.build_vocabulary(texts, 4) == ["b", "a"]
 
 
 def test_encode_pads_and_truncates():
-    encoded = vocabulary.encode(["a b c", "c", "", "z a!"], {"a": 2, "b": 3, "c": 4}, 2)
+    encoded = vocabulary.encode(["a b c", "c", "", "z a!"], ["a", "b", "c"], 2)
     assert encoded.dtype == np.uint16
     np.testing.assert_array_equal(encoded, [[3, 4], [0, 4], [0, 0], [2, 1]])
 

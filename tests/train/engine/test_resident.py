@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -16,10 +17,11 @@ from train.config import default_config
 from train.data.batch import Batch, DeviceSplit, put_split
 from train.data.dataset import Split
 from train.data.order import epoch_end, epoch_order, two_epochs
-from train.engine.resident import make_evaluate, make_train_steps
-from train.engine.state import MetricSums
+from train.engine.evaluation import make_evaluate
+from train.engine.resident import make_train_steps
 from train.engine.step import StepFunctions
 from train.runtime import mesh
+from train.tasks.task import Evaluation
 
 pytestmark = pytest.mark.slow
 
@@ -53,8 +55,6 @@ class Recorder:
             self.record,
             metrics=lambda state: state.step,
             measure=None,
-            evaluations={},
-            predict=None,
         )
         self.train_steps = jax.jit(make_train_steps(functions, batch_size, sharding))
 
@@ -144,6 +144,9 @@ def test_result_does_not_depend_on_dispatches(steps, measured_result, tmp_path):
     assert result(tmp_path) == measured_result
 
 
+POWERS = {"examples": 0, "sum": 1, "squares": 2, "cubes": 3}
+
+
 @hypothesis.given(num_examples=st.integers(1, 70), examples_per_device=st.integers(1, 5))
 @hypothesis.settings(deadline=None, max_examples=8)
 def test_evaluation_counts_each_example_once(num_examples, examples_per_device):
@@ -152,13 +155,13 @@ def test_evaluation_counts_each_example_once(num_examples, examples_per_device):
     def sum_powers(params, stats, sums, batch):
         del params, stats
         weight, label = batch.mask.astype(jnp.float32), batch.labels.astype(jnp.float32)
-        return jax.tree.map(
-            jnp.add, sums, MetricSums(*(jnp.sum(weight * label**power) for power in range(4)))
-        )
+        return {name: sums[name] + jnp.sum(weight * label**power) for name, power in POWERS.items()}
 
     batch_size = 8 * examples_per_device
-    evaluate = jax.jit(make_evaluate(sum_powers, batch_size, num_examples, sharding.batch))
+    evaluation = Evaluation(("sum", "squares", "cubes"), sum_powers)
+    evaluate = jax.jit(make_evaluate(evaluation, batch_size, num_examples, sharding.batch))
     split = put_split(numbered_split(num_examples), sharding.replicated)
-    sums = evaluate(empty_state(()), split)
+    sums = evaluate((), (), split)
     ids = np.arange(num_examples, dtype=np.float64)
-    np.testing.assert_allclose(sums, [np.sum(ids**power) for power in range(4)], rtol=1e-5)
+    expected = {name: np.sum(ids**power) for name, power in POWERS.items()}
+    chex.assert_trees_all_close(sums, expected, rtol=1e-5)

@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.support.processes import ROOT
+from train.data.dataset import Signature
 from train.errors import UserError
 from train.output.files import LOCK_FILE, lock
 from train.output.workdir import WorkDir
@@ -95,6 +96,6 @@ def test_hidden_files_are_no_foreign_folder(name, tmp_path):
     workdir = WorkDir(tmp_path / "run", ConfigDict({"seed": 0}))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).touch()
-    workdir.acquire({})
+    workdir.acquire({}, Signature(10, (8, 8, 1)))
     workdir.release()
     assert (tmp_path / "run" / "config.json").exists()

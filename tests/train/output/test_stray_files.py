@@ -6,12 +6,14 @@ import pytest
 
 from tests.support.processes import ROOT
 from train import cli
+from train.data.dataset import Signature
 from train.errors import UserError
 from train.output import files
 from train.output.workdir import WorkDir
 from train.studies.results import Results
 
 CONFIG = cli.parse(["train", "--config", str(ROOT / "configs" / "digits_gc.py")], str).config
+SIGNATURE = Signature(10, (8, 8, 1))
 STRAY = ("lost+found", ".DS_Store", "._x", ".nfs000012", "Thumbs.db", "@eaDir", ".Trash-1000")
 USERS = ("thesis.tex", ".git", "results", "lost", "x.DS_Store", "data", ".env", "nfs1")
 
@@ -22,7 +24,7 @@ def test_stray_file_is_accepted(name, is_folder, tmp_path):
     (tmp_path / name).mkdir() if is_folder else (tmp_path / name).touch()
     Results(tmp_path, None)
     work = WorkDir(tmp_path, CONFIG)
-    work.acquire({})
+    work.acquire({}, SIGNATURE)
     work.release()
     assert (tmp_path / name).exists()
     assert (tmp_path / "config.json").exists()
@@ -43,9 +45,9 @@ def test_killed_start_is_continued(written, tmp_path, monkeypatch):
     work = WorkDir(tmp_path, CONFIG)
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr(files, "write_atomically", write_until_kill)
-        work.acquire({"train": {"examples": 1, "sha256": "0"}})
+        work.acquire({"train": {"examples": 1, "sha256": "0"}}, SIGNATURE)
     work.release()
-    WorkDir(tmp_path, CONFIG).acquire({"train": {"examples": 1, "sha256": "0"}})
+    WorkDir(tmp_path, CONFIG).acquire({"train": {"examples": 1, "sha256": "0"}}, SIGNATURE)
     assert (tmp_path / "data.json").exists()
 
 

@@ -14,9 +14,9 @@ _MAX_VALUE = 16  # a pixel of the source counts the set pixels of a 4x4 block
 
 def load() -> Dataset:
     """Return 1,437 training and 360 test images, always the same, split by class."""
-    version = importlib.metadata.version("scikit-learn")
+    source = f"digits of scikit-learn {importlib.metadata.version('scikit-learn')}"
     train, test = (
-        cached(f"digits of scikit-learn {version}, {name}", [], functools.partial(_read, name))
+        cached(Split, f"{source}, {name}", [], functools.partial(_read, name))
         for name in ("train", "test")
     )
     return Dataset(train, test, num_classes=10, class_names=tuple("0123456789"))

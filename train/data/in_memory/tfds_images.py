@@ -28,6 +28,7 @@ def load(data: ConfigDict) -> Dataset:
 
     def load_split(split: str) -> Split:
         return decoded_cache.cached(
+            Split,
             f"{builder.info.full_name}, {split}{label_name}",
             tfds_builder.files(builder, {split}),
             lambda: _decode(builder, data, split),

@@ -1,7 +1,7 @@
 """Any TFDS text-classification data set as token ids, read without TensorFlow."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,6 +10,12 @@ from train.data import decoded_cache, tfds_builder
 from train.data.dataset import Dataset, Split
 from train.data.in_memory import vocabulary
 from train.errors import UserError
+
+
+class _Words(NamedTuple):
+    """The words of the vocabulary, the most frequent one first."""
+
+    words: np.ndarray
 
 
 def load(config: ConfigDict) -> Dataset:
@@ -30,18 +36,24 @@ def load(config: ConfigDict) -> Dataset:
     def read(split: str) -> tuple[list[str], np.ndarray]:
         return _read(builder, data, split)
 
-    @functools.cache
-    def token_ids() -> dict[str, int]:
-        ids = vocabulary.build_vocabulary(read(train)[0], size)
-        if not ids:
+    def find_words() -> _Words:
+        found = vocabulary.build_vocabulary(read(train)[0], size)
+        if not found:
             split_name = tfds_builder.describe_split(builder, name, train)
             raise UserError(f"{split_name} has no words; choose another --config.data.name")
-        return ids
+        return _Words(np.array(found))
+
+    words = decoded_cache.cached(
+        _Words,
+        f"{builder.info.full_name}, {train}, {size} numbers, {vocabulary.PATTERN}",
+        tfds_builder.files(builder, {train}),
+        find_words,
+    ).words.tolist()
 
     def encode(split: str) -> Split:
         texts, labels = read(split)
         try:
-            return Split(vocabulary.encode(texts, token_ids(), length), labels)
+            return Split(vocabulary.encode(texts, words, length), labels)
         except MemoryError:
             raise UserError(
                 f"{tfds_builder.describe_split(builder, name, split)} does not fit in memory with "
@@ -50,6 +62,7 @@ def load(config: ConfigDict) -> Dataset:
 
     def load_split(split: str) -> Split:
         return decoded_cache.cached(
+            Split,
             f"{builder.info.full_name}, {split}, the last {length} words, {size} numbers, "
             f"{vocabulary.PATTERN}{label_name}",
             # The vocabulary is that of the training split.
@@ -62,6 +75,7 @@ def load(config: ConfigDict) -> Dataset:
         test=load_split(tests[0]),
         num_classes=label.num_classes,
         class_names=tuple(label.names),
+        words=tuple(words),
     )
 
 

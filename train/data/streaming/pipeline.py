@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
 from train.data import records
-from train.data.dataset import Fingerprint
+from train.data.dataset import Fingerprint, Signature
 from train.data.inputs import check_channels
 from train.data.order import example_at
 from train.data.records import EncodedImages
@@ -85,6 +85,11 @@ class StreamingDataset:
         return StreamingDataset(
             train or self.train, test or self.test, config or self._config, *self._process
         )
+
+    @property
+    def signature(self) -> Signature:
+        """The signature of a network for these data."""
+        return Signature(self.num_classes, self.input_shape, self.class_names)
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Return the fingerprint of each split by name."""
