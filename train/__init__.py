@@ -21,8 +21,9 @@ Each package imports only from those above it:
     engine/       plan, state, step, optimizer, executors
     output/       work folder, metrics, progress, curves, summary
     checkpoints/  saving, restoring, pretrained weights
-    experiment.py, loop.py
+    experiment.py, loop.py, trained.py
     studies/      many runs with and without GC, and their report
 
-The commands are `__main__.py` (train), `study.py` and `aot.py`; they share `cli.py`.
+The commands are `__main__.py` (train), `study.py` and `aot.py`, which share `cli.py`; and
+`evaluate.py`, `predict.py` and `export.py`, which share `trained_command.py`.
 """
