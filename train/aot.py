@@ -129,7 +129,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], read_cost: ReadCost
 
     from train import data, tasks
     from train.data import batch, inputs
-    from train.engine import optimizers, plan, state, step, streaming
+    from train.engine import optimizers, plan, schedules, state, step, streaming
     from train.runtime import mesh
 
     sharding = mesh.make_sharding(config, devices)
@@ -138,7 +138,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], read_cost: ReadCost
     # The length of an epoch only affects constants of the learning-rate schedule. If the data set
     # is not prepared, an epoch is taken to have one batch.
     run_plan = plan.make(config, dataset.num_train or config.data.batch_size)
-    schedule = optimizers.make_schedule(config, run_plan)
+    schedule = schedules.make_schedule(config, run_plan)
     optimizer = optimizers.build(config, schedule, task.fan_in_axes(), task.last_layer)
     abstract_state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated),

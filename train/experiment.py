@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from train import data, tasks
 from train.data.dataset import Dataset
 from train.data.inputs import example_unit
-from train.engine import optimizers, plan, state, step
+from train.engine import optimizers, plan, schedules, state, step
 from train.engine.dispatch import Executor
 from train.engine.optimizers import Optimizer
 from train.engine.plan import Plan
@@ -94,7 +94,7 @@ def prepare(
         dataset = data.load(config)
     task = tasks.build(config, dataset)
     run_plan = plan.make(config, dataset.num_train)
-    schedule = optimizers.make_schedule(config, run_plan)
+    schedule = schedules.make_schedule(config, run_plan)
     announce(f"tracing {config.model.name} to find the input axes of its weights")
     optimizer = optimizers.build(config, schedule, task.fan_in_axes(), task.last_layer)
     weights = None

@@ -18,7 +18,7 @@ from train.errors import UserError, describe_error
 from train.output.timer import Timer
 from train.runtime import distributed
 
-_SLOW_PARAMS = ("opt_state", "slow_params")  # the path of Lookahead's slow weights in a state
+_EVAL_PARAMS = ("opt_state", "eval_params")  # their path in a state; see train.engine.averaging
 _MAX_DIFFERENCES = 3  # in an error message
 
 
@@ -210,7 +210,7 @@ def _newest(folder: Path, damaged: Collection[int]) -> int | None:
 def load_weights(folder: Path) -> dict[str, Any]:
     """Return `params` and `stats` of a checkpoint, as nested dicts of NumPy arrays.
 
-    With Lookahead, `params` are the slow weights, which are the evaluated ones.
+    `params` are those that the run evaluates, such as the slow weights of Lookahead.
 
     Args:
       folder: The folder of one checkpoint, of any run.
@@ -222,7 +222,7 @@ def load_weights(folder: Path) -> dict[str, Any]:
     wanted: dict[Any, Any] = {}
     for name in structure:
         *parents, leaf = (int(key) if key.isdigit() else key for key in name.split("/"))
-        if tuple(parents[:1]) in (("params",), ("stats",)) or tuple(parents[:2]) == _SLOW_PARAMS:
+        if tuple(parents[:1]) in (("params",), ("stats",)) or tuple(parents[:2]) == _EVAL_PARAMS:
             functools.reduce(lambda d, key: d.setdefault(key, {}), parents, wanted)[leaf] = 0
     to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=to_host, partial_restore=True)
@@ -231,8 +231,8 @@ def load_weights(folder: Path) -> dict[str, Any]:
             tree = checkpointer.restore(folder.absolute() / "state", arguments)
     except Exception as error:  # damaged bytes can raise many types
         raise DamagedError(f"its state: {type(error).__name__}") from error
-    opt_state, slow_params = _SLOW_PARAMS
-    params = tree.get(opt_state, {}).get(slow_params, tree["params"])
+    opt_state, eval_params = _EVAL_PARAMS
+    params = tree.get(opt_state, {}).get(eval_params, tree["params"])
     return {"params": params, "stats": tree["stats"]}
 
 

@@ -18,9 +18,24 @@ from train.config.types import (
     is_increasing,
 )
 
-SimpleOptimizer = Literal["sgd", "momentum", "sgdw", "adagrad", "rmsprop", "adam", "adamw", "radam"]
+SimpleOptimizer = Literal[
+    "sgd",
+    "momentum",
+    "sgdw",
+    "adagrad",
+    "rmsprop",
+    "adam",
+    "adamw",
+    "radam",
+    "lion",
+    "lamb",
+    "adan",
+    "muon",
+]
 """Optimizers that Lookahead can wrap."""
-OptimizerName = Literal[SimpleOptimizer, "lookahead", "ranger"]
+OptimizerName = Literal[
+    SimpleOptimizer, "lookahead", "ranger", "schedule_free_sgd", "schedule_free_adamw"
+]
 
 ChannelValues = Annotated[
     tuple[Float, ...], LIST, Check(bool, "one finite float32 number per channel")
@@ -46,6 +61,11 @@ Classes = Annotated[
 ]
 
 
+Names = Annotated[
+    tuple[str, ...], LIST, Check(lambda names: all(names), "names of layers, such as ('conv1',)")
+]
+
+
 class Data(Section):
     """The data set and its augmentation."""
 
@@ -58,6 +78,15 @@ class Data(Section):
     std: ChannelScales = field((0.5,), "Standard deviation of each channel, of pixels in 0..1.")
     pad: Count = field(0, "Black pixels around an image before a random crop.")
     flip: bool = field(False, "Flip half of the training images horizontally.")
+    augment: Literal["none", "trivial"] = field(
+        "none", "Change each training image by one random operation: TrivialAugment."
+    )
+    mixup: NonNegative = field(
+        0.0, "Parameter of the Beta distribution by which training images are blended; 0: none."
+    )
+    cutmix: NonNegative = field(
+        0.0, "The same for boxes of other images; with both, half of the images get each."
+    )
     image_size: Count = field(
         0, "Size of the crops of images of any size, in pixels; 0 for images of one size."
     )
@@ -122,12 +151,17 @@ class Optimizer(Section):
     name: OptimizerName = field("momentum", "The optimizer.")
     learning_rate: Positive = field(0.1, "The learning rate after warm-up.")
     weight_decay: NonNegative = field(
-        0.0, "L2 decay; decoupled for `sgdw`, `adamw`, `radam` and `ranger`."
+        0.0,
+        "L2 decay for `sgd`, `momentum`, `adagrad`, `rmsprop`, `adam` and `schedule_free_sgd`; "
+        "decoupled for the others.",
     )
-    momentum: BelowOne = field(0.9, "Momentum of `momentum` and `sgdw`.")
+    momentum: BelowOne = field(0.9, "Momentum of `momentum`, `sgdw` and `muon`.")
     nesterov: bool = field(False, "Nesterov momentum, for `momentum` and `sgdw`.")
-    b1: BelowOne = field(0.9, "Decay of the first moment: `adam`, `adamw`, `radam`, `ranger`.")
-    b2: BelowOne = field(0.999, "Decay of the second moment: the same optimizers, and `rmsprop`.")
+    b1: BelowOne = field(
+        0.9, "Decay of the first moment; of `schedule_free`, the share of the average."
+    )
+    b2: BelowOne = field(0.999, "Decay of the second moment; for `lion` 0.99 is usual.")
+    b3: BelowOne = field(0.99, "`adan`: decay of the third moment; 0.98, 0.92, 0.99 are usual.")
     eps: Positive = field(
         1e-8, "Added to the root of the second moment; inside it for `adagrad` and `rmsprop`."
     )
@@ -135,18 +169,35 @@ class Optimizer(Section):
     body_lr_scale: ZeroToOne = field(
         1.0, "Factor of the learning rate of all layers but the last; 0 freezes them."
     )
+    freeze: Names = field((), "Layers whose weights do not change, such as `conv1`, `blocks/0`.")
+    clip_norm: NonNegative = field(0.0, "Largest global norm of the gradient; 0: not clipped.")
+    clip_location: Literal["gradient", "centralized"] = field(
+        "gradient", "Clip the raw gradient, or what the optimizer gets: after decay and GC."
+    )
+    ema: BelowOne = field(
+        0.0, "Decay of the moving average of the weights, which is evaluated; 0: no average."
+    )
 
 
 class Schedule(Section):
     """The learning rate schedule."""
 
     name: Literal["constant", "step", "cosine"] = field("constant", "The shape of the schedule.")
-    warmup: BelowOne = field(0.0, "Share of the run with a linear warm-up from 0.")
+    warmup: BelowOne = field(0.0, "Share of the run with a linear warm-up.")
+    warmup_from: BelowOne = field(0.0, "Share of the learning rate at which the warm-up starts.")
     step_epochs: Positive = field(60.0, "`step`: epochs between two drops of the rate.")
     step_at: Epochs = field(
         (), "`step`: epochs after which the rate drops, instead of `step_epochs`."
     )
     step_factor: Positive = field(0.1, "`step`: factor of the rate at a drop.")
+
+
+class Loss(Section):
+    """The training loss; the test loss is always the plain cross-entropy."""
+
+    label_smoothing: BelowOne = field(
+        0.0, "Share of each label that is spread evenly over all classes."
+    )
 
 
 class Adversary(Section):
@@ -216,11 +267,17 @@ class Config(Section):
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    loss: Loss = Loss()
     adversary: Adversary = Adversary()
     gc: Gc = Gc()
     report: Report = Report()
     eval: Eval = Eval()
     checkpoint: Checkpoint = Checkpoint()
+    accumulate: PositiveInt = field(
+        1,
+        "Parts of a batch whose gradients are computed one after another and averaged, so that a "
+        "batch needs less memory.",
+    )
     log_every_steps: PositiveInt = field(50, "Steps between two training lines of the metrics.")
     steps_per_dispatch: Count = field(
         0,

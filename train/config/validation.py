@@ -25,6 +25,9 @@ _IMAGE_ONLY: dict[
     "data.flip": False,
     "data.image_size": 0,
     "data.in_memory": False,
+    "data.augment": "none",
+    "data.mixup": 0.0,
+    "data.cutmix": 0.0,
     "adversary.train": "none",
     "adversary.eval_steps": 0,
 }
@@ -69,6 +72,17 @@ def _check_run(config: ConfigDict) -> None:
     if config.data.on_error == "skip" and config.data.name != "folder":
         raise UserError(
             "config.data.on_error='skip' is for config.data.name='folder'; set it to 'raise'"
+        )
+    if config.data.batch_size % config.accumulate:
+        raise UserError(
+            f"config.accumulate={config.accumulate} does not divide config.data.batch_size="
+            f"{config.data.batch_size}; use one of its divisors"
+        )
+    averages = ("lookahead", "ranger", "schedule_free_sgd", "schedule_free_adamw")
+    if config.optimizer.ema and config.optimizer.name in averages:
+        raise UserError(
+            f"config.optimizer.ema={config.optimizer.ema} is not for {config.optimizer.name}, "
+            "which evaluates an average of its own; set it to 0"
         )
     if config.report.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UserError(

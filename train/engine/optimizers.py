@@ -1,8 +1,7 @@
 """The optimizer of a config: the one place that decides where GC stands in its chain."""
 
 import functools
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,16 +11,19 @@ from ml_collections import ConfigDict
 
 import optax_gc
 from optax_gc import diagnostics
-from train.engine.plan import Plan
+from train.engine import averaging
 from train.errors import UserError
-from train.models.last_layer import Layers, label_parts
+from train.models.last_layer import Layers, label_frozen, label_parts
 
-_DECOUPLED_DECAY = ("sgdw", "adamw", "radam", "ranger")
+_DECOUPLED_DECAY = (
+    *("sgdw", "adamw", "radam", "ranger", "lion", "lamb", "adan", "muon"),
+    "schedule_free_adamw",
+)
+_MUON_RMS = 0.2  # of an element of Muon's update, as of Adam's; Liu et al. 2025, arXiv 2502.16982
 _OTHER_AXES = {
     "whole_tensor": optax_gc.whole_tensor,
     "first_axis_out": optax_gc.first_axis_out,
 }
-_MAX_DROPS = 1000  # each drop is compiled in, and after so many a float32 rate is 0
 
 
 class Measures(NamedTuple):
@@ -68,6 +70,12 @@ def build(
     preconditioned. With "update", it is applied to the preconditioned update, before the learning
     rate. Decoupled decay is added to the preconditioned update. Ranger is RAdam in Lookahead.
 
+    `optimizer.clip_norm` limits the global norm of the gradient: with `clip_location` "gradient"
+    before decay and GC, so that the limit is that of the raw gradient; with "centralized" after
+    them, so that it is that of what the optimizer gets. GC never increases the norm.
+
+    Weights under `optimizer.freeze` do not change, and are not part of the norm.
+
     `optimizer.body_lr_scale` multiplies the update of all layers but the last, decoupled decay
     included; with 0 these layers have no decay and no momentum. `optimizer.eps` has the position
     that optax gives it: inside the root for adagrad and rmsprop, outside for the others.
@@ -110,73 +118,39 @@ def _build_chain(
     )
     location = None if gc.mode == "none" else gc.location
     chain = optax.chain(
+        _clip(settings, "gradient"),
         centralize(l2_decay) if location == "gradient" else optax.add_decayed_weights(l2_decay),
-        _precondition(name, settings),
+        _clip(settings, "centralized"),
+        _precondition(name, settings, axes),
         optax.add_decayed_weights(decoupled_decay),
+        optax.scale_by_trust_ratio() if name == "lamb" else optax.identity(),
         centralize(0.0) if location == "update" else optax.identity(),
         optax.scale_by_learning_rate(schedule),
     )
     if settings.body_lr_scale != 1:
         chain = _scale_body_updates(chain, settings.body_lr_scale, last_layer())
+    chain = _freeze(chain, settings.freeze)
     if settings.name in ("lookahead", "ranger"):
-        return _lookahead(chain, settings.lookahead)
-    return chain
+        chain = averaging.lookahead(chain, settings.lookahead)
+    if settings.name.startswith("schedule_free"):
+        chain = averaging.schedule_free(chain, schedule, settings.b1, settings.freeze)
+    return averaging.ema(chain, settings.ema) if settings.ema else chain
 
 
-def make_schedule(
-    config: ConfigDict, plan: Plan, peak: jax.typing.ArrayLike | None = None
-) -> optax.Schedule:
-    """Return the learning rate of each step of a plan.
-
-    Args:
-      config: Its `schedule` describes the shape.
-      plan: The plan of the run.
-      peak: The rate after warm-up; may be traced. `config.optimizer.learning_rate` if None.
-
-    Raises:
-      UserError: If the schedule has more drops than can be compiled in.
-    """
-    settings = config.schedule
-    peak = config.optimizer.learning_rate if peak is None else peak
-    warmup_steps = int(settings.warmup * plan.total_steps)
-    match settings.name:
-        case "constant":
-            schedule = optax.constant_schedule(peak)
-        case "step":
-            # With epochs shorter than a step, one step can have several drops.
-            counts = Counter(step - warmup_steps for step in _drop_steps(settings, plan))
-            factors = {step: settings.step_factor**count for step, count in counts.items()}
-            schedule = optax.piecewise_constant_schedule(peak, factors)
-        case "cosine":
-            schedule = optax.cosine_decay_schedule(peak, plan.total_steps - warmup_steps)
-    if not warmup_steps:
-        return schedule
-    warmup = optax.linear_schedule(0.0, peak, warmup_steps)
-    return optax.join_schedules([warmup, schedule], [warmup_steps])
+def _freeze(
+    chain: optax.GradientTransformation, prefixes: Sequence[str]
+) -> optax.GradientTransformation:
+    """Return a chain that leaves the weights under some prefixes as they are."""
+    if not prefixes:
+        return chain
+    label = functools.partial(label_frozen, prefixes=prefixes)
+    return optax.partition({"trained": chain, "frozen": optax.set_to_zero()}, label)
 
 
-def eval_params(opt_state: optax.OptState, params: Any) -> Any:
-    """Return the weights to evaluate: Lookahead's slow weights, otherwise `params`.
-
-    Args:
-      opt_state: The state of the chain that `build` returns.
-      params: The weights at which gradients are computed.
-    """
-    return optax.tree.get(opt_state, "slow_params", params)
-
-
-def _drop_steps(settings: ConfigDict, plan: Plan) -> list[int]:
-    """Return the steps after which the rate is lowered."""
-    if settings.step_at:
-        steps = [round(epoch * plan.steps_per_epoch) for epoch in settings.step_at]
-        return [step for step in steps if step <= plan.total_steps]
-    period = settings.step_epochs * plan.steps_per_epoch
-    if plan.total_steps > _MAX_DROPS * period:
-        raise UserError(
-            f"config.schedule.step_epochs={settings.step_epochs} changes the rate more than "
-            f"{_MAX_DROPS} times in {plan.epoch(plan.total_steps):g} epochs; use a larger value"
-        )
-    return [round(period * drop) for drop in range(1, int(plan.total_steps / period) + 1)]
+def _clip(settings: ConfigDict, location: str) -> optax.GradientTransformation:
+    if settings.clip_norm and settings.clip_location == location:
+        return optax.clip_by_global_norm(settings.clip_norm)
+    return optax.identity()
 
 
 def _scale_body_updates(
@@ -189,48 +163,47 @@ def _scale_body_updates(
     return optax.chain(chain, scaled)
 
 
-def _precondition(name: str, settings: ConfigDict) -> optax.GradientTransformation:
+def _precondition(name: str, settings: ConfigDict, axes: Any) -> optax.GradientTransformation:
+    b1, b2, eps = settings.b1, settings.b2, settings.eps
     match name:
-        case "sgd":
+        case "sgd" | "schedule_free_sgd":
             return optax.identity()
         case "momentum" | "sgdw":
             return optax.trace(settings.momentum, settings.nesterov)
         case "adagrad":
-            return optax.scale_by_rss(initial_accumulator_value=0.0, eps=settings.eps)
+            return optax.scale_by_rss(initial_accumulator_value=0.0, eps=eps)
         case "rmsprop":
-            return optax.scale_by_rms(settings.b2, settings.eps)
-        case "adam" | "adamw":
-            return optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
+            return optax.scale_by_rms(b2, eps)
+        case "adam" | "adamw" | "lamb":  # LAMB rescales after the decay
+            return optax.scale_by_adam(b1, b2, eps)
         case "radam" | "ranger":
-            return optax.scale_by_radam(settings.b1, settings.b2, settings.eps)
+            return optax.scale_by_radam(b1, b2, eps)
+        case "lion":
+            return optax.scale_by_lion(b1, b2)
+        case "adan":
+            return optax.scale_by_adan(b1, b2, settings.b3, eps)
+        case "schedule_free_adamw":
+            return optax.scale_by_adam(0.0, b2, eps)
+        case "muon":
+            return _muon(settings, axes)
     raise UserError(f"config.optimizer.name={name!r} is not an optimizer")
 
 
-class _LookaheadState(NamedTuple):
-    inner: optax.LookaheadState
-    slow_params: Any
+def _muon(settings: ConfigDict, axes: Any) -> optax.GradientTransformation:
+    """Return Muon for the weights with input axes, and Adam for the others, without decay.
 
-
-def _lookahead(
-    fast: optax.GradientTransformation, settings: ConfigDict
-) -> optax.GradientTransformation:
-    """Return `optax.lookahead` with the slow weights in its state.
-
-    Optax expects pairs of fast and slow weights as parameters. The parameters of a run are those
-    of its network, which are the fast weights.
+    The updates of both have the scale of Adam's, so one learning rate fits both.
     """
-    inner = optax.lookahead(fast, settings.period, settings.step_size)
-
-    def init_fn(params):
-        return _LookaheadState(inner.init(optax.LookaheadParams.init_synced(params)), params)
-
-    def update_fn(updates, state, params):
-        both = optax.LookaheadParams(fast=params, slow=state.slow_params)
-        updates, inner_state = inner.update(updates, state.inner, both)
-        slow_params = optax.apply_updates(state.slow_params, updates.slow)
-        return updates.fast, _LookaheadState(inner_state, slow_params)
-
-    return optax.GradientTransformation(init_fn, update_fn)
+    muon = optax.contrib.muon(
+        1.0,
+        beta=settings.momentum,
+        eps=settings.eps,
+        adam_b1=settings.b1,
+        adam_b2=settings.b2,
+        muon_weight_dimension_numbers=optax_gc.muon_dimension_numbers(axes),
+        consistent_rms=_MUON_RMS,
+    )
+    return optax.chain(muon, optax.scale(-1.0))  # the learning rate comes later in the chain
 
 
 class _MeasuredState(NamedTuple):

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from train.data.batch import DeviceSplit, gather_batch, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
+from train.engine.averaging import eval_params
 from train.engine.evaluation import ResidentEvaluator
-from train.engine.optimizers import Measures, eval_params
+from train.engine.optimizers import Measures
 from train.engine.state import TrainState
 from train.engine.step import StepFunctions, StepMetrics
 from train.runtime import compilation

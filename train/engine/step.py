@@ -13,7 +13,7 @@ from train.engine import nonfinite
 from train.engine.nonfinite import NonFiniteState
 from train.engine.optimizers import Measures, Optimizer
 from train.engine.state import TrainState
-from train.models.last_layer import freeze_body
+from train.models.last_layer import freeze, freeze_body
 from train.tasks.task import MetricSums, Task, means
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Any]]
@@ -73,20 +73,14 @@ def make_train_step(
     All random numbers follow from the seed and the step number.
 
     With `config.nan_policy` "skip", a step with a non-finite loss or gradient is counted but
-    changes nothing else. With `config.optimizer.body_lr_scale` 0, the body has no backward pass.
+    changes nothing else.
     """
-    frozen = config.optimizer.body_lr_scale == 0
-    last_layer = task.last_layer() if frozen else frozenset()
+    differentiate = make_differentiate(config, task)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         batch = task.augment(key, batch, state.params, state.stats)
-
-        def loss_fn(params):
-            params = freeze_body(params, last_layer) if frozen else params
-            return task.loss(params, state.stats, batch, key)
-
-        (loss, (stats, sums)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        loss, stats, sums, grads = differentiate(state.params, state.stats, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
@@ -104,6 +98,67 @@ def make_train_step(
         return TrainState(state.step + 1, *new, finiteness), grads
 
     return train_step
+
+
+class Differentiated(NamedTuple):
+    """The result of a backward pass.
+
+    Attributes:
+      loss: float32, ().
+      stats: The new running statistics.
+      sums: The sums over the batch.
+      grads: The gradient of the loss.
+    """
+
+    loss: jax.Array
+    stats: Any
+    sums: MetricSums
+    grads: Any
+
+
+def make_differentiate(
+    config: ConfigDict, task: Task
+) -> Callable[[Any, Any, Any, jax.Array], Differentiated]:
+    """Return a function of parameters, statistics, a prepared batch and the key of the step.
+
+    Frozen weights have no backward pass: those under `config.optimizer.freeze`, and with
+    `config.optimizer.body_lr_scale` 0 all but the last layer.
+
+    With `config.accumulate`, the batch is divided into parts. Their gradients are computed one
+    after another and averaged, so a step needs the memory of one part. The gradient is that of the
+    whole batch, except for what depends on the batch: batch normalization and dropout.
+    """
+    settings, parts = config.optimizer, config.accumulate
+    last_layer = task.last_layer() if settings.body_lr_scale == 0 else None
+
+    def whole(params: Any, stats: Any, batch: Any, key: jax.Array) -> Differentiated:
+        def loss_fn(params):
+            params = freeze_body(params, last_layer) if last_layer else params
+            params = freeze(params, settings.freeze) if settings.freeze else params
+            return task.loss(params, stats, batch, key)
+
+        (loss, (new_stats, sums)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        return Differentiated(loss, new_stats, sums, grads)
+
+    def in_parts(params: Any, stats: Any, batch: Any, key: jax.Array) -> Differentiated:
+        # A part has every n-th example, so that each device has an equal share of each part.
+        rows = jax.tree.map(lambda array: array.reshape(-1, parts, *array.shape[1:]), batch)
+
+        def part(index: jax.Array | int, stats: Any) -> Differentiated:
+            examples = jax.tree.map(lambda array: array[:, index], rows)
+            return whole(params, stats, examples, jax.random.fold_in(key, index))
+
+        def add_part(index: jax.Array, total: Differentiated) -> Differentiated:
+            new = part(index, total.stats)
+            return jax.tree.map(jnp.add, total._replace(stats=()), new._replace(stats=()))._replace(
+                stats=new.stats
+            )
+
+        total = jax.lax.fori_loop(1, parts, add_part, part(0, stats))
+        grads = jax.tree.map(lambda grad: grad / parts, total.grads)
+        return total._replace(loss=total.loss / parts, grads=grads)
+
+    return whole if parts == 1 else in_parts
 
 
 def read_metrics(state: TrainState, schedule: optax.Schedule) -> StepMetrics:

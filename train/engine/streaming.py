@@ -7,8 +7,9 @@ from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
 from train.data.batch import Batch, abstract_batch
+from train.engine.averaging import eval_params
 from train.engine.evaluation import StreamingEvaluator, send
-from train.engine.optimizers import Measures, eval_params
+from train.engine.optimizers import Measures
 from train.engine.state import TrainState
 from train.engine.step import StepFunctions, StepMetrics
 from train.runtime import compilation

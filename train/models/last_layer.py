@@ -12,6 +12,8 @@ import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+from train.errors import UserError, short_repr
+
 Path = tuple[Any, ...]
 """The keys of a layer or of an array in the nested dict of the parameters."""
 Layers = frozenset[Path]
@@ -74,6 +76,40 @@ def label_parts(params: Any, last_layer: Layers) -> Any:
     """Return the same tree with the label "head" or "body" for each array."""
     labels = {path: "head" if is_in(path, last_layer) else "body" for path in flatten_dict(params)}
     return unflatten_dict(labels)
+
+
+def label_frozen(params: Any, prefixes: Sequence[str]) -> Any:
+    """Return the same tree with the label "frozen" or "trained" for each array.
+
+    Args:
+      params: The parameters.
+      prefixes: The names of the frozen layers or arrays, such as `blocks/0` for all of its arrays.
+
+    Raises:
+      UserError: If there is no such layer.
+    """
+    names = {path: "/".join(map(str, path)) for path in flatten_dict(params)}
+    for prefix in prefixes:
+        if not any(f"{name}/".startswith(f"{prefix.rstrip('/')}/") for name in names.values()):
+            raise UserError(
+                f"config.optimizer.freeze names {short_repr(prefix)}, which is no layer of the "
+                f"network; its layers are {', '.join(map(str, params))}"
+            )
+    starts = tuple(f"{prefix.rstrip('/')}/" for prefix in prefixes)
+    labels = {
+        path: "frozen" if f"{name}/".startswith(starts) else "trained"
+        for path, name in names.items()
+    }
+    return unflatten_dict(labels)
+
+
+def freeze(params: Any, prefixes: Sequence[str]) -> Any:
+    """Return the same parameters without gradients for the frozen ones; see `label_frozen`."""
+    return jax.tree.map(
+        lambda label, leaf: jax.lax.stop_gradient(leaf) if label == "frozen" else leaf,
+        label_frozen(params, prefixes),
+        params,
+    )
 
 
 def freeze_body(params: Any, last_layer: Layers) -> Any:

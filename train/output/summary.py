@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from train.engine.optimizers import eval_params
+from train.engine.averaging import eval_params
 from train.engine.plan import Plan
 from train.engine.state import TrainState, sha256
 from train.output.metrics import MetricsFile

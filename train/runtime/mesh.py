@@ -58,6 +58,12 @@ def make_sharding(config: ConfigDict, devices: Sequence[jax.Device] | None = Non
             f"config.data.batch_size={config.data.batch_size} is not divisible by the {count} "
             f"devices; use a multiple of {count}"
         )
+    if config.data.batch_size // config.accumulate % count:
+        raise UserError(
+            f"a part of config.data.batch_size={config.data.batch_size} has "
+            f"{config.data.batch_size // config.accumulate} examples with config.accumulate="
+            f"{config.accumulate}, which is not divisible by the {count} devices; use fewer parts"
+        )
     return over(devices)
 
 

@@ -18,7 +18,7 @@ from train import experiment
 from train.data.batch import DeviceSplit, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
-from train.engine import dispatch, optimizers, state, step
+from train.engine import averaging, dispatch, optimizers, schedules, state, step
 from train.engine.evaluation import make_evaluate
 from train.engine.optimizers import Measures, Optimizer
 from train.engine.resident import make_train_steps
@@ -181,7 +181,7 @@ class ParallelRuns:
 
     def _final_results(self, inputs: RunInputs, states: Any) -> list[dict[str, Any]]:
         # Without the optimizer state, this is the same program for all optimizers.
-        params = optimizers.eval_params(states.opt_state, states.params)
+        params = averaging.eval_params(states.opt_state, states.params)
         states = states._replace(params=params, opt_state=())
         args = (*inputs, states, self._train_split, self._test_split, self._pretrained)
         if self._evaluate is None:
@@ -231,7 +231,7 @@ class ParallelRuns:
 
     def _optimizer(self, rate: jax.Array) -> Optimizer:
         run = self._run
-        schedule = optimizers.make_schedule(run.config, run.plan, rate)
+        schedule = schedules.make_schedule(run.config, run.plan, rate)
         return optimizers.build(run.config, schedule, run.optimizer.axes, run.task.last_layer)
 
     def _init_state(self, seed: jax.Array, rate: jax.Array, pretrained: Any) -> TrainState:

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from optax_gc import diagnostics
 from train import experiment
 from train.engine import dispatch, state
+from train.engine.averaging import eval_params
 from train.engine.dispatch import DispatchSize
-from train.engine.optimizers import eval_params
 from train.engine.state import TrainState
 from train.engine.streaming import StreamingExecutor
 from train.experiment import Experiment

@@ -1,7 +1,7 @@
 """Classification of images and texts: cross-entropy, top-1 and top-5 accuracy."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,27 @@ from ml_collections import ConfigDict
 
 from train import models
 from train.data.batch import Batch
-from train.data.inputs import to_model_inputs
+from train.data.inputs import augment, to_model_inputs
 from train.models import Model
 from train.models.last_layer import Layers
 from train.tasks import attacks
+from train.tasks.mixing import mix
 from train.tasks.per_class import Predictions, per_class_metrics
 from train.tasks.task import Evaluation, Headline, MetricSums
+from train.tasks.trivial_augment import trivial_augment
 
-_DROPOUT = 2  # folded into the step's key; the augmentation's keys are split from the same key
+# Folded into the step's key; the keys of crops and flips are split from the same key.
+_DROPOUT, _TRIVIAL, _MIX = 2, 3, 4
+
+
+class MixedBatch(NamedTuple):
+    """A prepared batch for training; see `Batch` and `train.tasks.mixing.Mixed`."""
+
+    inputs: jax.Array
+    labels: jax.Array
+    mask: jax.Array
+    other_labels: jax.Array | None = None
+    share: jax.Array | None = None
 
 
 class Classification:
@@ -56,22 +69,39 @@ class Classification:
         """Return a batch with standardized pixels or token ids."""
         return batch._replace(inputs=to_model_inputs(batch.inputs, self._config))
 
-    def augment(self, key: jax.Array, batch: Batch, params: Any, stats: Any) -> Batch:
-        """Return a prepared batch after random crops and flips, and under attack."""
-        attack = self._train_attack
+    def augment(self, key: jax.Array, batch: Batch, params: Any, stats: Any) -> MixedBatch:
+        """Return a prepared batch after random changes of the images, and under attack.
+
+        The order is: crops and flips, TrivialAugment, the attack, standardization, mixup or CutMix.
+        """
+        data, attack = self._config.data, self._train_attack
         perturb = attack and attack(key, batch.labels, params, stats)
-        inputs = to_model_inputs(batch.inputs, self._config, key, perturb)
-        return batch._replace(inputs=inputs)
+        inputs = batch.inputs
+        if data.augment == "trivial":
+            inputs = augment(key, inputs, self._config)
+            inputs = trivial_augment(jax.random.fold_in(key, _TRIVIAL), inputs)
+            inputs = to_model_inputs(inputs, self._config, perturb=perturb)
+        else:
+            inputs = to_model_inputs(inputs, self._config, key, perturb)
+        prepared = MixedBatch(inputs, *batch[1:])
+        if data.mixup or data.cutmix:
+            mixed = mix(jax.random.fold_in(key, _MIX), inputs, batch.labels, self._config)
+            return prepared._replace(**mixed._asdict())
+        return prepared
 
     def loss(
-        self, params: Any, stats: Any, batch: Batch, key: jax.Array
+        self, params: Any, stats: Any, batch: Batch | MixedBatch, key: jax.Array
     ) -> tuple[jax.Array, tuple[Any, MetricSums]]:
-        """Return the mean cross-entropy in nats, the new statistics, and the sums."""
+        """Return the mean loss in nats, the new statistics, and the sums.
+
+        The loss is the cross-entropy with smoothed or mixed labels. An example is counted as right
+        if the network finds its own label, not that of the image that is mixed in.
+        """
         dropout_key = jax.random.fold_in(key, _DROPOUT)
         logits, stats = self.model.apply(
             params, stats, batch.inputs, self._trains_body, dropout_key
         )
-        sums = metric_sums(logits, batch)
+        sums = metric_sums(logits, batch, self._config.loss.label_smoothing)
         return sums["loss"] / sums["examples"], (stats, sums)
 
     def evaluations(self, seed: jax.typing.ArrayLike) -> dict[str, Evaluation]:
@@ -105,14 +135,28 @@ class Classification:
         return {"per_class": per_class_metrics(predictions, class_names)}
 
 
-def metric_sums(logits: jax.Array, batch: Batch) -> MetricSums:
+def metric_sums(
+    logits: jax.Array, batch: Batch | MixedBatch, label_smoothing: float = 0.0
+) -> MetricSums:
     """Return the sums over a batch.
 
     A label is in the top k if fewer than k other logits are at least as large as its logit.
+
+    Args:
+      logits: (batch, classes).
+      batch: The batch, with its labels.
+      label_smoothing: The share of each label that is spread evenly over all classes; see Szegedy
+        et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
     """
     logits = logits.astype(jnp.float32)
     weight = batch.mask.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    if isinstance(batch, MixedBatch) and batch.share is not None:
+        other = optax.softmax_cross_entropy_with_integer_labels(logits, batch.other_labels)
+        loss = batch.share * loss + (1 - batch.share) * other
+    if label_smoothing:
+        uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=1)
+        loss = (1 - label_smoothing) * loss + label_smoothing * uniform
     label_logits = jnp.take_along_axis(logits, batch.labels[:, None], axis=1)
     # Ties and NaN count against the label, so that constant or NaN logits score nothing.
     num_lower = jnp.sum(logits < label_logits, axis=1)

@@ -81,8 +81,10 @@ class Task(Protocol):
     def prepare(self, batch: Batch) -> Batch:
         """Return a batch whose inputs are what the model is applied to."""
 
-    def augment(self, key: jax.Array, batch: Batch, params: Any, stats: Any) -> Batch:
+    def augment(self, key: jax.Array, batch: Batch, params: Any, stats: Any) -> Any:
         """Return a batch as `prepare` does, with the random changes of training.
+
+        The result is a pytree whose arrays have the batch as first axis.
 
         Args:
           key: The random key of the step.
@@ -92,7 +94,7 @@ class Task(Protocol):
         """
 
     def loss(
-        self, params: Any, stats: Any, batch: Batch, key: jax.Array
+        self, params: Any, stats: Any, batch: Any, key: jax.Array
     ) -> tuple[jax.Array, tuple[Any, MetricSums]]:
         """Return the mean loss of a prepared batch, the new statistics, and the sums.
 

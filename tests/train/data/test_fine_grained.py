@@ -10,7 +10,7 @@ from tests.support.imagenet import jpeg
 from train import data, experiment, models
 from train.config import validate
 from train.data.streaming import crops
-from train.engine import optimizers, plan
+from train.engine import plan, schedules
 from train.loop import train
 
 SETS = {
@@ -80,12 +80,12 @@ def test_learning_rate_steps():
     config.optimizer.name = "sgd"
     validate(config)
     run_plan = plan.make(config, 8144)
-    rate = optimizers.make_schedule(config, run_plan)
+    rate = schedules.make_schedule(config, run_plan)
     drops = [round(epoch * 8144 / 128) for epoch in (50, 80)]
     rates = [float(rate(step)) for last in drops for step in (last - 1, last)]
     np.testing.assert_allclose(rates, [0.1, 0.01, 0.01, 0.001], rtol=1e-6)
     assert run_plan.total_steps > drops[1]
     config.schedule.step_at = (1.0, 1e30)  # more steps than can be counted
-    assert float(optimizers.make_schedule(config, run_plan)(run_plan.total_steps)) == pytest.approx(
+    assert float(schedules.make_schedule(config, run_plan)(run_plan.total_steps)) == pytest.approx(
         0.01
     )

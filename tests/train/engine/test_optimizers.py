@@ -13,7 +13,7 @@ import optax_gc
 from train import experiment
 from train.config import default_config, validate
 from train.config.schema import OptimizerName
-from train.engine import optimizers, plan
+from train.engine import averaging, optimizers, plan, schedules
 
 PARAMS = {
     "conv": jax.random.normal(jax.random.key(0), (3, 3, 4, 5)),
@@ -22,13 +22,15 @@ PARAMS = {
 }
 GRADS = jax.tree.map(lambda leaf: jnp.cos(7 * leaf) + 0.3, PARAMS)
 AXES = {
-    "conv": optax_gc.FanIn((0, 1, 2), "conv_general_dilated"),
-    "dense": optax_gc.FanIn((0,), "dot_general"),
+    "conv": optax_gc.FanIn((0, 1, 2), "conv_general_dilated", out_axes=(3,)),
+    "dense": optax_gc.FanIn((0,), "dot_general", out_axes=(1,)),
     "bias": optax_gc.FanIn(()),
 }
 CENTRALIZED = {"none": set(), "all": {"conv", "dense"}, "conv": {"conv"}}
 RATE, DECAY = 0.1, 0.01
 DECOUPLED = ("sgdw", "adamw", "radam", "ranger")
+RECENT = ("lion", "lamb", "adan", "muon", "schedule_free_sgd", "schedule_free_adamw")
+OLDER = tuple(name for name in get_args(OptimizerName) if name not in RECENT)
 STEPS, PERIOD = 13, 3  # Lookahead does not synchronize its weights in the last step
 
 
@@ -69,7 +71,7 @@ def gradient_in_state(name, updates, state):
 
 
 @pytest.mark.parametrize("mode", ["none", "all", "conv"])
-@pytest.mark.parametrize("name", get_args(OptimizerName))
+@pytest.mark.parametrize("name", OLDER)
 def test_optimizer_gets_centralized_gradient(name, mode):
     coupled = 0.0 if name in DECOUPLED else DECAY
     decay = 0.0 if name == "sgd" else DECAY  # sgd has no state; its update includes the decay
@@ -90,11 +92,48 @@ def test_gc_at_update_centralizes_whole_update(name, mode):
     for leaf in CENTRALIZED[mode]:
         means = updates[leaf].mean(AXES[leaf].axes)
         assert np.abs(means).max() < 1e-6 * np.abs(updates[leaf]).max() * 10
-    if name not in ("sgd", *DECOUPLED):
+    if name not in ("sgd", *DECOUPLED, *RECENT):
         stored, is_square = gradient_in_state(name, updates, state)
         plain = jax.tree.map(lambda g, w: g + DECAY * w, GRADS, PARAMS)
         expected = jax.tree.map(jnp.square, plain) if is_square else plain
         chex.assert_trees_all_close(stored, expected, rtol=1e-4, atol=1e-6)
+
+
+def muon(decay):
+    assert not decay
+    numbers = optax_gc.muon_dimension_numbers(AXES)
+    return optax.contrib.muon(
+        RATE, beta=0.9, muon_weight_dimension_numbers=numbers, consistent_rms=0.2
+    )
+
+
+# The optimizers of optax; the weight decay is that of `DECAY`, or none.
+ALIASES = {
+    "lion": lambda decay: optax.lion(RATE, 0.9, 0.999, weight_decay=decay),
+    "lamb": lambda decay: optax.lamb(RATE, 0.9, 0.999, 1e-8, weight_decay=decay),
+    "adan": lambda decay: optax.adan(RATE, 0.9, 0.999, 0.99, eps_root=0.0, weight_decay=decay),
+    "muon": muon,
+    "schedule_free_sgd": lambda decay: optax.contrib.schedule_free_sgd(
+        RATE, b1=0.9, weight_decay=decay
+    ),
+    "schedule_free_adamw": lambda decay: optax.contrib.schedule_free_adamw(
+        RATE, b1=0.9, b2=0.999, weight_decay=decay
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["none", "all"])
+@pytest.mark.parametrize("name", RECENT)
+def test_recent_optimizers_are_those_of_optax(name, mode):
+    decay = 0.0 if name in ("muon", "schedule_free_sgd") else DECAY
+    gc = optax_gc.centralize(AXES) if mode == "all" else optax.identity()
+    ours, our_state = train(build(name, mode, decay=decay))
+    theirs, (_, their_state) = train(optax.chain(gc, ALIASES[name](decay)))
+    chex.assert_trees_all_close(ours, theirs, rtol=2e-5, atol=1e-6)
+    if name.startswith("schedule_free"):
+        expected = optax.contrib.schedule_free_eval_params(their_state, theirs)
+        average = averaging.eval_params(our_state, ours)
+        chex.assert_trees_all_close(average, expected, rtol=2e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", DECOUPLED)
@@ -182,7 +221,7 @@ def test_updates_match_the_papers(name, inner, expected):
     with jax.enable_x64(True):  # 1 - b2**step of RAdam has only four exact digits in float32
         params, state = train(build(name, "all", inner=inner), jnp.float64)
     expected_params, expected_eval_params = expected
-    eval_params = optimizers.eval_params(state, params)
+    eval_params = averaging.eval_params(state, params)
     chex.assert_trees_all_close(params, expected_params, rtol=1e-9)
     chex.assert_trees_all_close(eval_params, expected_eval_params, rtol=1e-9)
 
@@ -196,7 +235,7 @@ def test_sgdw_matches_the_authors():
 @pytest.mark.parametrize("name", ["sgd", "momentum", "lookahead"])
 def test_fan_in_means_stay_constant(name):
     params, state = train(build(name, "all"))
-    for after in (params, optimizers.eval_params(state, params)):
+    for after in (params, averaging.eval_params(state, params)):
         drift = optax_gc.diagnostics.mean_drift(after, PARAMS, AXES).distance
         distance = optax.tree.norm(optax.tree.sub(after, PARAMS))
         assert drift < 1e-5 < distance
@@ -211,7 +250,7 @@ def test_lookahead_evaluates_slow_weights():
     state = run.init_state()
     executor = run.compile(state)
     state, *_ = executor.steps(state, 0, PERIOD + 1)
-    slow = optimizers.eval_params(state.opt_state, None)
+    slow = averaging.eval_params(state.opt_state, None)
     for params in (slow, jax.tree.map(jnp.zeros_like, slow)):
         assert executor.evaluate(state) == executor.evaluate(state._replace(params=params))
 
@@ -263,7 +302,7 @@ def test_schedules(name, warmup, expected):
     config.optimizer.learning_rate = 1.0
     config.schedule.name, config.schedule.warmup = name, warmup
     config.schedule.step_epochs = 4.0
-    rate = optimizers.make_schedule(config, plan.make(config, 100))
+    rate = schedules.make_schedule(config, plan.make(config, 100))
     for at, value in expected.items():
         np.testing.assert_allclose(rate(at), value, atol=1e-6, err_msg=f"step {at}")
 
@@ -273,5 +312,5 @@ def test_two_rate_drops_in_one_step():
     config.num_epochs, config.data.batch_size = 4, 10
     config.optimizer.learning_rate = 1.0
     config.schedule.name, config.schedule.step_at = "step", (0.2, 0.4, 2.0)
-    rate = optimizers.make_schedule(config, plan.make(config, 10))
+    rate = schedules.make_schedule(config, plan.make(config, 10))
     np.testing.assert_allclose([rate(1), rate(3)], [0.01, 0.001], rtol=1e-6)
