@@ -1,7 +1,6 @@
 """ResNet-18 on CIFAR-100 with GC and the parts of a recipe of today; for a GPU or a TPU.
 
     python -m train --config configs/cifar100_modern_gc.py
-    python -m train --config configs/cifar100_modern_gc.py --config.gc.mode=none --workdir runs/no_gc
 
 Cosine schedule with warm-up, Nesterov momentum, label smoothing, TrivialAugment, mixup and CutMix,
 gradient clipping, and a moving average of the weights. The values are common ones and were not

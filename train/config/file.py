@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from train.config.entry_point import find_beside
 from train.config.fields import to_plain_values
 from train.config.schema import Config
 from train.errors import UserError, describe_error, short_repr
@@ -38,7 +39,10 @@ def load_config_file(file: str, arguments: Sequence[str] = ()) -> ConfigDict:
         if isinstance(config, ConfigDict):
             # Raises for placeholders without a value.
             to_plain_values(config)
-            to_plain_values(config.get("base", config), Config)
+            trained = config.get("base", config)
+            to_plain_values(trained, Config)
+            with trained.ignore_type(), trained.unlocked():
+                find_beside(trained, Path(file).parent)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a config file can raise anything

@@ -1,7 +1,8 @@
 """Every field of a training config: its type, default, allowed values and meaning."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
+from train.config.entry_point import is_entry_point
 from train.config.fields import Section, field, field_specs
 from train.config.types import (
     LIST,
@@ -33,8 +34,24 @@ SimpleOptimizer = Literal[
     "muon",
 ]
 """Optimizers that Lookahead can wrap."""
-OptimizerName = Literal[
+KnownOptimizer = Literal[
     SimpleOptimizer, "lookahead", "ranger", "schedule_free_sgd", "schedule_free_adamw"
+]
+
+OPTIMIZERS: tuple[str, ...] = get_args(KnownOptimizer)
+OptimizerName = Annotated[
+    str,
+    Check(
+        lambda name: name in OPTIMIZERS or is_entry_point(name),
+        f"one of {', '.join(OPTIMIZERS)}, or an own one such as my_parts.py:my_optimizer",
+    ),
+]
+LossName = Annotated[
+    str,
+    Check(
+        lambda name: name == "cross_entropy" or is_entry_point(name),
+        "cross_entropy, or an own one such as my_parts.py:my_loss",
+    ),
 ]
 
 ChannelValues = Annotated[
@@ -69,7 +86,10 @@ Names = Annotated[
 class Data(Section):
     """The data set and its augmentation."""
 
-    name: Text = field("digits", "`digits`, `folder`, or a TFDS name such as `cifar100`.")
+    name: Text = field(
+        "digits",
+        "`digits`, `folder`, a TFDS name such as `cifar100`, or an own one, `my_parts.py:data`.",
+    )
     dir: Text = field(
         "", "The TFDS folder or the image folder; empty for `TFDS_DATA_DIR`.", affects="none"
     )
@@ -125,7 +145,7 @@ class Model(Section):
     name: Text = field(
         "convnet",
         "For images `convnet`, a ResNet such as `resnet20` or `resnet50`, `vgg11`, `resnext29` or "
-        "`densenet121`; for texts `lstm` or `transformer`.",
+        "`densenet121`; for texts `lstm` or `transformer`; or an own one, `my_parts.py:MyNet`.",
     )
     stem: Literal["3x3", "3x3/2", "7x7"] = field(
         "3x3", "First convolution; 3x3/2 and 7x7 have stride 2, and max pooling follows 7x7."
@@ -195,6 +215,7 @@ class Schedule(Section):
 class Loss(Section):
     """The training loss; the test loss is always the plain cross-entropy."""
 
+    name: LossName = field("cross_entropy", "The loss, or an own function, `my_parts.py:loss`.")
     label_smoothing: BelowOne = field(
         0.0, "Share of each label that is spread evenly over all classes."
     )

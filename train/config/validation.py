@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from train.config.entry_point import is_entry_point
 from train.config.fields import (
     check_names,
     check_values,
@@ -60,12 +61,14 @@ def _check_run(config: ConfigDict) -> None:
         raise UserError("config.num_epochs and config.num_steps are both 0; set one of them")
     if config.init_head and not config.init_from:
         raise UserError("config.init_head=True needs config.init_from; set it, or use False")
-    if config.data.test_share and config.data.name == "digits":
+    is_own = is_entry_point(config.data.name)
+    if config.data.test_share and (config.data.name == "digits" or is_own):
         raise UserError(
             f"config.data.test_share={config.data.test_share} is for data sets without a test "
-            "split, but digits has one; set it to 0"
+            f"split, but {config.data.name} has one; set it to 0"
         )
-    if config.data.label != "label" and config.data.name in ("digits", "folder"):
+    has_label = config.data.name not in ("digits", "folder") and not is_own
+    if config.data.label != "label" and not has_label:
         raise UserError(
             f"config.data.label={config.data.label!r} is for TFDS data sets; set it to 'label'"
         )
@@ -77,6 +80,11 @@ def _check_run(config: ConfigDict) -> None:
         raise UserError(
             f"config.accumulate={config.accumulate} does not divide config.data.batch_size="
             f"{config.data.batch_size}; use one of its divisors"
+        )
+    if config.loss.label_smoothing and config.loss.name != "cross_entropy":
+        raise UserError(
+            f"config.loss.label_smoothing={config.loss.label_smoothing} is for the cross-entropy, "
+            f"not for {config.loss.name}; set it to 0, or smooth the labels in that function"
         )
     averages = ("lookahead", "ranger", "schedule_free_sgd", "schedule_free_adamw")
     if config.optimizer.ema and config.optimizer.name in averages:
@@ -102,6 +110,11 @@ def _check_streaming(config: ConfigDict) -> None:
         raise UserError(
             "config.data.name='folder' needs config.data.image_size, the size of a crop in pixels, "
             "such as 224"
+        )
+    if data.image_size and is_entry_point(data.name):
+        raise UserError(
+            f"config.data.image_size={data.image_size} is for images of any size, but the function "
+            f"{data.name} returns images of one size; set it to 0"
         )
     if not data.image_size or data.in_memory:
         return

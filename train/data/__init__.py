@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import jax
 from ml_collections import ConfigDict
 
+from train.config.entry_point import is_entry_point
 from train.data import subset
 from train.data.dataset import Dataset, Description
 from train.data.inputs import check_channels, is_text
@@ -36,6 +37,10 @@ def load(config: ConfigDict) -> "Dataset | StreamingDataset":
         if note and jax.process_index() == 0:
             print(note)
         return dataset
+    if is_entry_point(config.data.name):
+        from train.data.in_memory import own
+
+        return subset.select(config, own.load(config))
     if is_text(config):
         from train.data.in_memory import tfds_text
 
@@ -59,8 +64,13 @@ def describe(config: ConfigDict) -> Description:
       UserError: If there is no such data set, or if it does not fit the config.
     """
     data = config.data
-    # Digits are always available, a folder has no description, and a subset must be counted.
-    if data.name in ("digits", "folder") or subset.is_requested(config):
+    # Digits are always available, folders and own data have no description, and a subset must be
+    # counted.
+    if (
+        data.name in ("digits", "folder")
+        or is_entry_point(data.name)
+        or subset.is_requested(config)
+    ):
         dataset = load(config)
         return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
     from train.data import tfds_builder

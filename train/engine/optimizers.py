@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 import optax_gc
 from optax_gc import diagnostics
+from train.config import entry_point
 from train.engine import averaging
-from train.errors import UserError
+from train.errors import UserError, describe_error, short_repr
 from train.models.last_layer import Layers, label_frozen, label_parts
 
 _DECOUPLED_DECAY = (
@@ -186,7 +187,30 @@ def _precondition(name: str, settings: ConfigDict, axes: Any) -> optax.GradientT
             return optax.scale_by_adam(0.0, b2, eps)
         case "muon":
             return _muon(settings, axes)
-    raise UserError(f"config.optimizer.name={name!r} is not an optimizer")
+    return _own(name, settings)
+
+
+def _own(name: str, settings: ConfigDict) -> optax.GradientTransformation:
+    """Return what the function of an entry point returns for `config.optimizer`.
+
+    Raises:
+      UserError: If it fails, or does not return a gradient transformation.
+    """
+    make = entry_point.load("config.optimizer.name", name)
+    try:
+        tx = make(settings)
+    except Exception as error:  # own code can raise anything
+        raise UserError(
+            f"config.optimizer.name={short_repr(name)}: calling it with config.optimizer raises "
+            f"{describe_error(error)}; fix it"
+        ) from error
+    if not isinstance(tx, optax.GradientTransformation):
+        raise UserError(
+            f"config.optimizer.name={short_repr(name)} returns a {type(tx).__name__} and not an "
+            "optax.GradientTransformation; return one that is not scaled by the learning rate, "
+            "such as optax.scale_by_adam()"
+        )
+    return tx
 
 
 def _muon(settings: ConfigDict, axes: Any) -> optax.GradientTransformation:

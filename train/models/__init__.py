@@ -9,6 +9,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 import optax_gc
+from train.config import entry_point
+from train.config.entry_point import is_entry_point
 from train.data.inputs import example_unit, is_text
 from train.errors import UserError, short_repr
 from train.models import convnet, densenet, lstm, resnet, resnext, transformer, vgg
@@ -97,10 +99,13 @@ def _network(config: ConfigDict) -> Network:
     allowed = TEXT_MODELS if is_text(config) else MODELS
     if name in allowed:
         return Network(name, allowed[name])
+    if is_entry_point(name):
+        return Network(name, entry_point.load("config.model.name", name))
     exists = name in {**MODELS, **TEXT_MODELS}
     expected = f"a model for {example_unit(config)}" if exists else "a model"
     raise UserError(
-        f"config.model.name={name!r} is not {expected}; it must be one of {', '.join(allowed)}"
+        f"config.model.name={name!r} is not {expected}; it must be one of {', '.join(allowed)}, "
+        "or an own one such as my_parts.py:MyNet"
     )
 
 

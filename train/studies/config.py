@@ -17,7 +17,7 @@ from train.config.fields import (
     to_plain_values,
 )
 from train.config.reference import markdown_page
-from train.config.schema import Config, OptimizerName
+from train.config.schema import OPTIMIZERS, Config, OptimizerName
 from train.config.types import (
     LIST,
     Check,
@@ -31,7 +31,6 @@ from train.config.types import (
 )
 from train.errors import UserError, short_repr
 
-OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 GcArm = Literal[
     "none", "all", "conv", "all@update", "conv@update", "whole_tensor", "first_axis_out"
 ]

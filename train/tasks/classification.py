@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
 from train import models
@@ -13,7 +12,8 @@ from train.data.batch import Batch
 from train.data.inputs import augment, to_model_inputs
 from train.models import Model
 from train.models.last_layer import Layers
-from train.tasks import attacks
+from train.tasks import attacks, losses
+from train.tasks.losses import Loss
 from train.tasks.mixing import mix
 from train.tasks.per_class import Predictions, per_class_metrics
 from train.tasks.task import Evaluation, Headline, MetricSums
@@ -51,6 +51,7 @@ class Classification:
         self._train_attack = attacks.make(
             attacks.train_attack(config), config, model, train=self._trains_body
         )
+        self._loss = losses.make(config)
         self._eval_attack = attacks.make(attacks.eval_attack(config), config, model, train=False)
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
@@ -101,7 +102,7 @@ class Classification:
         logits, stats = self.model.apply(
             params, stats, batch.inputs, self._trains_body, dropout_key
         )
-        sums = metric_sums(logits, batch, self._config.loss.label_smoothing)
+        sums = metric_sums(logits, batch, self._loss)
         return sums["loss"] / sums["examples"], (stats, sums)
 
     def evaluations(self, seed: jax.typing.ArrayLike) -> dict[str, Evaluation]:
@@ -136,7 +137,7 @@ class Classification:
 
 
 def metric_sums(
-    logits: jax.Array, batch: Batch | MixedBatch, label_smoothing: float = 0.0
+    logits: jax.Array, batch: Batch | MixedBatch, loss_fn: Loss = losses.cross_entropy
 ) -> MetricSums:
     """Return the sums over a batch.
 
@@ -145,18 +146,14 @@ def metric_sums(
     Args:
       logits: (batch, classes).
       batch: The batch, with its labels.
-      label_smoothing: The share of each label that is spread evenly over all classes; see Szegedy
-        et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
+      loss_fn: The loss of each example.
     """
     logits = logits.astype(jnp.float32)
     weight = batch.mask.astype(jnp.float32)
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    loss = loss_fn(logits, batch.labels)
     if isinstance(batch, MixedBatch) and batch.share is not None:
-        other = optax.softmax_cross_entropy_with_integer_labels(logits, batch.other_labels)
-        loss = batch.share * loss + (1 - batch.share) * other
-    if label_smoothing:
-        uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=1)
-        loss = (1 - label_smoothing) * loss + label_smoothing * uniform
+        assert batch.other_labels is not None
+        loss = batch.share * loss + (1 - batch.share) * loss_fn(logits, batch.other_labels)
     label_logits = jnp.take_along_axis(logits, batch.labels[:, None], axis=1)
     # Ties and NaN count against the label, so that constant or NaN logits score nothing.
     num_lower = jnp.sum(logits < label_logits, axis=1)

@@ -8,6 +8,7 @@ import pytest
 
 from train.config import default_config, validate
 from train.data.batch import Batch
+from train.tasks import losses
 from train.tasks.classification import MixedBatch, metric_sums
 from train.tasks.mixing import mix
 
@@ -73,10 +74,12 @@ def test_loss_is_that_of_soft_labels(smoothing):
         others, 5
     )
     expected = optax.softmax_cross_entropy(logits, optax.smooth_labels(one_hot, smoothing))
-    sums = metric_sums(logits, batch, smoothing)
+    config = make_config()
+    config.loss.label_smoothing = smoothing
+    sums = metric_sums(logits, batch, losses.make(config))
     np.testing.assert_allclose(sums["loss"], expected.sum(), rtol=1e-5)
     assert sums["top1"] == (logits.argmax(1) == labels).sum()
-    plain = metric_sums(logits, Batch(logits, labels, mask), smoothing)
+    plain = metric_sums(logits, Batch(logits, labels, mask), losses.make(config))
     smoothed = optax.smooth_labels(jax.nn.one_hot(labels, 5), smoothing)
     expected = optax.softmax_cross_entropy(logits, smoothed)
     np.testing.assert_allclose(plain["loss"], expected.sum(), rtol=1e-5)
