@@ -21,6 +21,7 @@ from train.output.timer import Timer
 from train.output.workdir import WorkDir
 from train.runtime import compilation
 from train.runtime.preemption import Preemption
+from train.runtime.profiler import Profiler
 
 Loop = Callable[[int], None]
 """Makes a number of steps and waits for the last one."""
@@ -55,14 +56,15 @@ def whole_loop(
     state, step, timer = run.init_state(), 0, Timer()
     run, preemption = run._replace(plan=plan), Preemption()
     dispatch_size = DispatchSize(run.config.steps_per_dispatch)
-    with Reporter(WorkDir(folder, run.config), run.config, plan, timer, 0) as reporter:
+    profiler = Profiler(folder, 0, 0)
+    with Reporter(WorkDir(folder, run.config), run.config, plan, timer, 0, "benchmark") as reporter:
         on_metrics = metrics_handler(run, state, timer, reporter, lambda: None)
 
         def train() -> None:
             nonlocal state, step
             with timer.training():
                 state, step, _ = train_to_pause(
-                    run, executor, state, step, dispatch_size, preemption, on_metrics
+                    run, executor, state, step, dispatch_size, preemption, profiler, on_metrics
                 )
             jax.block_until_ready(state)
 

@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before the other imports, which would be made twic
 
 from train import cli
 from train.config import validate
+from train.errors import UserError, short_repr
 
 USAGE = """\
 usage: python -m train --config FILE[:ARGUMENT] [--workdir DIR] [--config.FIELD=VALUE ...]
@@ -24,6 +25,9 @@ passed to its get_config(), as in cifar100_gc.py:vgg11,adam.
                     and --process_id=I
   --timeout=SECONDS with --distributed: end if this process makes no progress for so long, because
                     another one hangs (default: 1800)
+
+  --profile=STEPS   also trace STEPS steps with jax.profiler, to DIR/profile, for TensorBoard's
+                    profile plugin, XProf or Perfetto
 
 Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr; 6 another process
 of the run was lost, in one line on stderr; 75 stopped by SIGTERM or SIGINT, with the state saved.
@@ -43,7 +47,8 @@ def help_text() -> str:
 
 def main(argv: list[str]) -> int:
     """Train; return the exit status."""
-    command = cli.parse(argv, help_text)
+    command = cli.parse(argv, help_text, options=("profile",))
+    profile_steps = parse_steps("--profile", command.options["profile"])
     validate(command.config)
     if command.cluster is None or command.cluster.process_id == 0:
         print("loading JAX and Flax ...", flush=True)
@@ -55,9 +60,22 @@ def main(argv: list[str]) -> int:
         distributed.initialize(*command.cluster)
     cache.enable_compilation_cache()
     with distributed.end_if_process_is_lost():
-        train(command.config, command.workdir)
+        train(command.config, command.workdir, profile_steps)
         distributed.shutdown()
     return 0
+
+
+def parse_steps(flag: str, text: str | None) -> int:
+    """Return the number of steps that a flag gives; 0 if it is not given.
+
+    Raises:
+      UserError: If it is not a number above 0.
+    """
+    if text is None:
+        return 0
+    if not text.isdecimal() or not 0 < int(text) < 10**6:
+        raise UserError(f"{flag}={short_repr(text)} must be a number of steps, such as 10")
+    return int(text)
 
 
 if __name__ == "__main__":

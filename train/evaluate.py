@@ -27,7 +27,8 @@ finished run are those of its summary.
   --json FILE       write the metrics to FILE instead
 
 Fields of the run that can be changed:
-  --config.eval.per_class=true     precision, recall and AUC of each class
+  --config.eval.per_class=true     precision, recall and AUC of each class, and a picture of them
+                                   and of the confusion matrix, evaluation.png and evaluation.svg
   --config.adversary.eval_steps=20 top-1 and loss under an attack of 20 steps; also epsilon,
                                    step_size and random_start of config.adversary
   --config.data.dir=FOLDER         other data with the same classes; also name, test_share and
@@ -60,15 +61,20 @@ def main(argv: list[str]) -> int:
     from train.runtime import cache
 
     cache.enable_compilation_cache()
-    report = evaluate(command, split)
+    report = evaluate(command, split, json_file.with_suffix(""))
     write_json(json_file, report)
     _print(report)
     print(f"written to {json_file}")
     return 0
 
 
-def evaluate(command: TrainedCommand, split: str) -> dict[str, Any]:
+def evaluate(command: TrainedCommand, split: str, pictures: Path) -> dict[str, Any]:
     """Return the metrics of the newest weights on a split, and what they are of.
+
+    Args:
+      command: The command line.
+      split: "test" or "train".
+      pictures: The files of the pictures of classes, without their suffix.
 
     Raises:
       UserError: If the run has no weights, or the data are not of the kind that it was trained on.
@@ -93,7 +99,9 @@ def evaluate(command: TrainedCommand, split: str) -> dict[str, Any]:
         for name, value in means(sums).items()
     }
     if config.eval.per_class:
-        scores = run.task.score(evaluator.predict(*weights), run.signature.class_names)
+        predictions, names = evaluator.predict(*weights), run.signature.class_names
+        scores = run.task.score(predictions, names)
+        run.task.draw(predictions, names, [pictures.with_suffix(s) for s in (".png", ".svg")])
         metrics |= {f"{split}_{name}": score for name, score in scores.items()}
     return metrics | {
         "split": split,

@@ -26,18 +26,20 @@ from train.output.timer import Timer
 from train.output.workdir import WorkDir
 from train.runtime import distributed
 from train.runtime.preemption import Preemption
+from train.runtime.profiler import Profiler
 from train.tasks.task import means
 
 OnMetrics = Callable[[int, int, StepMetrics, Measures | None], None]
 """Called on the host with the first and the last step of a dispatch, its metrics and measures."""
 
 
-def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
+def train(config: ConfigDict, folder: Path, profile_steps: int = 0) -> dict[str, Any]:
     """Train as `config` describes, or resume an earlier run in the same folder.
 
     Args:
       config: See `train.config.default_config`.
       folder: The work folder. A finished run is left unchanged.
+      profile_steps: The number of steps to trace with `jax.profiler`; 0 for none.
 
     Returns:
       The contents of `summary.json`.
@@ -76,13 +78,18 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
             Checkpoints(work.checkpoints, config.checkpoint.keep) as checkpoints,
             distributed.end_if_process_is_lost(),
         ):
-            return _train(run, work, timer, checkpoints, preemption)
+            return _train(run, work, timer, checkpoints, preemption, profile_steps)
     finally:
         work.release()
 
 
 def _train(
-    run: Experiment, work: WorkDir, timer: Timer, checkpoints: Checkpoints, preemption: Preemption
+    run: Experiment,
+    work: WorkDir,
+    timer: Timer,
+    checkpoints: Checkpoints,
+    preemption: Preemption,
+    profile_steps: int,
 ) -> dict[str, Any]:
     """Train from the initial or the restored state to the summary."""
     distributed.announce("initializing the weights")
@@ -92,7 +99,8 @@ def _train(
     dispatch_size = DispatchSize(run.config.steps_per_dispatch)
     with (
         contextlib.closing(run.compile(state)) as executor,
-        Reporter(work, run.config, run.plan, timer, step) as reporter,
+        Reporter(work, run.config, run.plan, timer, step, run_title(run.config)) as reporter,
+        Profiler(work.folder / "profile", profile_steps, step) as profiler,
     ):
         reporter.log(describe_run(run, state, executor.cost))
         on_metrics = metrics_handler(run, state, timer, reporter, checkpoints.latest_step)
@@ -109,7 +117,7 @@ def _train(
                 break
             with timer.training():
                 state, step, should_stop = train_to_pause(
-                    run, executor, state, step, dispatch_size, preemption, on_metrics
+                    run, executor, state, step, dispatch_size, preemption, profiler, on_metrics
                 )
             if run.plan.is_save_step(step) or should_stop:
                 checkpoints.save(step, state, timer)
@@ -117,8 +125,8 @@ def _train(
                 checkpoints.wait()
                 raise Preempted(f"stopped after step {step}, which is saved")
         checkpoints.wait()
-        scores = _score(run, executor, state) if run.config.eval.per_class else {}
-        summary = reporter.finish(state, run_title(run.config), scores)
+        scores = _score(run, executor, state, reporter) if run.config.eval.per_class else {}
+        summary = reporter.finish(state, scores)
     _print_once(f"{_result(run.config, summary)}\nsummary: {work.summary}\nplot: {work.curves}")
     return summary
 
@@ -130,6 +138,7 @@ def train_to_pause(
     step: int,
     dispatch_size: DispatchSize,
     preemption: Preemption,
+    profiler: Profiler,
     on_metrics: OnMetrics,
 ) -> tuple[TrainState, int, bool]:
     """Train to the next evaluation or checkpoint, or until a signal.
@@ -145,12 +154,14 @@ def train_to_pause(
     unread: tuple[int, int, StepMetrics, Measures | None] | None = None
     while step < pause and not should_stop:
         limit = min(step + dispatch_size.next(state), executor.max_dispatch_step(step))
-        stop = min(run.plan.next_event(step), limit)
+        stop = min(run.plan.next_event(step), profiler.max_dispatch_step(step, limit))
+        profiler.before(step, state)
         is_log_step = run.plan.is_log_step(stop)
         state, metrics, measures = dispatch.train(executor, state, step, stop, measures=is_log_step)
         if unread:  # while the devices compute, the host reads the previous metrics
             on_metrics(*jax.device_get(unread))
         unread = step, stop, metrics, measures
+        profiler.after(stop, state)
         step, should_stop = stop, preemption.requested()
     if unread:
         on_metrics(*jax.device_get(unread))
@@ -197,6 +208,10 @@ def _print_once(text: str) -> None:
         print(text)
 
 
-def _score(run: Experiment, executor: Executor, state: TrainState) -> dict[str, Any]:
-    """Return what the task reports of the outputs for the whole test split."""
-    return run.task.score(executor.predict(state), run.dataset.class_names)
+def _score(
+    run: Experiment, executor: Executor, state: TrainState, reporter: Reporter
+) -> dict[str, Any]:
+    """Return what the task reports of the outputs for the whole test split, and draw it."""
+    predictions, names = executor.predict(state), run.dataset.class_names
+    reporter.draw_classes(lambda files: run.task.draw(predictions, names, files))
+    return run.task.score(predictions, names)

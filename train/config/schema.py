@@ -252,6 +252,19 @@ class Report(Section):
     tensorboard: bool = field(
         False, "Also write TensorBoard files; needs tensorboardX.", affects="none"
     )
+    wandb: Text = field(
+        "",
+        "Project of Weights & Biases to log to as well; empty: none. Needs wandb.",
+        affects="none",
+    )
+    mlflow: Text = field(
+        "", "Experiment of MLflow to log to as well; empty: none. Needs mlflow.", affects="none"
+    )
+    per_layer: bool = field(
+        False,
+        "Also log the norms and the removed share of each weight, as `conv1/kernel/grad_norm`.",
+        affects="output",
+    )
 
 
 class Eval(Section):

@@ -19,6 +19,7 @@ from train.config.schema import Config
 from train.errors import UserError, short_repr
 
 _TOKEN_IDS = (3, 2**16)  # padding, unknown and one word; token ids are uint16
+_TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}  # the packages
 _IMAGE_ONLY: dict[
     str, Any
 ] = {  # the values that fields for images must have if the inputs are texts
@@ -92,11 +93,13 @@ def _check_run(config: ConfigDict) -> None:
             f"config.optimizer.ema={config.optimizer.ema} is not for {config.optimizer.name}, "
             "which evaluates an average of its own; set it to 0"
         )
-    if config.report.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise UserError(
-            "config.report.tensorboard=True needs tensorboardX; run python -m pip install "
-            "tensorboardX, or use False"
-        )
+    for field, package in _TRACKERS.items():
+        value = config.report[field]
+        if value and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"config.report.{field}={short_repr(value)} needs {package}; run python -m pip "
+                f"install {package}, or leave it out"
+            )
 
 
 def _check_streaming(config: ConfigDict) -> None:

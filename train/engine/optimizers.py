@@ -35,12 +35,20 @@ class Measures(NamedTuple):
       update_norm: The norm of the update, learning rate included.
       param_norm: The norm of the weights after the update.
       gc_removed_fraction: The share of the squared norm that GC removed; 0 without GC.
+      per_layer: The same four by path of the weight and name, such as `conv1/kernel/grad_norm`;
+        empty unless `config.report.per_layer` is set.
     """
 
     grad_norm: jax.Array
     update_norm: jax.Array
     param_norm: jax.Array
     gc_removed_fraction: jax.Array
+    per_layer: dict[str, jax.Array]
+
+    def by_name(self) -> dict[str, Any]:
+        """Return all measures in one dict."""
+        values = self._asdict()
+        return values | values.pop("per_layer")
 
 
 class Optimizer(NamedTuple):
@@ -92,11 +100,21 @@ def build(
 
     def measure(grads: Any, opt_state: optax.OptState, params: Any) -> tuple[Any, Measures]:
         updates, opt_state = measuring_chain.update(grads, opt_state, params)
+        new_params = optax.apply_updates(params, updates)
+        removed = optax.tree.get(opt_state, "removed_fraction")
+        per_layer: dict[str, jax.Array] = {}
+        if config.report.per_layer:
+            norms = {"grad_norm": grads, "update_norm": updates, "param_norm": new_params}
+            for name, tree in norms.items():
+                per_layer |= _by_path(name, jax.tree.map(optax.tree.norm, tree))
+            if removed:
+                per_layer |= _by_path("gc_removed_fraction", removed.per_leaf)
         return updates, Measures(
             grad_norm=optax.tree.norm(grads),
             update_norm=optax.tree.norm(updates),
-            param_norm=optax.tree.norm(optax.apply_updates(params, updates)),
-            gc_removed_fraction=optax.tree.get(opt_state, "removed_fraction", jnp.zeros(())),
+            param_norm=optax.tree.norm(new_params),
+            gc_removed_fraction=removed.total if removed else jnp.zeros(()),
+            per_layer=per_layer,
         )
 
     return Optimizer(chain.init, chain.update, measure, schedule, axes)
@@ -230,8 +248,15 @@ def _muon(settings: ConfigDict, axes: Any) -> optax.GradientTransformation:
     return optax.chain(muon, optax.scale(-1.0))  # the learning rate comes later in the chain
 
 
+def _by_path(name: str, tree: Any) -> dict[str, jax.Array]:
+    return {
+        f"{jax.tree_util.keystr(path, simple=True, separator='/')}/{name}": leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+
+
 class _MeasuredState(NamedTuple):
-    removed_fraction: jax.Array
+    removed_fraction: diagnostics.RemovedFraction
 
 
 def _centralize_and_measure(
@@ -243,7 +268,7 @@ def _centralize_and_measure(
 
     def update_fn(updates, state, params=None):
         decayed, _ = decay.update(updates, decay.init(params), params)
-        share = diagnostics.removed_fraction(decayed, axes, conv_only=conv_only).total
+        share = diagnostics.removed_fraction(decayed, axes, conv_only=conv_only)
         return tx.update(updates, state, params)[0], _MeasuredState(share)
 
     return optax.GradientTransformation(tx.init, update_fn)

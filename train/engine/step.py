@@ -173,7 +173,7 @@ def read_metrics(state: TrainState, schedule: optax.Schedule) -> StepMetrics:
 def log_line(metrics: StepMetrics, measures: Measures, config: ConfigDict) -> dict[str, float]:
     """Return the values of a training line of `metrics.jsonl`, on the host."""
     line = means(metrics.sums) | {"learning_rate": float(metrics.learning_rate)}
-    line |= {name: float(value) for name, value in measures._asdict().items()}
+    line |= {name: float(value) for name, value in measures.by_name().items()}
     if config.nan_policy == "skip":
         line["skipped"] = int(metrics.nonfinite.skipped)
     return line

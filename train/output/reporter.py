@@ -1,5 +1,7 @@
 """The output of a run: progress, `metrics.jsonl`, TensorBoard, curves and summary."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,8 +15,8 @@ from train.output.files import Line, explain_write_errors, write_json
 from train.output.metrics import MetricsFile, finite_or_none
 from train.output.progress import ProgressBar
 from train.output.summary import make_summary
-from train.output.tensorboard import Scalars
 from train.output.timer import Timer
+from train.output.trackers import Tracker, open_trackers
 from train.output.workdir import WorkDir
 from train.runtime import distributed
 
@@ -26,9 +28,19 @@ class Reporter:
     """
 
     def __init__(
-        self, work: WorkDir, config: ConfigDict, plan: Plan, timer: Timer, first_step: int
+        self,
+        work: WorkDir,
+        config: ConfigDict,
+        plan: Plan,
+        timer: Timer,
+        first_step: int,
+        title: str,
     ):
-        """Open the output of a run that starts or resumes at `first_step`."""
+        """Open the output of a run that starts or resumes at `first_step`.
+
+        Raises:
+          UserError: If a tracker of `config.report` cannot be used.
+        """
         is_first = distributed.is_first_process()
         self._work = work
         self._plan = plan
@@ -37,8 +49,10 @@ class Reporter:
         self._headline = task.headline
         self._metrics = MetricsFile(work.metrics, task.metrics, first_step, writes=is_first)
         self._progress = ProgressBar(plan, first_step, timer, example_unit(config), task.headline)
-        writes_scalars = config.report.tensorboard and is_first
-        self._scalars = Scalars(work.tensorboard, first_step) if writes_scalars else None
+        self._trackers: list[Tracker] = []
+        if is_first:
+            self._trackers = open_trackers(config, work.folder, first_step, title)
+        self._title = title
 
     def __enter__(self) -> "Reporter":
         self._progress.__enter__()
@@ -46,8 +60,7 @@ class Reporter:
 
     def __exit__(self, *args) -> None:
         self._progress.__exit__(*args)
-        if self._scalars:
-            self._scalars.__exit__(*args)
+        self._use_trackers(lambda tracker: tracker.close())
 
     def log(self, text: str) -> None:
         """Print a text to the terminal."""
@@ -72,36 +85,54 @@ class Reporter:
         line = self._append(step, "test", metrics)
         self._progress.show_test(line)
 
-    def finish(self, state: TrainState, title: str, scores: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, state: TrainState, scores: dict[str, Any]) -> dict[str, Any]:
         """Draw the curves, then write and return the summary.
 
         Args:
           state: The last state.
-          title: The title of the curves.
           scores: What else the summary has of the test split, such as the metrics of each class.
         """
         summary = make_summary(self._metrics, self._headline, state, self._plan, self._timer)
         summary |= self._work.init_source()
         summary |= {f"test_{name}": score for name, score in scores.items()}
         if distributed.is_first_process():
-            self._draw_curves(title)
+            self._draw_curves()
             write_json(self._work.summary, summary)
         return summary
 
-    def _draw_curves(self, title: str) -> None:
+    def draw_classes(self, draw: Callable[[Sequence[Path]], None]) -> None:
+        """Draw `classes.png` and `classes.svg` in the first process."""
+        if distributed.is_first_process():
+            self._draw(self._work.classes, draw)
+
+    def _draw_curves(self) -> None:
         from train.output.curves import draw_curves  # imports Matplotlib, so that starts are fast
 
+        lines, title, headline = self._metrics.lines, self._title, self._headline
+        self._draw(self._work.curves, lambda files: draw_curves(files, lines, title, headline))
+
+    def _draw(self, file: Path, draw: Callable[[Sequence[Path]], None]) -> None:
+        """Draw a picture as PNG, and beside it as SVG."""
         try:
-            with explain_write_errors(self._work.curves):
-                files = [self._work.curves, self._work.vector_curves]
-                draw_curves(files, self._metrics.lines, title, self._headline)
+            with explain_write_errors(file):
+                draw([file, file.with_suffix(".svg")])
         except UserError:
             raise  # no space or permission, which the summary needs too
         except Exception as error:  # Matplotlib's; a finished run must not end without a summary
-            self.log(f"cannot draw {self._work.curves}: {describe_error(error)}")
+            self.log(f"cannot draw {file}: {describe_error(error)}")
 
     def _append(self, step: int, split: str, metrics: dict[str, float]) -> Line:
         line = self._metrics.append(step, split, epoch=self._plan.epoch(step), **metrics)
-        if self._scalars:
-            self._scalars.add(step, split, {name: line[name] for name in metrics})
+        logged = {name: line[name] for name in metrics}
+        self._use_trackers(lambda tracker: tracker.add(step, split, logged))
         return line
+
+    def _use_trackers(self, use: Callable[[Tracker], None]) -> None:
+        """Use each tracker; leave one out from then on if it fails, because the run must go on."""
+        for tracker in list(self._trackers):
+            try:
+                use(tracker)
+            except Exception as error:  # libraries raise many types
+                self._trackers.remove(tracker)
+                name = type(tracker).__name__
+                self.log(f"{name} failed and is left out from here: {describe_error(error)}")

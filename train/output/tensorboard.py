@@ -22,6 +22,10 @@ class Scalars:
         return self
 
     def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is not yet written."""
         self._writer.close()
 
     def add(self, step: int, group: str, metrics: Mapping[str, Any]) -> None:

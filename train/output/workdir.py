@@ -33,9 +33,8 @@ class WorkDir:
         self.config = folder / "config.json"
         self.metrics = folder / "metrics.jsonl"
         self.checkpoints = folder / "checkpoints"
-        self.tensorboard = folder / "tensorboard"
         self.curves = folder / "curves.png"
-        self.vector_curves = folder / "curves.svg"
+        self.classes = folder / "classes.png"
         self.summary = folder / "summary.json"
         self.init_source_file = folder / "init_source.json"
         self._fields = json.loads(json.dumps(flatten(config)))

@@ -44,7 +44,7 @@ def extend_curve(
         "step": stop,
         "loss": logged["loss"],
         "top1": logged["top1"],
-        **{name: finite_or_none(value) for name, value in measures._asdict().items()},
+        **{name: finite_or_none(value) for name, value in measures.by_name().items()},
     }
     if landscape:
         point |= {name: finite_or_none(value) for name, value in landscape._asdict().items()}

@@ -1,6 +1,7 @@
 """Classification of images and texts: cross-entropy, top-1 and top-5 accuracy."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from train.models.last_layer import Layers
 from train.tasks import attacks, losses
 from train.tasks.losses import Loss
 from train.tasks.mixing import mix
-from train.tasks.per_class import Predictions, per_class_metrics
+from train.tasks.per_class import Predictions, confusion_matrix, per_class_metrics
 from train.tasks.task import Evaluation, Headline, MetricSums
 from train.tasks.trivial_augment import trivial_augment
 
@@ -134,6 +135,15 @@ class Classification:
     def score(self, predictions: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
         """Return the metrics of each class as `per_class`."""
         return {"per_class": per_class_metrics(predictions, class_names)}
+
+    def draw(
+        self, predictions: Predictions, class_names: Sequence[str], files: Sequence[Path]
+    ) -> None:
+        """Draw the confusion matrix and the metrics of each class."""
+        from train.tasks import class_plots  # imports Matplotlib, which few runs need here
+
+        rows = per_class_metrics(predictions, class_names)
+        class_plots.draw(files, rows, confusion_matrix(predictions))
 
 
 def metric_sums(

@@ -57,6 +57,19 @@ def per_class_metrics(predictions: Predictions, names: Sequence[str]) -> list[di
     ]
 
 
+def confusion_matrix(predictions: Predictions) -> np.ndarray:
+    """Return the number of examples by class and predicted class: int, (classes, classes).
+
+    An example with a non-finite logit has no predicted class and is left out.
+    """
+    num_classes = predictions.logits.shape[1]
+    finite = np.isfinite(predictions.logits).all(axis=1)
+    predicted = predictions.logits.argmax(axis=1)
+    pairs = predictions.labels * num_classes + predicted
+    counts = np.bincount(pairs[finite], minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
 def _auc(is_class: np.ndarray, scores: np.ndarray) -> float | None:
     if is_class.all() or not is_class.any():
         return None

@@ -5,6 +5,7 @@ and nothing else.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -120,4 +121,13 @@ class Task(Protocol):
         Args:
           predictions: The outputs of `predict` for all examples, without padding, as NumPy arrays.
           class_names: The names of the classes; empty if they have none.
+        """
+
+    def draw(self, predictions: Any, class_names: Sequence[str], files: Sequence[Path]) -> None:
+        """Draw the outputs for a whole split.
+
+        Args:
+          predictions: As for `score`.
+          class_names: As for `score`.
+          files: Files to write, each in the format of its suffix.
         """

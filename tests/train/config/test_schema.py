@@ -169,7 +169,14 @@ def test_every_field_is_described():
 
 def test_fields_that_may_change_on_resume():
     fields = [name for name in flatten(default_config()) if may_change_on_resume(name)]
-    assert fields == ["data.dir", "data.workers", "report.tensorboard", "steps_per_dispatch"]
+    assert fields == [
+        "data.dir",
+        "data.workers",
+        "report.mlflow",
+        "report.tensorboard",
+        "report.wandb",
+        "steps_per_dispatch",
+    ]
     assert not may_change_on_resume("a.field.of.another.version")
 
 
