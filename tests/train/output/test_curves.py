@@ -9,7 +9,6 @@ from PIL import Image
 from train.output import curves
 from train.tasks.classification import Classification
 
-
 HEADLINE = Classification.headline
 TRAIN_ONLY = ("learning_rate", "grad_norm", "update_norm", "param_norm", "gc_removed_fraction")
 
