@@ -18,6 +18,9 @@ from ml_collections import ConfigDict
 from train.config.paths import local_path
 from train.errors import UserError, describe_error, short_repr
 
+HUGGING_FACE = "hf:"
+"""What `data.name` begins with for data sets of Hugging Face."""
+
 FIELDS = ("model.name", "optimizer.name", "data.name", "loss.name")
 """The fields that can name an own part."""
 
@@ -26,7 +29,7 @@ _FORM = re.compile(r"(?P<file>.+\.py|[A-Za-z_][\w.]*):(?P<attribute>[A-Za-z_]\w*
 
 def is_entry_point(name: str) -> bool:
     """Return whether a name has the form of an entry point."""
-    return bool(_FORM.fullmatch(name))
+    return bool(_FORM.fullmatch(name)) and not name.startswith(HUGGING_FACE)
 
 
 def load(field: str, name: str) -> Any:

@@ -88,10 +88,14 @@ class Data(Section):
 
     name: Text = field(
         "digits",
-        "`digits`, `folder`, a TFDS name such as `cifar100`, or an own one, `my_parts.py:data`.",
+        "`digits`, `folder`, a TFDS name such as `cifar100`, `hf:NAME` of Hugging Face, or an "
+        "own one, `my_parts.py:data`.",
     )
     dir: Text = field(
-        "", "The TFDS folder or the image folder; empty for `TFDS_DATA_DIR`.", affects="none"
+        "",
+        "The TFDS folder, the image folder, or the `data_dir` of `hf:NAME`; empty for "
+        "`TFDS_DATA_DIR`.",
+        affects="none",
     )
     batch_size: PositiveInt = field(128, "Examples in a batch, over all devices.")
     mean: ChannelValues = field((0.5,), "Mean of each channel, of pixels in 0..1.")
@@ -218,6 +222,9 @@ class Loss(Section):
     name: LossName = field("cross_entropy", "The loss, or an own function, `my_parts.py:loss`.")
     label_smoothing: BelowOne = field(
         0.0, "Share of each label that is spread evenly over all classes."
+    )
+    class_weights: Literal["none", "balanced"] = field(
+        "none", "Weigh examples by the inverse frequency of their class in the training split."
     )
 
 

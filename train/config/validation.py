@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.config.entry_point import is_entry_point
+from train.config.entry_point import HUGGING_FACE, is_entry_point
 from train.config.fields import (
     check_names,
     check_values,
@@ -109,10 +109,11 @@ def _check_streaming(config: ConfigDict) -> None:
             "config.data.in_memory=True is for images of any size; set config.data.image_size to "
             "their size in memory, or use False"
         )
-    if data.name == "folder" and not data.image_size:
+    streams = data.name == "folder" or data.name.startswith(HUGGING_FACE)
+    if streams and not data.image_size:
         raise UserError(
-            "config.data.name='folder' needs config.data.image_size, the size of a crop in pixels, "
-            "such as 224"
+            f"config.data.name={data.name!r} needs config.data.image_size, the size of a crop in "
+            "pixels, such as 224"
         )
     if data.image_size and is_entry_point(data.name):
         raise UserError(
@@ -140,7 +141,7 @@ def _check_text(config: ConfigDict) -> None:
     if not least <= vocabulary <= most:
         limits = f"0 for images, or from {least} to {most} for texts"
         raise invalid_field("data.vocabulary", vocabulary, limits)
-    if name in ("digits", "folder"):
+    if name in ("digits", "folder") or name.startswith(HUGGING_FACE):
         raise UserError(
             f"config.data.name={name!r} is a set of images, but config.data.vocabulary is for "
             "texts; set it to 0, or name a TFDS set of texts such as 'imdb_reviews/plain_text'"

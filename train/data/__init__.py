@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import jax
 from ml_collections import ConfigDict
 
-from train.config.entry_point import is_entry_point
+from train.config.entry_point import HUGGING_FACE, is_entry_point
 from train.data import subset
 from train.data.dataset import Dataset, Description
 from train.data.inputs import check_channels, is_text
@@ -68,6 +68,7 @@ def describe(config: ConfigDict) -> Description:
     # counted.
     if (
         data.name in ("digits", "folder")
+        or data.name.startswith(HUGGING_FACE)
         or is_entry_point(data.name)
         or subset.is_requested(config)
     ):

@@ -5,6 +5,8 @@ from typing import Protocol
 from ml_collections import ConfigDict
 
 from train import models
+from train.tasks import class_weights
+from train.tasks.class_weights import HasTrainingSplit
 from train.tasks.classification import Classification
 from train.tasks.task import Task
 
@@ -32,7 +34,11 @@ def build(config: ConfigDict, dataset: DataShapes) -> Task:
       dataset: The data set.
 
     Raises:
-      UserError: If the model does not exist or does not fit the data; see `train.models.build`.
+      UserError: If the model does not exist or does not fit the data; see `train.models.build`. Or
+        if the classes should be balanced and their frequencies are not known.
     """
     model = models.build(config, dataset.num_classes, dataset.input_shape)
-    return task_class(config)(config, model)
+    weights = None
+    if config.loss.class_weights == "balanced" and isinstance(dataset, HasTrainingSplit):
+        weights = class_weights.balanced(config, dataset)
+    return task_class(config)(config, model, weights)

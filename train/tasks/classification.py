@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from train import models
@@ -44,7 +45,14 @@ class Classification:
     metrics: tuple[str, ...] = ("loss", "top1", "top5")
     headline = Headline("top1", "top-1", "top-1 accuracy (%)")
 
-    def __init__(self, config: ConfigDict, model: Model):
+    def __init__(self, config: ConfigDict, model: Model, class_weights: np.ndarray | None = None):
+        """Make the task.
+
+        Args:
+          config: A validated config.
+          model: The network.
+          class_weights: The weight of each class in the training loss; None for equal weights.
+        """
         self.model = model
         self._config = config
         # A frozen body is applied as in evaluation, so its running statistics do not change.
@@ -52,7 +60,7 @@ class Classification:
         self._train_attack = attacks.make(
             attacks.train_attack(config), config, model, train=self._trains_body
         )
-        self._loss = losses.make(config)
+        self._loss = losses.make(config, class_weights)
         self._eval_attack = attacks.make(attacks.eval_attack(config), config, model, train=False)
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -18,18 +19,25 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 cross_entropy: Loss = optax.softmax_cross_entropy_with_integer_labels
 
 
-def make(config: ConfigDict) -> Loss:
+def make(config: ConfigDict, class_weights: np.ndarray | None = None) -> Loss:
     """Return the loss that `config.loss` describes.
+
+    Args:
+      config: A validated config.
+      class_weights: Factors of the losses by class, (classes,); None for 1.
 
     Raises:
       UserError: If it is an own loss that does not exist, or, when it is called, if it fails or
         does not return one loss for each example.
     """
+    loss = cross_entropy
     if is_entry_point(config.loss.name):
-        return _checked(config.loss.name)
-    if config.loss.label_smoothing:
-        return functools.partial(smoothed_cross_entropy, smoothing=config.loss.label_smoothing)
-    return cross_entropy
+        loss = _checked(config.loss.name)
+    elif config.loss.label_smoothing:
+        loss = functools.partial(smoothed_cross_entropy, smoothing=config.loss.label_smoothing)
+    if class_weights is None:
+        return loss
+    return lambda logits, labels: jnp.asarray(class_weights)[labels] * loss(logits, labels)
 
 
 def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:

@@ -15,6 +15,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
+from train.config.entry_point import HUGGING_FACE
 from train.config.types import MAX_INT
 from train.data import records
 from train.data.dataset import Fingerprint, Signature
@@ -149,6 +150,10 @@ def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> 
         from train.data.streaming import image_folder
 
         train, test, note = image_folder.open_splits(config)
+    elif name.startswith(HUGGING_FACE):
+        from train.data.streaming import hugging_face
+
+        train, test = hugging_face.open_splits(config.data)
     else:
         from train.data.streaming import tfds_records
 
