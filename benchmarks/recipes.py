@@ -2,7 +2,7 @@
 
     python -m benchmarks.recipes [--epochs 3] [--parts mixup CutMix] [--workdir DIR] [--json FILE]
 
-Shows that every part trains, and what it costs in time. One seed and three epochs say nothing about
+Shows that every part trains, as a table in Markdown. One seed and three epochs say nothing about
 which part is better. Each part is a run of `python -m train` in a work folder of its own: the same
 command again makes the missing runs.
 """
@@ -70,23 +70,15 @@ def train(folder: Path, epochs: int, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(parts: list[str], epochs: int, workdir: Path) -> list[dict[str, Any]]:
-    """Return the result of each part; the speed is in ratios to the first one."""
+    """Return the result of each part."""
     rows: list[dict[str, Any]] = []
     for part in parts:
         folder = workdir / part.replace(" ", "_")
         summary = train(folder, epochs, PARTS[part])
-        first = rows[0]["images_per_second"] if rows else summary["images_per_second"]
-        names = ("test_top1", "test_loss", "train_loss", "images_per_second", "params_sha256")
-        rows.append(
-            {"part": part, "fields": PARTS[part]}
-            | {name: summary[name] for name in names}
-            | {"relative_speed": summary["images_per_second"] / first}
-        )
-        print(
-            f"{part:28} top-1 {summary['test_top1']:.3f}  test loss {summary['test_loss']:.3f}  "
-            f"speed {rows[-1]['relative_speed']:.2f}",
-            flush=True,
-        )
+        names = ("test_top1", "test_loss", "train_loss", "params_sha256")
+        result = {name: summary[name] for name in names}
+        rows.append({"part": part, "fields": PARTS[part]} | result)
+        print(f"| {part} | {result['test_top1']:.3f} | {result['test_loss']:.3f} |", flush=True)
     return rows
 
 
@@ -99,6 +91,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/recipes"))
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
+    print("| part | top-1 | test loss |\n|---|---|---|")
     rows = measure(flags.parts, flags.epochs, flags.workdir)
     if flags.json:
         settings = {"config": CONFIG, "epochs": flags.epochs, "seed": 0}

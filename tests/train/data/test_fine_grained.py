@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import fine_grained
 from tests.support.imagenet import jpeg
-from train import data, experiment, models
+from train import data, experiment
 from train.config import validate
 from train.data.streaming import crops
 from train.engine import plan, schedules
@@ -51,7 +51,7 @@ def test_prepared_set_is_read(name, tmp_path):
         classes,
         9,
     )
-    assert models.fan_in_axes(run.model)["head"]["kernel"].axes == (0,)
+    assert run.task.fan_in_axes()["head"]["kernel"].axes == (0,)
     with run.dataset.train_batches(0) as batches:
         batch = next(batches)
     assert batch.inputs.shape == (8, 16, 16, 3)

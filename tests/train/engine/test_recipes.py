@@ -15,7 +15,7 @@ from train import experiment
 from train.config import default_config, validate
 from train.data.batch import Batch
 from train.engine import averaging, optimizers, plan, schedules, step
-from train.engine.state import named_leaves
+from train.engine.state import named_leaves, sha256
 from train.errors import UserError
 from train.models import last_layer
 from train.runtime import mesh
@@ -179,3 +179,32 @@ def test_warmup_starts_at_a_share_of_the_rate():
     config.optimizer.learning_rate = 2.0
     rate = schedules.make_schedule(config, plan.make(config, 1000))
     np.testing.assert_allclose([rate(0), rate(5), rate(10), rate(99)], [0.5, 1.25, 2.0, 2.0])
+
+
+@pytest.mark.slow
+def test_a_resumed_recipe_gives_the_same_bits():
+    config = make_config(
+        **{
+            "data.batch_size": 32,
+            "data.augment": "trivial",
+            "data.mixup": 0.2,
+            "data.cutmix": 1.0,
+            "loss.label_smoothing": 0.1,
+            "optimizer.name": "muon",
+            "optimizer.learning_rate": 0.003,
+            "optimizer.clip_norm": 1.0,
+            "optimizer.ema": 0.9,
+            "optimizer.freeze": ("conv1",),
+            "accumulate": 2,
+        }
+    )
+    run = experiment.prepare(config)
+    first = run.init_state()
+    executor = run.compile(first)
+    whole, *_ = executor.steps(first, 0, 6)
+    half, *_ = executor.steps(run.init_state(), 0, 3)
+    half = jax.device_put(jax.device_get(half), run.sharding.replicated)  # as from a checkpoint
+    resumed, *_ = executor.steps(half, 3, 6)
+    assert sha256(resumed) == sha256(whole)
+    average = averaging.eval_params(whole.opt_state, whole.params)
+    assert sha256(average) != sha256(whole.params)

@@ -25,7 +25,9 @@ from tests.support.processes import (
 from train.errors import UserError
 from train.output import curves, files
 from train.output.metrics import MetricsFile
+from train.tasks.classification import Classification
 
+NAMES = ("loss", "top1")
 FLAGS = (*SETTINGS, "--config.checkpoint.every_steps=10")
 CHECKPOINT_BYTES = 700_000
 
@@ -113,7 +115,7 @@ def raise_disk_full(*_, **__):
 
 
 def test_metrics_on_full_disk(tmp_path, monkeypatch):
-    file = MetricsFile(tmp_path / "metrics.jsonl", 0, writes=True)
+    file = MetricsFile(tmp_path / "metrics.jsonl", NAMES, 0, writes=True)
     file.append(1, "train", loss=1.0)
     monkeypatch.setattr(os, "fsync", raise_disk_full)
     with pytest.raises(UserError, match=r"cannot write .*metrics.jsonl: No space left on device"):
@@ -122,7 +124,7 @@ def test_metrics_on_full_disk(tmp_path, monkeypatch):
 
 def test_missing_metrics_are_rejected(tmp_path):
     with pytest.raises(UserError, match=r"metrics.jsonl is missing; restore it"):
-        MetricsFile(tmp_path / "metrics.jsonl", 20, writes=True)
+        MetricsFile(tmp_path / "metrics.jsonl", NAMES, 20, writes=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -130,10 +132,10 @@ def test_partial_line_is_rewritten(tmp_path):
     file = tmp_path / "metrics.jsonl"
     values = dict.fromkeys(("epoch", "loss", "top1", "top5", "learning_rate"), 0.5)
     values["gc_removed_fraction"] = 0.5
-    MetricsFile(file, 0, writes=True).append(1, "train", **values)
+    MetricsFile(file, NAMES, 0, writes=True).append(1, "train", **values)
     complete = file.read_text()
     file.write_text(complete + complete.replace("1", "2", 1)[:-9])
-    MetricsFile(file, 1, writes=True)
+    MetricsFile(file, NAMES, 1, writes=True)
     assert file.read_text() == complete
 
 
@@ -153,4 +155,4 @@ def test_curves_on_full_disk(tmp_path):
         pytest.raises(UserError, match=r"cannot write .*curves.png: No space left on device"),
         files.explain_write_errors(tmp_path / "curves.png"),
     ):
-        curves.draw_curves([tmp_path / "curves.png"], [], "title")
+        curves.draw_curves([tmp_path / "curves.png"], [], "title", Classification.headline)

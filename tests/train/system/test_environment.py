@@ -11,6 +11,7 @@ import pytest
 from tests.support.processes import ROOT
 from train import cli
 from train.output.curves import draw_curves
+from train.tasks.classification import Classification
 
 DIGITS = ("--config", str(ROOT / "configs" / "digits_gc.py"))
 
@@ -65,7 +66,7 @@ def test_matplotlibrc_is_ignored(settings, tmp_path):
 @pytest.mark.parametrize("title", ["$$", "a_b ^ %", r"\alpha $x", "α ☃"])
 def test_any_title_can_be_drawn(title, tmp_path):
     lines = [{"split": "train", "epoch": 1.0, "loss": None, "top1": None}]
-    draw_curves([tmp_path / "curves.png"], lines, title)
+    draw_curves([tmp_path / "curves.png"], lines, title, Classification.headline)
     assert (tmp_path / "curves.png").exists()
 
 

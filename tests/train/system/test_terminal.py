@@ -28,8 +28,10 @@ from train.output.progress import ProgressBar
 from train.output.timer import Timer
 from train.runtime.terminal import make_console
 from train.studies.progress import StudyProgress
-with ProgressBar(Plan(6, 1, 6, 1, 1, 0), 0, Timer(), "images") as bar:
-    bar.show_steps(1, 2.0, 0.5)
+from train.tasks.classification import Classification
+headline = Classification.headline
+with ProgressBar(Plan(6, 1, 6, 1, 1, 0), 0, Timer(), "images", headline) as bar:
+    bar.show_steps(1, {"loss": 2.0, "top1": 0.5})
     bar.log("a line")
 with StudyProgress(2, 0, lambda: Table("a column")) as progress:
     progress.show_table()

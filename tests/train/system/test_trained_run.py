@@ -72,8 +72,27 @@ def test_finished_run_gets_its_metrics(finished, capsys):
     assert report["params_sha256"] == summary["params_sha256"]
     assert f"test_top1            {summary['test_top1']:.4f}" in capsys.readouterr().out
     after = processes.contents(finished)
-    assert after.keys() - before.keys() == {finished / "evaluation.json"}
+    names = {f"evaluation.{suffix}" for suffix in ("json", "png", "svg")}
+    assert {file.name for file in after.keys() - before.keys()} == names
     assert {file: after[file] for file in before} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("--config.optimizer.ema=0.9", "--config.data.mixup=0.2", "--config.accumulate=2"),
+        ("--config.optimizer.name=lookahead",),
+        ("--config.optimizer.name=schedule_free_sgd", "--config.optimizer.freeze=('conv1',)"),
+    ],
+    ids=["ema", "lookahead", "schedule_free"],
+)
+def test_evaluated_weights_are_the_average(overrides, tmp_path):
+    summary = train_here(tmp_path, "--config.num_steps=16", *overrides)
+    assert call(evaluate, tmp_path) == 0
+    report = evaluation(tmp_path)
+    for name in ("test_top1", "test_loss", "params_sha256"):
+        assert report[name] == summary[name]
 
 
 @pytest.mark.slow
