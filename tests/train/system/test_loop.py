@@ -32,7 +32,7 @@ def finished(tmp_path_factory):
 def test_run_writes_all_files(finished):
     workdir, out = finished
     files = {".lock", "config.json", "metrics.jsonl", "checkpoints", "curves.png"}
-    files |= {"curves.svg", "data.json", "summary.json"}
+    files |= {"curves.svg", "data.json", "signature.json", "summary.json"}
     assert {file.name for file in workdir.iterdir()} == files
     assert json.loads((workdir / "config.json").read_text())["gc.mode"] == "all"
     lines = [(line["step"], line["split"]) for line in metrics(workdir)]
