@@ -1,5 +1,6 @@
 """The pictures of a classifier: its confusion matrix, and the metrics of each class as bars."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ def draw(files: Sequence[Path], rows: list[dict[str, Any]], confusion: np.ndarra
       rows: The result of `train.tasks.per_class.per_class_metrics`.
       confusion: The number of examples by class (rows) and predicted class (columns).
     """
-    with matplotlib.rc_context():  # whatever the user's matplotlibrc says
-        matplotlib.rcdefaults()
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
+        # Letters that the font does not have are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         height = min(12.0, max(4.0, 0.28 * len(rows)))
         figure = Figure(figsize=(height + 6, height + 0.6), layout="constrained")
         FigureCanvasAgg(figure)

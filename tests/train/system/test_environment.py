@@ -50,8 +50,10 @@ def test_matplotlibrc_is_ignored(settings, tmp_path):
     (tmp_path / "matplotlibrc").write_text(settings)
     code = (
         "from pathlib import Path; from train.output.curves import draw_curves; "
+        "from train.tasks.classification import Classification; "
         f"draw_curves([Path({str(tmp_path / 'curves.png')!r})], "
-        "[{'split': 'test', 'epoch': 1.0, 'loss': 1.0, 'top1': 0.5}], 'a $title')"
+        "[{'split': 'test', 'epoch': 1.0, 'loss': 1.0, 'top1': 0.5}], 'a $title', "
+        "Classification.headline)"
     )
     subprocess.run(
         [sys.executable, "-c", code],
