@@ -8,7 +8,7 @@ To understand a run, read these files in this order:
     engine/optimizers.py  the optimizer chain, and where GC stands in it
     engine/resident.py    many steps in one program, on a data set stored on the devices
     experiment.py         everything a run needs, built from its config
-    config/schema.py      every field of a config
+    config/schema.py      every field of a config; those of the optimizer are in optimization.py
 
 Each package imports only from those above it:
 

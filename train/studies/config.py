@@ -16,8 +16,9 @@ from train.config.fields import (
     flatten,
     to_plain_values,
 )
+from train.config.optimization import OPTIMIZERS, OptimizerName
 from train.config.reference import markdown_page
-from train.config.schema import OPTIMIZERS, Config, OptimizerName
+from train.config.schema import Config
 from train.config.types import (
     LIST,
     Check,

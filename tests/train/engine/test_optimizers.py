@@ -10,7 +10,7 @@ import pytest
 import optax_gc
 from train import experiment
 from train.config import default_config, validate
-from train.config.schema import OPTIMIZERS
+from train.config.optimization import OPTIMIZERS
 from train.engine import averaging, optimizers, plan, schedules
 
 PARAMS = {
