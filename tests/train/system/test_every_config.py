@@ -56,7 +56,7 @@ def training_configs(name, image_folder, *argument):
         validate(each)
         each.init_from = ""
         if each.data.name == "folder":
-            each.data.dir = str(image_folder)
+            each.data.dir, each.data.test_share = str(image_folder), 0.0
     return found
 
 
