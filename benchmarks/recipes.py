@@ -66,7 +66,7 @@ def train(folder: Path, epochs: int, fields: dict[str, Any]) -> dict[str, Any]:
     length = f"--config.num_epochs={epochs}"
     command = [sys.executable, "-m", "train", "--config", CONFIG, "--workdir", str(folder)]
     subprocess.run([*command, length, *overrides], check=True, stdout=subprocess.DEVNULL)
-    return json.loads((folder / "summary.json").read_text())
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
 def measure(parts: list[str], epochs: int, workdir: Path) -> list[dict[str, Any]]:
