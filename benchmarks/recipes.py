@@ -37,7 +37,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "CutMix": {"data.cutmix": 1.0},
     "TrivialAugment": {"data.augment": "trivial"},
     "warm-up from a tenth": {"schedule.warmup_from": 0.1},
-    "first layer frozen": {"optimizer.freeze": ("conv1",)},
+    "first layer frozen": {"optimizer.freeze": ("stem",)},
     "lion": optimizer("lion", 3e-4, b2=0.99),
     "lamb": optimizer("lamb", 1e-2),
     "adan": optimizer("adan", 3e-3, b1=0.98, b2=0.92),

@@ -91,7 +91,7 @@ class Optimizer(Section):
     body_lr_scale: ZeroToOne = field(
         1.0, "Factor of the learning rate of all layers but the last; 0 freezes them."
     )
-    freeze: Names = field((), "Layers whose weights do not change, such as `conv1`, `blocks/0`.")
+    freeze: Names = field((), "Layers whose weights do not change, such as `stem`, `blocks/0`.")
     clip_norm: NonNegative = field(0.0, "Largest global norm of the gradient; 0: not clipped.")
     clip_location: Literal["gradient", "centralized"] = field(
         "gradient", "Clip the raw gradient, or what the optimizer gets: after decay and GC."
