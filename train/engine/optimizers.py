@@ -136,13 +136,15 @@ def _build_chain(
         make_centralize, axes=_OTHER_AXES.get(gc.mode, axes), conv_only=gc.mode == "conv"
     )
     location = None if gc.mode == "none" else gc.location
+    decay = optax.add_decayed_weights(decoupled_decay)
+    # Checkpoints name a state by its place in the chain, so parts that are off have no place.
     chain = optax.chain(
-        _clip(settings, "gradient"),
-        centralize(l2_decay) if location == "gradient" else optax.add_decayed_weights(l2_decay),
-        _clip(settings, "centralized"),
+        _clip(
+            settings,
+            centralize(l2_decay) if location == "gradient" else optax.add_decayed_weights(l2_decay),
+        ),
         _precondition(name, settings, axes),
-        optax.add_decayed_weights(decoupled_decay),
-        optax.scale_by_trust_ratio() if name == "lamb" else optax.identity(),
+        optax.chain(decay, optax.scale_by_trust_ratio()) if name == "lamb" else decay,
         centralize(0.0) if location == "update" else optax.identity(),
         optax.scale_by_learning_rate(schedule),
     )
@@ -166,10 +168,12 @@ def _freeze(
     return optax.partition({"trained": chain, "frozen": optax.set_to_zero()}, label)
 
 
-def _clip(settings: ConfigDict, location: str) -> optax.GradientTransformation:
-    if settings.clip_norm and settings.clip_location == location:
-        return optax.clip_by_global_norm(settings.clip_norm)
-    return optax.identity()
+def _clip(settings: ConfigDict, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Return `tx`, which decays and centralizes, with the clipping before or after it."""
+    if not settings.clip_norm:
+        return tx
+    clip = optax.clip_by_global_norm(settings.clip_norm)
+    return optax.chain(clip, tx) if settings.clip_location == "gradient" else optax.chain(tx, clip)
 
 
 def _scale_body_updates(

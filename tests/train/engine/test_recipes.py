@@ -62,6 +62,12 @@ def test_clipping_before_and_after_gc(location, limit):
         np.testing.assert_allclose(optax.tree.norm(found), 0.1 * limit, rtol=1e-5)
 
 
+def test_parts_that_are_off_have_no_place_in_the_state():
+    """Otherwise the checkpoints of runs that began before a part was added could not be resumed."""
+    names = set(named_leaves(build(name="momentum").init(PARAMS)))
+    assert names == {f"1/trace/{path}" for path in named_leaves(PARAMS)} | {"4/count"}
+
+
 def test_average_of_weights():
     tx, plain = build(ema=0.5), build()
     params, average, state, plain_state = PARAMS, PARAMS, tx.init(PARAMS), plain.init(PARAMS)
