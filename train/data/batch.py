@@ -1,13 +1,11 @@
 """The batch of one step, and how it is gathered from a data set on the devices."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 from numpy.typing import DTypeLike
-
-from train.data.dataset import Split
 
 
 class Batch(NamedTuple):
@@ -24,11 +22,20 @@ class Batch(NamedTuple):
     mask: jax.Array
 
 
-class DeviceSplit(NamedTuple):
-    """A split of the data set, with a full copy on each device; see `train.data.dataset.Split`."""
+class Examples(Protocol):
+    """The examples of a split: a named tuple of arrays, each with the examples as first axis.
 
-    inputs: jax.Array
-    labels: jax.Array
+    The arrays are NumPy's on the host, and JAX's on the devices.
+    """
+
+    @property
+    def num_examples(self) -> int: ...
+
+    def to_batch(self, mask: Any) -> Any:
+        """Return the examples as a batch; `mask` is bool, (examples,), False for padding."""
+
+
+AnyExamples = TypeVar("AnyExamples", bound=Examples)
 
 
 def abstract_batch(
@@ -45,27 +52,29 @@ def abstract_batch(
     return Batch(array(input_dtype, *input_shape), array(np.int32), array(np.bool_))
 
 
-def put_split(split: Split, sharding: NamedSharding) -> DeviceSplit:
+def put_split(split: AnyExamples, sharding: NamedSharding) -> AnyExamples:
     """Copy a split to the devices; each process fills its own devices."""
 
     def put(array: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return DeviceSplit(put(split.inputs), put(split.labels))
+    return jax.tree.map(put, split)
 
 
 def gather_batch(
-    split: DeviceSplit, ids: jax.Array, mask: jax.Array, sharding: NamedSharding | None
-) -> Batch:
+    split: Examples, ids: jax.Array, mask: jax.Array, sharding: NamedSharding | None
+) -> Any:
     """Return the examples `ids` as a batch; each device gathers its own rows.
 
     Args:
-      split: The split.
+      split: The split, on the devices.
       ids: int32, (batch,); all in range.
       mask: bool, (batch,).
       sharding: The sharding of the batch axis; None for a batch on one device.
     """
     if sharding is not None:
         ids, mask = jax.lax.with_sharding_constraint((ids, mask), sharding)
-    inputs, labels = (array.at[ids].get(mode="promise_in_bounds") for array in split)
-    return Batch(inputs, labels, mask)
+    examples: Examples = jax.tree.map(
+        lambda array: array.at[ids].get(mode="promise_in_bounds"), split
+    )
+    return examples.to_batch(mask)

@@ -1,9 +1,11 @@
 """A data set in memory: the arrays that every source returns."""
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from train.data.batch import Batch
 
 Fingerprint = dict[str, int | str]
 """What identifies the content of a split: the number of `examples`, and a `sha256`."""
@@ -21,12 +23,23 @@ class Split(NamedTuple):
     inputs: np.ndarray
     labels: np.ndarray
 
+    @property
+    def num_examples(self) -> int:
+        """The number of examples."""
+        return len(self.labels)
+
+    def to_batch(self, mask: Any) -> Batch:
+        """Return the examples as a batch; `mask` is bool, (examples,), False for padding."""
+        inputs: Any = self.inputs
+        labels: Any = self.labels
+        return Batch(inputs, labels, mask)
+
     def fingerprint(self) -> Fingerprint:
         """Return the fingerprint of the examples."""
         digest = hashlib.sha256(f"{self.inputs.shape}".encode())
         for array in self:
             digest.update(np.ascontiguousarray(array).data)
-        return {"examples": len(self.labels), "sha256": digest.hexdigest()}
+        return {"examples": self.num_examples, "sha256": digest.hexdigest()}
 
     def select(self, ids: np.ndarray) -> "Split":
         """Return some of the examples."""
@@ -78,11 +91,11 @@ class Dataset(NamedTuple):
 
     @property
     def num_train(self) -> int:
-        return len(self.train.labels)
+        return self.train.num_examples
 
     @property
     def num_test(self) -> int:
-        return len(self.test.labels)
+        return self.test.num_examples
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from train.data.batch import Batch, DeviceSplit, gather_batch
+from train.data.batch import Examples, gather_batch
 from train.engine import predictions
 from train.runtime import compilation, distributed
 from train.runtime.mesh import Sharding
 from train.tasks.task import Evaluation, MetricSums, Task, zero_sums
 
 if TYPE_CHECKING:
-    from train.data.streaming.pipeline import BatchIterator, HostBatch
+    from train.data.streaming.pipeline import BatchIterator
 
 OpenBatches = Callable[[int], "BatchIterator"]
 """Returns the batches of a split in order, for a batch size."""
@@ -38,7 +38,7 @@ class ResidentEvaluator:
     def __init__(
         self,
         task: Task,
-        split: DeviceSplit,
+        split: Examples,
         batch_size: int,
         sharding: Sharding,
         seed: jax.typing.ArrayLike,
@@ -52,7 +52,7 @@ class ResidentEvaluator:
           sharding: The devices.
           seed: The seed of attacks.
         """
-        num_examples = len(split.labels)
+        num_examples = split.num_examples
         batch_size = sharding.round_up(min(batch_size, num_examples))
         self._split = split
         self._num_batches = -(-num_examples // batch_size)
@@ -65,7 +65,7 @@ class ResidentEvaluator:
             for prefix, evaluation in task.evaluations(seed).items()
         }
 
-        def predict(params: Any, stats: Any, split: DeviceSplit, index: jax.Array) -> Any:
+        def predict(params: Any, stats: Any, split: Examples, index: jax.Array) -> Any:
             batch = _ordered_batch(split, index, batch_size, num_examples, sharding.batch)
             return task.predict(params, stats, batch), batch.mask
 
@@ -106,7 +106,7 @@ class StreamingEvaluator:
             for prefix, evaluation in task.evaluations(seed).items()
         }
 
-        def predict(params: Any, stats: Any, batch: Batch) -> Any:
+        def predict(params: Any, stats: Any, batch: Any) -> Any:
             return task.predict(params, stats, batch), batch.mask
 
         self._predict = compilation.jit(predict, sharding.replicated)
@@ -144,10 +144,10 @@ class StreamingEvaluator:
 
 def make_evaluate(
     evaluation: Evaluation, batch_size: int, num_examples: int, sharding: NamedSharding | None
-) -> Callable[[Any, Any, DeviceSplit], MetricSums]:
+) -> Callable[[Any, Any, Examples], MetricSums]:
     """Return the evaluation of a whole split as one pure function; each example counts once."""
 
-    def evaluate(params: Any, stats: Any, split: DeviceSplit) -> MetricSums:
+    def evaluate(params: Any, stats: Any, split: Examples) -> MetricSums:
         def add_batch(index: jax.Array, sums: MetricSums) -> MetricSums:
             batch = _ordered_batch(split, index, batch_size, num_examples, sharding)
             return evaluation.add(params, stats, sums, batch)
@@ -158,18 +158,20 @@ def make_evaluate(
     return evaluate
 
 
-def send(batch: "HostBatch", sharding: NamedSharding) -> Batch:
+def send(batch: Any, sharding: NamedSharding) -> Any:
     """Return a global batch whose rows of this process are `batch`."""
-    return Batch(*(jax.make_array_from_process_local_data(sharding, array) for array in batch))
+    return jax.tree.map(
+        lambda array: jax.make_array_from_process_local_data(sharding, array), batch
+    )
 
 
 def _ordered_batch(
-    split: DeviceSplit,
+    split: Examples,
     index: jax.Array,
     batch_size: int,
     num_examples: int,
     sharding: NamedSharding | None,
-) -> Batch:
+) -> Any:
     """Return batch `index` of a split in its order; the last batch is padded."""
     ids = index * batch_size + jnp.arange(batch_size)
     mask = ids < num_examples

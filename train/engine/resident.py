@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from train.data.batch import DeviceSplit, gather_batch, put_split
+from train.data.batch import Examples, gather_batch, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
 from train.engine.averaging import eval_params
@@ -23,7 +23,7 @@ from train.runtime.mesh import Sharding
 from train.tasks.task import MetricSums, Task
 
 TrainSteps = Callable[
-    [TrainState, DeviceSplit, jax.Array, jax.Array], tuple[TrainState, StepMetrics, Any]
+    [TrainState, Examples, jax.Array, jax.Array], tuple[TrainState, StepMetrics, Any]
 ]
 
 
@@ -39,7 +39,7 @@ def make_train_steps(
     """
 
     def train_steps(
-        state: TrainState, split: DeviceSplit, order: jax.Array, offset_and_count: jax.Array
+        state: TrainState, split: Examples, order: jax.Array, offset_and_count: jax.Array
     ) -> tuple[TrainState, StepMetrics, Any]:
         offset, count = offset_and_count
         mask = jnp.ones(batch_size, bool)

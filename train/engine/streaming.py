@@ -6,7 +6,7 @@ import jax
 from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
-from train.data.batch import Batch, abstract_batch
+from train.data.batch import abstract_batch
 from train.engine.averaging import eval_params
 from train.engine.evaluation import StreamingEvaluator, send
 from train.engine.optimizers import Measures
@@ -29,7 +29,7 @@ def jit_train_step(functions: StepFunctions, sharding: Sharding) -> Any:
     than it writes the kernel, which XLA cannot do in place. It would write to new memory and copy.
     """
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics, Any]:
+    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics, Any]:
         state, grads = functions.train(state, batch)
         return state, functions.metrics(state), grads
 

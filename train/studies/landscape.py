@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from train.data.batch import DeviceSplit, gather_batch
+from train.data.batch import Examples, gather_batch
 from train.tasks.task import Task
 
 SCALES = (0.5, 1.0, 2.0, 4.0)
@@ -59,12 +59,12 @@ def measure(loss: Callable[[Any], jax.Array], params: Any, update: Any) -> Lands
 
 
 def training_loss(
-    task: Task, stats: Any, split: DeviceSplit, count: int
+    task: Task, stats: Any, split: Examples, count: int
 ) -> Callable[[Any], jax.Array]:
     """Return the loss in training mode on `count` examples, without augmentation and decay.
 
     The examples are the same for all runs: some from all parts of the split.
     """
-    ids = jnp.arange(count) * (len(split.labels) // count)
+    ids = jnp.arange(count) * (split.num_examples // count)
     batch = task.prepare(gather_batch(split, ids, jnp.ones(count, bool), None))
     return lambda params: task.loss(params, stats, batch, jax.random.key(0))[0]

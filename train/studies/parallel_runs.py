@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from optax_gc import diagnostics
 from train import experiment
-from train.data.batch import DeviceSplit, put_split
+from train.data.batch import Examples, put_split
 from train.data.dataset import Dataset
 from train.data.order import two_epochs
 from train.engine import averaging, dispatch, optimizers, schedules, state, step
@@ -243,7 +243,7 @@ class ParallelRuns:
         seed: jax.Array,
         rate: jax.Array,
         train_state: TrainState,
-        split: DeviceSplit,
+        split: Examples,
         epoch_offset_count: jax.Array,
     ):
         functions = step.make(self._run.config, self._run.task, self._optimizer(rate), seed)
@@ -258,7 +258,7 @@ class ParallelRuns:
         rate: jax.Array,
         before: TrainState,
         grads: Any,
-        train_split: DeviceSplit,
+        train_split: Examples,
     ) -> tuple[Measures, Landscape | None]:
         del seed
         update, measured = self._optimizer(rate).measure(grads, *before.of_optimizer)
@@ -274,15 +274,15 @@ class ParallelRuns:
         seed: jax.Array,
         rate: jax.Array,
         train_state: TrainState,
-        train_split: DeviceSplit,
-        test_split: DeviceSplit,
+        train_split: Examples,
+        test_split: Examples,
         pretrained: Any,
     ):
         del rate
         evaluations = self._run.task.evaluations(seed)
 
-        def score(split: DeviceSplit, evaluation: Evaluation) -> MetricSums:
-            count = len(split.labels)
+        def score(split: Examples, evaluation: Evaluation) -> MetricSums:
+            count = split.num_examples
             batch_size = min(self._run.config.eval.batch_size, count)
             evaluate = make_evaluate(evaluation, batch_size, count, None)
             return evaluate(train_state.params, train_state.stats, split)

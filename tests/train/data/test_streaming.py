@@ -12,6 +12,7 @@ from PIL import Image
 from tests.support import imagenet
 from tests.support.streaming import config_of
 from train import data
+from train.data.batch import Batch
 from train.data.streaming import pipeline
 from train.errors import UserError
 
@@ -51,7 +52,7 @@ def take(batches, count):
 
 
 def concatenate(batches):
-    return pipeline.HostBatch(*map(np.concatenate, zip(*batches, strict=True)))
+    return Batch(*map(np.concatenate, zip(*batches, strict=True)))
 
 
 def global_batches(processes, batches_of):
@@ -102,7 +103,7 @@ def test_process_count_does_not_matter(processes, root, uninterrupted):
 def test_start_at_any_step(step, root, uninterrupted):
     batch = take(pipeline.open_dataset(config_of(root), 0, 1).train_batches(step), 1)
     rows = slice(step * BATCH, (step + 1) * BATCH)
-    assert_same(batch, pipeline.HostBatch(*(array[rows] for array in uninterrupted)))
+    assert_same(batch, Batch(*(array[rows] for array in uninterrupted)))
 
 
 def test_start_at_last_step(root):
@@ -126,7 +127,7 @@ def test_worker_count_does_not_matter(workers, root, uninterrupted):
     opened = pipeline.open_dataset(config_of(root, workers=workers), 0, 1)
     got = take(opened.train_batches(3), 5)
     rows = slice(3 * BATCH, 8 * BATCH)
-    assert_same(got, pipeline.HostBatch(*(array[rows] for array in uninterrupted)))
+    assert_same(got, Batch(*(array[rows] for array in uninterrupted)))
 
 
 @pytest.mark.slow

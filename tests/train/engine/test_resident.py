@@ -14,7 +14,7 @@ from tests.support.processes import result
 from tests.support.training import train_here
 from train import experiment
 from train.config import default_config
-from train.data.batch import Batch, DeviceSplit, put_split
+from train.data.batch import Batch, put_split
 from train.data.dataset import Split
 from train.data.order import epoch_end, epoch_order, two_epochs
 from train.engine.evaluation import make_evaluate
@@ -49,7 +49,7 @@ class Recorder:
         self.num_examples, self.batch_size = num_examples, batch_size
         one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         sharding = one_device if batch_size % 8 else mesh.make_sharding(config).batch
-        self.split = DeviceSplit(*map(jnp.asarray, numbered_split(num_examples)))
+        self.split = Split(*map(jnp.asarray, numbered_split(num_examples)))
         self.state = empty_state(jnp.full((total_steps, batch_size), -1, jnp.int32))
         functions = StepFunctions(
             self.record,

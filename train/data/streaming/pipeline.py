@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from train.config.entry_point import HUGGING_FACE
 from train.config.types import MAX_INT
 from train.data import records
+from train.data.batch import Batch
 from train.data.dataset import Fingerprint, Signature
 from train.data.inputs import check_channels
 from train.data.order import example_at
@@ -27,20 +28,6 @@ from train.errors import UserError, describe_error
 
 _CHANNELS = 3
 _MAX_THREADS = 16  # more threads only wait for the global interpreter lock
-
-
-class HostBatch(NamedTuple):
-    """The rows of a batch that belong to this process.
-
-    Attributes:
-      inputs: uint8, (rows, height, width, 3).
-      labels: int32, (rows,).
-      mask: bool, (rows,); False for the padding of an evaluation batch.
-    """
-
-    inputs: np.ndarray
-    labels: np.ndarray
-    mask: np.ndarray
 
 
 class StreamingDataset:
@@ -161,11 +148,11 @@ def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> 
     return StreamingDataset(train, test, config, process_index, process_count, note)
 
 
-class BatchIterator(Iterator[HostBatch]):
-    """Batches that are prepared ahead of time, by threads or by worker processes.
+class BatchIterator(Iterator[Batch]):
+    """The rows of each batch that belong to this process, as NumPy arrays.
 
-    The threads or processes start with the constructor. Use the iterator as a context manager, or
-    call `close`, to stop them.
+    They are prepared ahead of time by threads or by worker processes, which start with the
+    constructor. Use the iterator as a context manager, or call `close`, to stop them.
 
     Raises:
       UserError: If a record is damaged, or if a worker process died.
@@ -188,7 +175,7 @@ class BatchIterator(Iterator[HostBatch]):
             self._iterator.get_state()
             self._iterator.start_prefetch()
 
-    def __next__(self) -> HostBatch:
+    def __next__(self) -> Batch:
         try:
             batch = next(self._iterator)
         except UserError as error:
@@ -203,7 +190,8 @@ class BatchIterator(Iterator[HostBatch]):
                 "because memory or /dev/shm was full; use fewer --config.data.workers, and run "
                 "the same command again"
             ) from error
-        return HostBatch(*map(_copy_shared, batch))
+        rows: list[Any] = [_copy_shared(array) for array in batch]
+        return Batch(*rows)
 
     def __enter__(self) -> "BatchIterator":
         return self
