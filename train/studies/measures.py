@@ -40,10 +40,10 @@ def extend_curve(
 ) -> None:
     """Add the metrics after `stop` steps to the curve of a run."""
     logged = finite_means(metrics.sums)
-    point = {
+    names: list[str] = [name for name in ("loss", "top1") if name in logged]
+    point: dict[str, float | None] = {
         "step": stop,
-        "loss": logged["loss"],
-        "top1": logged["top1"],
+        **{name: logged[name] for name in names},
         **{name: finite_or_none(value) for name, value in measures.by_name().items()},
     }
     if landscape:

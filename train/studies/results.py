@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from train import tasks
 from train.data.dataset import Fingerprint
 from train.errors import UserError
 from train.output.data_check import check_data, record_data
@@ -27,10 +28,11 @@ from train.studies.design import Shard
 TIMES = ("seconds", "finished")
 """The fields of a line that differ when the same run is made again."""
 
+_HEADLINES = [task.headline.name for task in tasks.TASKS]
 _RUN = {"key", "kind", "optimizer", "gc", "weight_decay", "batch_size"}
 _FIELDS = {
-    "tune": _RUN | {"seed", "learning_rate", "top1", "loss"},
-    "final": _RUN | {"seed", "learning_rate", "top1", "loss", "train_top1", "train_loss", "curve"},
+    "tune": _RUN | {"seed", "learning_rate", "loss"},
+    "final": _RUN | {"seed", "learning_rate", "loss", "train_loss", "curve"},
     "time": _RUN | {"seconds"},
 }
 
@@ -138,7 +140,8 @@ def is_diverged(line: Line) -> bool:
 
     Its top-1 is no sign: it is 0, because the logits of such a network are NaN.
     """
-    values = (line[name] for name in ("loss", "train_loss", "top1", "train_top1") if name in line)
+    names = ("loss", "train_loss", *_HEADLINES, *(f"train_{name}" for name in _HEADLINES))
+    values = (line[name] for name in names if name in line)
     return not all(value is not None and math.isfinite(value) for value in values)
 
 
@@ -154,7 +157,8 @@ def _with_current_key(line: Line) -> Line:
 
 
 def _is_valid(line: Line) -> bool:
-    return isinstance(line["key"], str) and line.keys() >= _FIELDS[line["kind"]]
+    has_score = line["kind"] == "time" or any(name in line for name in _HEADLINES)
+    return isinstance(line["key"], str) and has_score and line.keys() >= _FIELDS[line["kind"]]
 
 
 def _dump(line: Line) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from train import tasks
 from train.output.files import Line
 from train.studies import design
 from train.studies.design import Arm
@@ -18,14 +19,15 @@ class RateScore(NamedTuple):
 
     Attributes:
       rate: The learning rate.
-      top1: Mean over the tuning seeds whose run did not diverge; NaN if there are none.
+      score: Mean headline metric, such as top-1, over the tuning seeds whose run did not diverge;
+        NaN if there are none.
       loss: Mean over the tuning seeds; inf if any run diverged.
-      worst: The lowest top-1 of the runs that did not diverge; NaN if there are none.
+      worst: The lowest score of the runs that did not diverge; NaN if there are none.
       diverged: The number of runs that diverged.
     """
 
     rate: float
-    top1: float
+    score: float
     loss: float
     worst: float
     diverged: int
@@ -40,7 +42,7 @@ class Rate(NamedTuple):
         outside.
       scores: The results of all rates, in increasing order; empty if there was only one.
       largest: The largest rate at which training was stable: the loss of every run was finite, and
-        its top-1 at least half of that of the best rate; NaN if there was only one.
+        its score at least half of that of the best rate; NaN if there was only one.
     """
 
     value: float
@@ -50,7 +52,7 @@ class Rate(NamedTuple):
 
 
 def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate | None:
-    """Return the rate with the highest mean top-1 on the validation split; of ties, lowest loss.
+    """Return the rate with the highest mean score on the validation split; of ties, lowest loss.
 
     Return None if a tuning run of the arm is missing.
 
@@ -69,21 +71,22 @@ def rate(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Rate | None:
         if run.key not in lines:
             return None
         lines_by_rate[run.learning_rate].append(lines[run.key])
-    scores = tuple(_score(value, lines_by_rate[value]) for value in values)
+    metric = tasks.task_class(study.base).headline.name
+    scores = tuple(_score(value, metric, lines_by_rate[value]) for value in values)
     best = max(scores, key=_preference)
-    stable = [s.rate for s in scores if not s.diverged and s.worst >= best.top1 / 2]
+    stable = [s.rate for s in scores if not s.diverged and s.worst >= best.score / 2]
     at_edge = best.rate in (values[0], values[-1])
     return Rate(best.rate, at_edge, scores, max(stable, default=math.nan))
 
 
-def _score(rate: float, lines: list[Line]) -> RateScore:
+def _score(rate: float, metric: str, lines: list[Line]) -> RateScore:
     finite = [line for line in lines if not is_diverged(line)]
-    top1 = [line["top1"] for line in finite] or [math.nan]
+    values = [line[metric] for line in finite] or [math.nan]
     diverged = len(lines) - len(finite)
     loss = math.inf if diverged else float(np.mean([line["loss"] for line in finite]))
-    return RateScore(rate, float(np.mean(top1)), loss, min(top1), diverged)
+    return RateScore(rate, float(np.mean(values)), loss, min(values), diverged)
 
 
 def _preference(score: RateScore) -> tuple[float, ...]:
-    top1 = -1.0 if math.isnan(score.top1) else score.top1
-    return -score.diverged, top1, -score.loss
+    value = -1.0 if math.isnan(score.score) else score.score
+    return -score.diverged, value, -score.loss

@@ -20,6 +20,10 @@ class DataShapes(Protocol):
     def input_shape(self) -> tuple[int, ...]: ...
 
 
+TASKS = (Classification,)
+"""The class of each task."""
+
+
 def task_class(config: ConfigDict) -> type[Classification]:
     """Return the class of the task of a config, for its metrics."""
     del config  # there is only one so far

@@ -34,8 +34,8 @@ class Headline(NamedTuple):
     """The metric that runs are compared by: a share in 0..1, of which more is better.
 
     Attributes:
-      name: Its name in `metrics.jsonl`; the summary has it as `test_NAME`.
-      label: Its name on the terminal.
+      name: Its name in `metrics.jsonl` and in the results of studies.
+      label: Its name on the terminal and in tables.
       axis_label: The label of its axis in plots, where it is in percent.
     """
 

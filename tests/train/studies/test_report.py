@@ -78,13 +78,13 @@ def test_diverged_runs_are_left_out():
     without_them = summarize(pruned, results(pruned))
     reference, other = summary.arms
     assert (reference.diverged, other.diverged) == ([3, 7], [])
-    assert reference.top1 == without_them.arms[0].top1
+    assert reference.score == without_them.arms[0].score
     assert reference.reached == 10
-    assert other.top1.n == 12
+    assert other.score.n == 12
     row, expected = summary.comparisons[0], without_them.comparisons[0]
     assert row.difference == expected.difference
     assert row.holm_p == expected.holm_p
-    assert min(row.reference_top1) > 90
+    assert min(row.reference_scores) > 90
     text = report_text(summary)
     assert "With momentum, 2 of 12 runs without GC diverged (seeds 3, 7); they are left" in text
     assert "| 2 of 12 (seeds 3, 7) |" in text

@@ -42,7 +42,7 @@ def test_frozen_body_is_compared_with_scratch(tmp_path, monkeypatch):
     ] == [("frozen", "scratch", "all")]
     (row,) = summary.variants
     assert row.difference.mean.value == pytest.approx(
-        row.other.top1.value - row.reference.top1.value
+        row.other.score.value - row.reference.score.value
     )
     frozen, scratch = (
         [line for line in lines(tmp_path / "study").values() if line["variant"] == variant]

@@ -121,7 +121,7 @@ def test_diverged_tuning_runs_are_not_zero(runs, value):
     for score in rate.scores:
         finite = [top1 for top1 in runs[score.rate] if top1 is not None]
         assert score.diverged == 2 - len(finite)
-        assert not finite or score.top1 == pytest.approx(sum(finite) / len(finite))
+        assert not finite or score.score == pytest.approx(sum(finite) / len(finite))
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_study_under_attack(tmp_path):
             assert line["robust_loss"] > line["loss"]
     (row,) = summary.robust
     pairs = [100 * line["robust_top1"] for line in row.other.lines]
-    assert row.other_top1 == pairs
+    assert row.other_scores == pairs
     text = (tmp_path / "report.md").read_text()
     assert "## Under attack" in text
     assert "2 steps of 0.2, within 0.3 of each pixel" in text

@@ -165,9 +165,9 @@ def _setup(summary: Summary) -> list[str]:
         seeds = len(study.tuning.seeds)
         sentences.append(
             "The learning rates were chosen from the same grid for all arms of an optimizer, by "
-            f"top-1 on {study.tuning.validation_examples:,} examples split off the training set, "
-            f"with {seeds} other seed{'' if seeds == 1 else 's'}. The test set was evaluated once, "
-            "after that."
+            f"{summary.headline.label} on {study.tuning.validation_examples:,} examples split off "
+            f"the training set, with {seeds} other seed{'' if seeds == 1 else 's'}. "
+            "The test set was evaluated once, after that."
         )
     lines = [line for arm in summary.arms for line in arm.lines]
     if lines:

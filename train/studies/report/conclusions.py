@@ -64,7 +64,7 @@ def _gc_conclusion(row: Comparison, summary: Summary) -> str:
     else:
         cause = f"GC {gc} instead of {reference}"
         between = f" between GC {gc} and {reference}"
-    return _conclusion(row, context, cause, between, len(summary.comparisons))
+    return _conclusion(row, summary, context, cause, between, len(summary.comparisons))
 
 
 def _variant_conclusion(row: Comparison, summary: Summary) -> str:
@@ -72,6 +72,7 @@ def _variant_conclusion(row: Comparison, summary: Summary) -> str:
     varied = setting_label(setting._replace(variant=""), summary.study)
     return _conclusion(
         row,
+        summary,
         f"With {varied}, {gc_label(row.other.arm.gc, summary.study)}",
         f"{setting.variant} instead of {baseline}",
         f" between {setting.variant} and {baseline}",
@@ -79,7 +80,9 @@ def _variant_conclusion(row: Comparison, summary: Summary) -> str:
     )
 
 
-def _conclusion(row: Comparison, context: str, cause: str, between: str, comparisons: int) -> str:
+def _conclusion(
+    row: Comparison, summary: Summary, context: str, cause: str, between: str, comparisons: int
+) -> str:
     difference = row.difference.mean
     if difference.n == 0:
         return (
@@ -95,7 +98,7 @@ def _conclusion(row: Comparison, context: str, cause: str, between: str, compari
     evidence = f"{points}, {difference.n} pairs, {p}"
     if row.holm_p < _SIGNIFICANCE_LEVEL:
         verb = "raised" if difference.value > 0 else "lowered"
-        return f"{context}, {cause} {verb} test top-1 ({evidence})."
+        return f"{context}, {cause} {verb} test {summary.headline.label} ({evidence})."
     if row.difference.p < _SIGNIFICANCE_LEVEL:
         return (
             f"{context}, the difference{between} is not significant after correction for "

@@ -52,16 +52,18 @@ def draw(summary: Summary) -> list[Plot]:
 
 def make_figures(summary: Summary) -> dict[str, tuple[str, Figure]]:
     """Return the caption and the figure of each plot that has data, by name."""
-    figures = {}
+    figures, label = {}, summary.headline.label
     if any(row.difference.mean.n for row in summary.comparisons):
-        caption = "Difference in test top-1 of each seed (dots), their mean and its 95 % interval"
+        caption = (
+            f"Difference in test {label} of each seed (dots), their mean and its 95 % interval"
+        )
         figures["differences"] = caption, _differences(summary)
     if any(arm.finite_lines for arm in summary.arms):
         for title, name in (("Training loss", "loss"), ("Gradient norm", "grad_norm")):
             caption = f"{title}, geometric mean over the seeds and its 95 % interval"
             figures[name] = caption, _curves(summary, title.lower(), name)
     if any(arm.rate.scores for arm in summary.arms):
-        caption = "Validation top-1 by learning rate; a ring marks the chosen rate"
+        caption = f"Validation {label} by learning rate; a ring marks the chosen rate"
         if any(math.isinf(score.loss) for arm in summary.arms for score in arm.rate.scores):
             caption += "; rates at which a run diverged have no point"
         figures["learning_rates"] = caption, _rate_scores(summary)
@@ -75,7 +77,7 @@ def _differences(summary: Summary) -> Figure:
     axes = figure.subplots()
     rng = np.random.default_rng(0)
     for index, row in enumerate(rows):
-        points = np.subtract(row.other_top1, row.reference_top1)
+        points = np.subtract(row.other_scores, row.reference_scores)
         heights = index + rng.uniform(-0.18, 0.18, len(points))
         axes.plot(points, heights, "o", color="tab:gray", alpha=0.5, markersize=4)
         mean = row.difference.mean
@@ -115,19 +117,19 @@ def _curves(summary: Summary, ylabel: str, name: str) -> Figure:
 
 
 def _rate_scores(summary: Summary) -> Figure:
-    """Draw the validation accuracy of each rate, without rates at which a run diverged."""
+    """Draw the validation score of each rate, without rates at which a run diverged."""
 
     def draw_arm(axes: Axes, arm: ArmResult, style: dict) -> Line2D:
         rates = [score.rate for score in arm.rate.scores]
-        top1 = [100 * s.top1 if math.isfinite(s.loss) else math.nan for s in arm.rate.scores]
-        chosen = [y for rate, y in zip(rates, top1, strict=True) if rate == arm.rate.value]
+        values = [100 * s.score if math.isfinite(s.loss) else math.nan for s in arm.rate.scores]
+        chosen = [y for rate, y in zip(rates, values, strict=True) if rate == arm.rate.value]
         ring = {"markersize": 9, "markerfacecolor": "none", "color": style["color"]}
         axes.plot([arm.rate.value] * len(chosen), chosen, "o", **ring)
-        return axes.plot(rates, top1, marker="o", markersize=3, **style)[0]
+        return axes.plot(rates, values, marker="o", markersize=3, **style)[0]
 
     figure, panels = _panels(summary, draw_arm, "log", "linear")
     figure.supxlabel("learning rate", fontsize=10)
-    figure.supylabel("top-1 (%)", fontsize=10)
+    figure.supylabel(f"{summary.headline.label} (%)", fontsize=10)
     for setting, axes in panels.items():
         rates = design.rates(summary.study, setting)
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates])

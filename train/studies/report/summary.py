@@ -7,16 +7,18 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from train import tasks
 from train.studies import design, tuning
 from train.studies.design import Arm
 from train.studies.report import statistics
 from train.studies.report.statistics import Difference, Mean, Ratio
 from train.studies.results import Line, is_diverged
 from train.studies.tuning import Rate
+from train.tasks.task import Headline
 
 
 class ArmResult(NamedTuple):
-    """The reported runs of one arm; accuracies are in percent.
+    """The reported runs of one arm; scores are in percent.
 
     All figures leave out the runs that diverged.
 
@@ -26,9 +28,10 @@ class ArmResult(NamedTuple):
       lines: Its lines of `results.jsonl`, in the order of the config's seeds, with the runs that
         diverged.
       diverged: The seeds of the runs that diverged.
-      top1: Top-1 accuracy on the test split after the last step.
-      train_top1: The same on the training split, without augmentation.
-      gap: Top-1 on the training split minus top-1 on the test split.
+      score: The headline metric, such as top-1, on the test split after the last step.
+      train_score: The same on the training split, without augmentation; NaN if the task does not
+        measure it there.
+      gap: The score on the training split minus that on the test split.
       reached: The number of runs that reached the target loss.
       steps_to_target: The (lower) median over the seeds; inf if most runs did not reach it, NaN
         without finite runs.
@@ -42,8 +45,8 @@ class ArmResult(NamedTuple):
     rate: Rate
     lines: list[Line]
     diverged: list[int]
-    top1: Mean
-    train_top1: Mean
+    score: Mean
+    train_score: Mean
     gap: Mean
     reached: int
     steps_to_target: float
@@ -63,9 +66,9 @@ class Comparison(NamedTuple):
     Attributes:
       reference: The arm that the other is compared with.
       other: The other arm.
-      reference_top1: Top-1 in percent of the reference in each pair.
-      other_top1: Top-1 in percent of the other arm in each pair.
-      difference: Top-1 of the other arm minus that of the reference, in points.
+      reference_scores: The headline metric in percent of the reference in each pair.
+      other_scores: The same of the other arm.
+      difference: The metric of the other arm minus that of the reference, in points.
       holm_p: The p-value, corrected for all comparisons of the same kind in the study.
       time_ratio: Seconds per step of the other arm divided by those of the reference.
       timed_pairs: The number of pairs in `time_ratio`; 0 if the arms were not timed together.
@@ -73,8 +76,8 @@ class Comparison(NamedTuple):
 
     reference: ArmResult
     other: ArmResult
-    reference_top1: list[float]
-    other_top1: list[float]
+    reference_scores: list[float]
+    other_scores: list[float]
     difference: Difference
     holm_p: float
     time_ratio: Ratio
@@ -86,14 +89,16 @@ class Summary(NamedTuple):
 
     Attributes:
       study: The study config.
+      headline: The metric that the arms are compared by.
       arms: The result of each arm whose runs are complete.
       comparisons: Each arm with the first arm of its setting, usually the one without GC.
       variants: Each variant with the baseline of the study, at the same optimizer and GC; empty if
         the study has no baseline.
-      robust: As `comparisons`, with the top-1 under attack; empty if the study has no attack.
+      robust: As `comparisons`, with the metric under attack; empty if the study has no attack.
     """
 
     study: ConfigDict
+    headline: Headline
     arms: list[ArmResult]
     comparisons: list[Comparison]
     variants: list[Comparison]
@@ -107,6 +112,7 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
       study: A validated config.
       lines: Lines of `results.jsonl` by key.
     """
+    headline = tasks.task_class(study.base).headline
     results: dict[Arm, ArmResult] = {}
     for setting in design.settings(study):
         for arm in design.arms(study, setting):
@@ -127,10 +133,13 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
     ]
     return Summary(
         study,
+        headline,
         list(results.values()),
-        _compare(study, gc_pairs, lines),
-        _compare(study, variant_pairs, {}),
-        _compare(study, gc_pairs, {}, "robust_top1") if study.base.adversary.eval_steps else [],
+        _compare(study, gc_pairs, lines, headline.name),
+        _compare(study, variant_pairs, {}, headline.name),
+        _compare(study, gc_pairs, {}, f"robust_{headline.name}")
+        if study.base.adversary.eval_steps
+        else [],
     )
 
 
@@ -150,13 +159,13 @@ def _compare(
     study: ConfigDict,
     pairs: list[tuple[ArmResult, ArmResult]],
     lines: Mapping[str, Line],
-    score: str = "top1",
+    metric: str,
 ) -> list[Comparison]:
-    """Compare a score of the arms of each pair; correct the p-values for the number of pairs."""
+    """Compare a metric of the arms of each pair; correct the p-values for the number of pairs."""
     comparisons = []
     for reference, other in pairs:
         finite_pairs = [
-            (100 * a[score], 100 * b[score])
+            (100 * a[metric], 100 * b[metric])
             for a, b in zip(reference.lines, other.lines, strict=True)
             if not is_diverged(a) and not is_diverged(b)
         ]
@@ -182,8 +191,9 @@ def _summarize_arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Ar
     arm_lines = [lines[run.key] for run in runs]
     finite = [line for line in arm_lines if not is_diverged(line)]
     steps = sorted(steps_to(study.target_loss, line) for line in finite)
-    test = [100 * line["top1"] for line in finite]
-    train = [100 * line["train_top1"] for line in finite]
+    metric = tasks.task_class(study.base).headline.name
+    test = [100 * line[metric] for line in finite]
+    train = [100 * line.get(f"train_{metric}", math.nan) for line in finite]
     removed = [value for line in finite for value in line["curve"]["gc_removed_fraction"]]
     measured = [value for value in removed if value is not None]
     return ArmResult(
@@ -191,8 +201,8 @@ def _summarize_arm(study: ConfigDict, arm: Arm, lines: Mapping[str, Line]) -> Ar
         rate=rate,
         lines=arm_lines,
         diverged=[run.seed for run, line in zip(runs, arm_lines, strict=True) if is_diverged(line)],
-        top1=statistics.mean(test),
-        train_top1=statistics.mean(train),
+        score=statistics.mean(test),
+        train_score=statistics.mean(train),
         gap=statistics.mean([a - b for a, b in zip(train, test, strict=True)]),
         reached=sum(map(math.isfinite, steps)),
         steps_to_target=steps[(len(steps) - 1) // 2] if steps else math.nan,

@@ -30,20 +30,20 @@ class Table(NamedTuple):
 
 def comparisons(summary: Summary) -> Table:
     """Return the table of accuracies with and without GC, and of their differences."""
-    study = summary.study
+    study, label = summary.study, summary.headline.label
     reference = gc_label(study.gc[0], study)
     other = gc_label(study.gc[1], study) if len(study.gc) == 2 else "with the GC of the row"
     measured = ["pairs", "difference", "detectable", "p", "p (Holm)", "time ratio"]
     return Table(
         "Does it help?",
-        [*arm_head(study), f"top-1 {reference}", f"top-1 {other}", *measured],
+        [*arm_head(study), f"{label} {reference}", f"{label} {other}", *measured],
         [
             [*arm_cells(row.other.arm, study), *_difference_cells(row), _time_ratio(row)]
             for row in summary.comparisons
         ],
-        "Top-1: test accuracy after the last step in %, mean ± half of the 95 % interval "
-        "(Student's t) over the pairs. Pairs: runs of the same seed that both stayed finite, of "
-        f"{len(study.seeds)} seeds. Difference: in points, over the pairs. Detectable: the true "
+        f"{_start(label)}: on the test split after the last step in %, mean ± half of the 95 % "
+        "interval (Student's t) over the pairs. Pairs: runs of the same seed that both stayed "
+        f"finite, of {len(study.seeds)} seeds. Difference: in points, over the pairs. Detectable: the true "
         "difference that such a study finds in 80 % of cases, before correction. p: paired t-test; "
         "p (Holm): corrected for all rows. Time ratio: seconds per step of the second arm divided "
         "by those of the first, median of the timed pairs (quartiles).",
@@ -52,11 +52,11 @@ def comparisons(summary: Summary) -> Table:
 
 def variants(summary: Summary) -> Table:
     """Return the table that compares each variant with the baseline."""
-    study = summary.study
+    study, label = summary.study, summary.headline.label
     measured = ["pairs", "difference", "detectable", "p", "p (Holm)"]
     return Table(
         f"Variants compared with {study.baseline}",
-        [*arm_head(study), f"top-1 of {study.baseline}", "top-1 of the variant", *measured],
+        [*arm_head(study), f"{label} of {study.baseline}", f"{label} of the variant", *measured],
         [[*arm_cells(row.other.arm, study), *_difference_cells(row)] for row in summary.variants],
         "Columns as in the table above; the runs of a pair have the same seed and the same GC.",
     )
@@ -64,16 +64,16 @@ def variants(summary: Summary) -> Table:
 
 def robust(summary: Summary) -> Table:
     """Return the table of accuracies under attack, and of their differences."""
-    study = summary.study
+    study, label = summary.study, summary.headline.label
     adversary = study.base.adversary
     measured = ["pairs", "difference", "detectable", "p", "p (Holm)"]
     return Table(
         "Under attack",
-        [*arm_head(study), "top-1 of the first arm", "top-1 of this arm", *measured],
+        [*arm_head(study), f"{label} of the first arm", f"{label} of this arm", *measured],
         [[*arm_cells(row.other.arm, study), *_difference_cells(row)] for row in summary.robust],
-        f"Top-1 on test images under projected gradient descent: {adversary.eval_steps} steps of "
-        f"{adversary.step_size:.3g}, within {adversary.epsilon:.3g} of each pixel in 0..1. Columns "
-        "as in the first table.",
+        f"{_start(label)} on test images under projected gradient descent: "
+        f"{adversary.eval_steps} steps of {adversary.step_size:.3g}, within "
+        f"{adversary.epsilon:.3g} of each pixel in 0..1. Columns as in the first table.",
     )
 
 
@@ -81,10 +81,12 @@ def arms(summary: Summary) -> Table:
     """Return the table of how each arm trained."""
     study = summary.study
     has_diverged = any(row.diverged for row in summary.arms)
+    has_train_scores = any(not math.isnan(row.train_score.value) for row in summary.arms)
     columns = [
         *(["diverged"] if has_diverged else []),
         *("learning rate", "largest stable rate", f"steps to loss {study.target_loss:g}"),
-        *("train top-1", "gap", "removed", "drift", "ms per step"),
+        *([f"train {summary.headline.label}", "gap"] if has_train_scores else []),
+        *("removed", "drift", "ms per step"),
     ]
     return Table(
         "How the arms trained",
@@ -96,15 +98,14 @@ def arms(summary: Summary) -> Table:
                 f"{row.rate.value:g}{' !' if row.rate.at_edge else ''}",
                 _largest_stable_rate(row),
                 _steps_to_target(row),
-                _fixed(row.train_top1.value),
-                interval(row.gap),
+                *([_fixed(row.train_score.value), interval(row.gap)] if has_train_scores else []),
                 "-" if math.isnan(row.removed) else f"{100 * row.removed:.1f} %",
                 _scientific(row.drift.value),
                 _milliseconds(row.step_seconds),
             ]
             for row in summary.arms
         ],
-        _arms_note(summary, has_diverged),
+        _arms_note(summary, has_diverged, has_train_scores),
     )
 
 
@@ -129,7 +130,12 @@ def interval(mean: Mean, signed: bool = False) -> str:
     return text if math.isnan(mean.half_width) else f"{text} ± {mean.half_width:.2f}"
 
 
-def _arms_note(summary: Summary, has_diverged: bool) -> str:
+def _arms_note(summary: Summary, has_diverged: bool, has_train_scores: bool) -> str:
+    label = summary.headline.label
+    train_score = (
+        f"Train {label}: on the training split, without augmentation, in %. Gap: train {label} "
+        f"minus test {label}, in points. "
+    )
     diverged = "Diverged: runs whose loss is not finite; all other columns leave them out. "
     at_edge = " (! = at the edge of the grid; a better rate may be outside)"
     has_edge = any(row.rate.at_edge for row in summary.arms)
@@ -137,10 +143,10 @@ def _arms_note(summary: Summary, has_diverged: bool) -> str:
         (diverged if has_diverged else "")
         + f"Learning rate: chosen on the validation split{at_edge if has_edge else ''}. "
         "Largest stable rate: the largest rate at which every tuning run stayed finite and reached "
-        "half of the top-1 of the best rate (≥: the largest of the grid). Steps: (lower) median "
-        "over the seeds (number of runs that reached the loss, if not all). Train top-1: on the "
-        "training split, without augmentation, in %. Gap: train top-1 minus test top-1, in points. "
-        "Removed: fraction of the squared gradient norm that GC removed. Drift: distance of the "
+        f"half of the {label} of the best rate (≥: the largest of the grid). Steps: (lower) median "
+        "over the seeds (number of runs that reached the loss, if not all). "
+        + (train_score if has_train_scores else "")
+        + "Removed: fraction of the squared gradient norm that GC removed. Drift: distance of the "
         "weights from the hyperplanes that they started in, divided by their norm. Ms per step: "
         "median of runs side by side, one or more on each device; only the two arms of a "
         "comparison were timed in alternation."
@@ -174,8 +180,8 @@ def _arm_columns(study: ConfigDict, arm: Arm | None) -> list[tuple[str, bool, st
 
 def _difference_cells(row: Comparison) -> list[str]:
     return [
-        interval(statistics.mean(row.reference_top1)),
-        interval(statistics.mean(row.other_top1)),
+        interval(statistics.mean(row.reference_scores)),
+        interval(statistics.mean(row.other_scores)),
         str(row.difference.mean.n),
         interval(row.difference.mean, signed=True),
         _fixed(statistics.detectable(row.difference.mean)),
@@ -221,6 +227,11 @@ def _largest_stable_rate(row: ArmResult) -> str:
         return "-"
     is_last = row.rate.largest == row.rate.scores[-1].rate
     return f"{'≥ ' if is_last else ''}{row.rate.largest:g}"
+
+
+def _start(label: str) -> str:
+    """Return a label as the start of a sentence."""
+    return label[0].upper() + label[1:]
 
 
 def _milliseconds(seconds: float) -> str:
