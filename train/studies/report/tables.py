@@ -43,10 +43,10 @@ def comparisons(summary: Summary) -> Table:
         ],
         f"{_start(label)}: on the test split after the last step in %, mean ± half of the 95 % "
         "interval (Student's t) over the pairs. Pairs: runs of the same seed that both stayed "
-        f"finite, of {len(study.seeds)} seeds. Difference: in points, over the pairs. Detectable: the true "
-        "difference that such a study finds in 80 % of cases, before correction. p: paired t-test; "
-        "p (Holm): corrected for all rows. Time ratio: seconds per step of the second arm divided "
-        "by those of the first, median of the timed pairs (quartiles).",
+        f"finite, of {len(study.seeds)} seeds. Difference: in points, over the pairs. Detectable: "
+        "the true difference that such a study finds in 80 % of cases, before correction. p: "
+        "paired t-test; p (Holm): corrected for all rows. Time ratio: seconds per step of the "
+        "second arm divided by those of the first, median of the timed pairs (quartiles).",
     )
 
 
