@@ -8,10 +8,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
+from orbax.checkpoint import v1 as ocp
 
-from train.checkpoints import manifest
+from train.checkpoints import manifest, saved_state
 from train.checkpoints.manifest import DamagedError
 from train.engine.state import TrainState, named_leaves, sha256
 from train.errors import UserError, describe_error
@@ -34,16 +33,12 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int):
         """Open or create the folder; the newest `keep` checkpoints are kept."""
         self._folder = folder.absolute()
-        self._manifest: dict[str, Any] = {}  # of the checkpoint that is being written
+        self._saving: ocp.AsyncResponse[bool] | None = None
         with _explain_errors(f"cannot use {self._folder}"):
-            self._manager = ocp.CheckpointManager(
+            self._checkpointer = ocp.training.Checkpointer(
                 self._folder,
-                item_names=("state",),
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=preservation_policy.LatestN(keep),
-                    cleanup_tmp_directories=True,
-                    async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
-                ),
+                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                cleanup_tmp_directories=True,
             )
 
     def __enter__(self) -> "Checkpoints":
@@ -51,7 +46,8 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         with self._explain_save_errors():
-            self._manager.close()
+            self._finish_save()
+            self._checkpointer.close()
 
     def latest_step(self) -> int | None:
         """Return the step of the newest complete checkpoint, or None."""
@@ -64,15 +60,15 @@ class Checkpoints:
           UserError: If this save or the one before cannot be written.
         """
         with self._explain_save_errors():
-            self._manager.wait_until_finished()
-            self._manifest = {
+            self._finish_save()
+            content = {
                 "step": step,
                 "timer": timer.saved(),
                 "structure": _structure(state),
                 "sha256": sha256(state),
             }
-            items = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()))
-            self._manager.save(step, args=items, force=True)
+            items = saved_state.item(state._asdict(), content)
+            self._saving = self._checkpointer.save_checkpointables_async(step, items, force=True)
 
     def wait(self) -> None:
         """Wait until every save is on disk.
@@ -81,7 +77,7 @@ class Checkpoints:
           UserError: If one cannot be written.
         """
         with self._explain_save_errors():
-            self._manager.wait_until_finished()
+            self._finish_save()
 
     def restore(self, like: TrainState, timer: Timer, log: Callable[[str], None]) -> TrainState:
         """Return the newest undamaged state; `like` if nothing was saved.
@@ -95,7 +91,7 @@ class Checkpoints:
           UserError: If all checkpoints are damaged, or one has another structure.
         """
         damaged: dict[int, str] = {}
-        for step in sorted(self._manager.all_steps(read=True), reverse=True):
+        for step in sorted(_steps(self._folder), reverse=True):
             try:
                 state, saved_timer = self._read(step, like)
             except DamagedError as error:
@@ -114,29 +110,22 @@ class Checkpoints:
             )
         return like
 
+    def _finish_save(self) -> None:
+        saving, self._saving = self._saving, None
+        self._checkpointer.wait()  # raises the error of a save
+        if saving:
+            saving.result()  # ends its thread
+
     def _read(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         saved = manifest.read(self._folder / str(step))
         if saved["step"] != step:
             raise DamagedError(f"it is of step {saved['step']}")
         _check_structure(step, saved["structure"], _structure(like))
-        shapes = jax.tree.map(ocp.tree.to_shape_dtype_struct, like._asdict())
-        try:
-            items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
-            state = TrainState(**self._manager.restore(step, args=items).state)
-        except Exception as error:  # damaged bytes can raise many types
-            if distributed.is_lost_process(error):
-                raise
-            raise DamagedError(f"its state: {type(error).__name__}") from error
+        shapes = jax.tree.map(ocp.arrays.to_shape_dtype_struct, like._asdict())
+        state = TrainState(**saved_state.load(self._folder / str(step), shapes))
         if sha256(state) != saved["sha256"]:
             raise DamagedError("its state has changed")
         return state, saved["timer"]
-
-    def _write_manifest(self) -> None:
-        """Called by Orbax when all files are written, before their folder gets its final name."""
-        if distributed.is_first_process():
-            step = self._manifest["step"]
-            (folder,) = self._folder.glob(f"{step}.orbax-checkpoint-tmp*")
-            manifest.write(folder, self._manifest)
 
     def _quarantine(self, steps: list[int]) -> None:
         """Move damaged checkpoints away, so that new ones of the same step can be written."""
@@ -151,7 +140,7 @@ class Checkpoints:
                     )
                     (self._folder / str(step)).rename(free)
         distributed.barrier("damaged checkpoints are moved")
-        self._manager.reload()
+        self._checkpointer.reload()
 
     @contextlib.contextmanager
     def _explain_save_errors(self) -> Iterator[None]:
@@ -164,9 +153,16 @@ class Checkpoints:
             yield
 
 
+def _steps(folder: Path) -> list[int]:
+    """Return the steps of the complete checkpoints in a folder, damaged or not."""
+    if not folder.is_dir():
+        return []
+    return [found.step for found in ocp.path.step.standard_name_format().find_all(folder)]
+
+
 def latest_step(folder: Path) -> int | None:
     """Return the step of the newest complete checkpoint in a folder, damaged or not, or None."""
-    return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+    return max(_steps(folder), default=None)
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -203,8 +199,7 @@ def load_newest_weights(folder: Path, log: Callable[[str], None]) -> tuple[int, 
 
 def _newest(folder: Path, damaged: Collection[int]) -> int | None:
     """Return the step of the newest checkpoint that is not known to be damaged, or None."""
-    steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else ()
-    return max((step for step in steps if step not in damaged), default=None)
+    return max((step for step in _steps(folder) if step not in damaged), default=None)
 
 
 def load_weights(folder: Path) -> dict[str, Any]:
@@ -223,14 +218,12 @@ def load_weights(folder: Path) -> dict[str, Any]:
     for name in structure:
         *parents, leaf = (int(key) if key.isdigit() else key for key in name.split("/"))
         if tuple(parents[:1]) in (("params",), ("stats",)) or tuple(parents[:2]) == _EVAL_PARAMS:
-            functools.reduce(lambda d, key: d.setdefault(key, {}), parents, wanted)[leaf] = 0
-    to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=to_host, partial_restore=True)
-    try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            tree = checkpointer.restore(folder.absolute() / "state", arguments)
-    except Exception as error:  # damaged bytes can raise many types
-        raise DamagedError(f"its state: {type(error).__name__}") from error
+            branch = functools.reduce(lambda d, key: d.setdefault(key, {}), parents, wanted)
+            branch[leaf] = np.ndarray  # to load it as
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    with context:
+        tree = saved_state.load(folder, wanted)
     opt_state, eval_params = _EVAL_PARAMS
     params = tree.get(opt_state, {}).get(eval_params, tree["params"])
     return {"params": params, "stats": tree["stats"]}

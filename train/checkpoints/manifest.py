@@ -12,14 +12,19 @@ class DamagedError(Exception):
     """A checkpoint does not contain what was saved."""
 
 
-def write(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write `manifest` with the digests of all files in the subfolders of `folder`."""
-    # Files in `folder` itself are not restored.
-    files = sorted(file for file in folder.glob("*/**/*") if not file.is_dir())
-    digests = {file.relative_to(folder).as_posix(): _file_digest(file) for file in files}
+def write(item: Path, name: str, manifest: dict[str, Any]) -> None:
+    """Write `manifest` with the digests of the files of a checkpoint's item, next to the item.
+
+    Args:
+      item: The subfolder of the checkpoint that contains the files.
+      name: The name that the subfolder will have when the checkpoint is complete.
+      manifest: What else the manifest contains.
+    """
+    files = sorted(file for file in item.rglob("*") if not file.is_dir())
+    digests = {Path(name, file.relative_to(item)).as_posix(): _file_digest(file) for file in files}
     manifest = manifest | {"files": digests}
     text = json.dumps(manifest | {"digest": _digest(manifest)}, indent=2) + "\n"
-    (folder / _NAME).write_text(text, encoding="utf-8")
+    (item.parent / _NAME).write_text(text, encoding="utf-8")
 
 
 def exists(folder: Path) -> bool:
