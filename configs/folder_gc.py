@@ -19,8 +19,7 @@ def get_config():
     config.data.in_memory = True
     config.data.test_share = 0.2
     config.data.batch_size = 32
-    config.data.mean = (0.485, 0.456, 0.406)  # of ImageNet
-    config.data.std = (0.229, 0.224, 0.225)
+    config.data.mean = config.data.std = "measure"
     config.data.pad = 8
     config.data.flip = True
     config.model.name = "resnet8"

@@ -128,12 +128,16 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], read_cost: ReadCost
     import jax  # imported late, so that a wrong command line fails without this second
 
     from train import data, tasks
-    from train.data import batch, inputs
+    from train.data import batch, inputs, standardization
+    from train.data.standardization import Standardization
     from train.engine import optimizers, plan, schedules, state, step, streaming
     from train.runtime import mesh
 
     sharding = mesh.make_sharding(config, devices)
     dataset = data.describe(config)
+    if standardization.is_requested(config):  # constants, whose values do not change the cost
+        channels = (0.5,) * dataset.input_shape[-1]
+        config = standardization.fill_in(config, Standardization(channels, channels))
     task = tasks.build(config, dataset)
     # The length of an epoch only affects constants of the learning-rate schedule. If the data set
     # is not prepared, an epoch is taken to have one batch.

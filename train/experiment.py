@@ -7,6 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from train import data, tasks
+from train.data import standardization
 from train.data.dataset import Dataset
 from train.data.inputs import example_unit
 from train.engine import optimizers, plan, schedules, state, step
@@ -30,7 +31,7 @@ class Experiment(NamedTuple):
     """The data, task, optimizer and plan of one config.
 
     Attributes:
-      config: The validated config.
+      config: The validated config, with the figures that `data.mean` and `data.std` ask to measure.
       sharding: The devices, and how arrays are placed on them.
       dataset: The data set: in memory, or streamed.
       task: What the run learns, with its network.
@@ -92,6 +93,9 @@ def prepare(
     if dataset is None:
         announce(f"loading the data set {config.data.name}")
         dataset = data.load(config)
+    if standardization.is_requested(config):
+        announce("measuring the mean and the standard deviation of the training pixels")
+        config = standardization.fill_in(config, standardization.measure(config, dataset))
     task = tasks.build(config, dataset)
     run_plan = plan.make(config, dataset.num_train)
     schedule = schedules.make_schedule(config, run_plan)

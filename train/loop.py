@@ -12,6 +12,8 @@ from train import experiment, tasks
 from train.checkpoints.manager import Checkpoints, latest_step
 from train.config import flatten, validate
 from train.config.schema import may_change_on_resume
+from train.data import standardization
+from train.data.standardization import Standardization
 from train.engine import dispatch
 from train.engine.dispatch import DispatchSize, Executor
 from train.engine.nonfinite import raise_if_nonfinite
@@ -22,6 +24,7 @@ from train.errors import Preempted
 from train.experiment import Experiment, describe_run, run_title
 from train.output import metrics as metrics_file
 from train.output.reporter import Reporter
+from train.output.saved_run import fill_in_standardization
 from train.output.timer import Timer
 from train.output.workdir import WorkDir
 from train.runtime import distributed
@@ -65,12 +68,16 @@ def train(config: ConfigDict, folder: Path, profile_steps: int = 0) -> dict[str,
     # To refuse a damaged file before compiling.
     metrics_file.read(work.metrics, tasks.task_class(config).metrics)
     resumes = latest_step(work.checkpoints) is not None
+    config = fill_in_standardization(config, folder)
     run = experiment.prepare(config, resumes=resumes, announce=distributed.announce)
     fingerprints = run.dataset.fingerprints()
     distributed.check_equal("the data", str(fingerprints))
+    figures = Standardization(run.config.data.mean, run.config.data.std)
+    distributed.check_equal("the mean and the standard deviation of the pixels", str(figures))
     init_sha256 = run.pretrained and run.pretrained.sha256
+    measured = figures if standardization.is_requested(config) else None
     distributed.on_first_process(
-        lambda: work.acquire(fingerprints, run.dataset.signature, init_sha256)
+        lambda: work.acquire(fingerprints, run.dataset.signature, init_sha256, measured)
     )
     try:
         with (

@@ -12,17 +12,21 @@ import optax_gc
 print(*sorted(set(sys.modules) - before))
 """
 
-_SECONDS = """
-import time, jax, optax
+_SHARE = """
+import sys, time, jax
+start = time.process_time()
+import optax
+optax_seconds = time.process_time() - start
+sys.pycache_prefix, sys.dont_write_bytecode = sys.argv[1], False
 start = time.process_time()
 import optax_gc
-print(time.process_time() - start)
+print((time.process_time() - start) / optax_seconds)
 """
 
 
-def _python(code):
+def _python(code, *args):
     process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+        [sys.executable, "-c", code, *args], capture_output=True, encoding="utf-8", check=True
     )
     return process.stdout.split()
 
@@ -32,10 +36,12 @@ def test_imports_only_jax_and_optax():
     assert added - sys.stdlib_module_names == {"optax_gc"}
 
 
-def test_import_is_fast():
-    best = 1.0
-    for _ in range(5):  # processor time, which other processes still change a little
-        best = min(best, float(_python(_SECONDS)[0]))
-        if best < 0.05:
+def test_import_is_fast(tmp_path):
+    # Both from bytecode, as after an installation; the first process compiles that of optax_gc.
+    # Measured: 0.06 to 0.12. An absolute time would depend on the machine.
+    shares = []
+    for _ in range(5):
+        shares += map(float, _python(_SHARE, str(tmp_path)))
+        if shares[-1] < 0.3:
             return
-    pytest.fail(f"import optax_gc takes {1e3 * best:.0f} ms after import optax")
+    pytest.fail(f"import optax_gc takes {min(shares):.2f} of the time of import optax")

@@ -101,7 +101,8 @@ def to_plain_values(config: ConfigDict, schema: type[Section] | None = None) -> 
 
     Args:
       config: Is changed.
-      schema: Integers of its fields for floats become floats, so that a flag takes any float.
+      schema: Integers of its fields for floats become floats, and texts of its fields for tuples
+        become tuples, so that a flag takes any value of the field.
     """
     with config.ignore_type(), config.unlocked():
         for name, value in config.items():
@@ -120,6 +121,8 @@ def _plain(value: Any, info: pydantic.fields.FieldInfo | None = None) -> Any:
         value = value.tolist()
     elif isinstance(value, os.PathLike):
         return os.fspath(value)
+    if info and isinstance(value, str) and isinstance(info.default, tuple):
+        return (value,)  # as on the command line
     if isinstance(value, list | tuple):
         elements = tuple(map(_plain, value))
         is_plain = all(new is old for new, old in zip(elements, value, strict=True))

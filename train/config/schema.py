@@ -17,11 +17,19 @@ from train.config.types import (
     UpToOne,
 )
 
+MEASURE = ("measure",)
+"""The value of `data.mean` and `data.std` that stands for the figures of the training split."""
+
+_Measure = tuple[Literal["measure"]]
 ChannelValues = Annotated[
-    tuple[Float, ...], LIST, Check(bool, "one finite float32 number per channel")
+    tuple[Float, ...] | _Measure,
+    LIST,
+    Check(bool, "one finite float32 number per channel, or 'measure'"),
 ]
 ChannelScales = Annotated[
-    tuple[Positive, ...], LIST, Check(bool, "one float32 number above 0 per channel")
+    tuple[Positive, ...] | _Measure,
+    LIST,
+    Check(bool, "one float32 number above 0 per channel, or 'measure'"),
 ]
 CropScale = Annotated[
     tuple[UpToOne, ...],
@@ -53,8 +61,12 @@ class Data(Section):
         affects="none",
     )
     batch_size: PositiveInt = field(128, "Examples in a batch, over all devices.")
-    mean: ChannelValues = field((0.5,), "Mean of each channel, of pixels in 0..1.")
-    std: ChannelScales = field((0.5,), "Standard deviation of each channel, of pixels in 0..1.")
+    mean: ChannelValues = field(
+        (0.5,), "Mean of each channel, of pixels in 0..1; `measure`: that of the training images."
+    )
+    std: ChannelScales = field(
+        (0.5,), "Standard deviation of each channel, of pixels in 0..1, or `measure` as for `mean`."
+    )
     pad: Count = field(0, "Black pixels around an image before a random crop.")
     flip: bool = field(False, "Flip half of the training images horizontally.")
     augment: Literal["none", "trivial"] = field(

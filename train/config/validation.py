@@ -15,7 +15,7 @@ from train.config.fields import (
     to_plain_values,
 )
 from train.config.paths import local_path
-from train.config.schema import Config
+from train.config.schema import MEASURE, Config
 from train.errors import UserError, short_repr
 
 _TOKEN_IDS = (3, 2**16)  # padding, unknown and one word; token ids are uint16
@@ -147,6 +147,12 @@ def _check_text(config: ConfigDict) -> None:
             "texts; set it to 0, or name a TFDS set of texts such as 'imdb_reviews/plain_text'"
         )
     values = flatten(config)
+    for field in ("data.mean", "data.std"):
+        if values[field] == MEASURE:
+            raise UserError(
+                f"config.{field}='measure' is for images, but config.data.vocabulary is for texts; "
+                "leave it out, or set the vocabulary to 0"
+            )
     for field, allowed in _IMAGE_ONLY.items():
         if values[field] != allowed:
             raise UserError(

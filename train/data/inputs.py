@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from train.config.schema import MEASURE
 from train.errors import UserError
 
 PADDING = 0
@@ -83,14 +84,17 @@ def standardize(pixels: jax.Array, config: ConfigDict) -> jax.Array:
 def check_channels(config: ConfigDict, channels: int) -> None:
     """Check that `config.data` has one mean and one standard deviation per channel.
 
+    Those that are to be measured will have.
+
     Raises:
       UserError: If it has not.
     """
     for field in ("mean", "std"):
-        if len(config.data[field]) != channels:
+        if config.data[field] != MEASURE and len(config.data[field]) != channels:
             raise UserError(
                 f"config.data.{field} has {len(config.data[field])} value(s), but the images of "
-                f"{config.data.name} have {channels} channel(s); give one value per channel"
+                f"{config.data.name} have {channels} channel(s); give one value per channel, or "
+                "'measure'"
             )
 
 

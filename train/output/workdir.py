@@ -14,10 +14,11 @@ from train.config import flatten
 from train.config.fields import field_specs
 from train.config.schema import Config, may_change_on_resume
 from train.data.dataset import Fingerprint, Signature
+from train.data.standardization import Standardization
 from train.errors import UserError, short_repr
 from train.output.data_check import check_data, record_data
 from train.output.files import LOCK_FILE, lock, read_json, write_json
-from train.output.saved_run import record_signature
+from train.output.saved_run import record_signature, record_standardization
 from train.output.stray_files import is_stray
 
 
@@ -61,6 +62,7 @@ class WorkDir:
         fingerprints: dict[str, Fingerprint],
         signature: Signature,
         init_sha256: str | None = None,
+        measured: Standardization | None = None,
     ) -> None:
         """Create the folder, write its config, and lock it until `release`.
 
@@ -68,6 +70,7 @@ class WorkDir:
           fingerprints: Those of the data.
           signature: That of the network.
           init_sha256: The digest of the weights that the run starts from, if not random.
+          measured: The mean and the standard deviation, if this start of the run measured them.
 
         Raises:
           UserError: If another run uses the folder, the data has changed since the run began, or
@@ -79,6 +82,8 @@ class WorkDir:
             self._check_folder()
             check_data(self.folder, fingerprints)
             write_json(self.config, self._fields)  # the first file: it marks a work folder
+            if measured:
+                record_standardization(self.folder, measured)
             record_data(self.folder, fingerprints)
             record_signature(self.folder, signature)
             if init_sha256:

@@ -43,7 +43,7 @@ def test_config_pairs_differ_in_gc_only():
         ("optimizer.clip_location", "update", "one of gradient, centralized"),
         ("optimizer.ema", 1.0, "below 1"),
         ("optimizer.freeze", ("",), "names of layers, such as"),
-        ("optimizer.freeze", "conv1", "names of layers, such as"),
+        ("optimizer.freeze", (1,), "names of layers, such as"),
         ("accumulate", 0, "at least 1"),
         ("data.augment", "rand", "one of none, trivial"),
         ("data.mixup", -0.1, "at least 0"),

@@ -32,6 +32,7 @@ ACCEPTED = [
     ("c.data.mean = [np.float64(0.25), np.int8(1)]", "data.mean", (0.25, 1)),
     ("c.data.classes = np.arange(3)", "data.classes", (0, 1, 2)),
     ("c.data.mean = [0.25]", "data.mean", (0.25,)),
+    ("c.data.mean = 'measure'", "data.mean", ("measure",)),
     ("c.data.name = np.str_('digits')", "data.name", "digits"),
     ("c.data.dir = Path('/tmp/x')", "data.dir", "/tmp/x"),
     ("c.init_from = Path('x')", "init_from", "x"),
@@ -39,6 +40,7 @@ ACCEPTED = [
 REJECTED = [
     ("c.data.name = b'digits'", "config.data.name=b'digits' is not allowed"),
     ("c.data.name = np.bytes_('digits')", "config.data.name=b'digits' is not allowed"),
+    ("c.data.std = 'measured'", "config.data.std=('measured',) is not allowed"),
     ("c.data.mean = {0.5}", "config.data.mean={0.5} is not allowed"),
     ("c.data.classes = frozenset({1, 2})", "config.data.classes=frozenset({1, 2}) is not"),
     ("c.data.classes = range(3)", "config.data.classes=range(0, 3) is not"),

@@ -85,8 +85,8 @@ def test_streamed_losses_equal_one_process(tmp_path):
         "--config.data.image_size=8",
         "--config.data.pad=0",
         "--config.data.flip=true",
-        "--config.data.mean=(0.5,0.5,0.5)",
-        "--config.data.std=(0.25,0.25,0.25)",
+        "--config.data.mean=measure",
+        "--config.data.std=measure",
     )
     run(tmp_path / "one", *EXACT_SETTINGS, *flags, optimize=False)
     Pair(tmp_path / "two", *flags).wait_for_exit()
