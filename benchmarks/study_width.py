@@ -15,8 +15,8 @@ import jax
 from benchmarks.report import describe_machine, write_report
 from configs import digits_gc
 from train.data.in_memory import digits
+from train.runtime.cores import use_cores
 from train.studies.parallel_runs import ParallelRuns
-from train.study import use_cores
 
 STEPS = 20
 

@@ -1,6 +1,6 @@
 """`python -m train.study --config configs/study_digits.py`: does GC help, and how sure is that?"""
 
-import os
+import importlib.util
 import re
 import signal
 
@@ -14,13 +14,20 @@ from train import cli
 from train.errors import UserError, short_repr
 from train.studies.design import Shard
 
+ENGINES = {"ray": "ray", "slurm": "submitit"}
+"""The package of each engine that sends runs to other machines."""
+
 USAGE = """\
-usage: python -m train.study --config FILE [--workdir DIR] [--shard I/N] [--config.FIELD=VALUE ...]
+usage: python -m train.study --config FILE [--workdir DIR] [--engine=ENGINE] [--shard I/N]
+                             [--config.FIELD=VALUE ...]
 
 Trains with and without gradient centralization as FILE describes, and writes results.jsonl,
 report.md and report.html to DIR (default: runs/NAME for configs/NAME.py). The same command again
 makes the missing runs and the report. A config file is Python and is executed.
 
+  --engine=ENGINE   local: make the runs in this process, the default; ray: send them to a Ray
+                    cluster, that of RAY_ADDRESS or of this machine; slurm: send them as Slurm jobs
+                    (docs/studies/clusters.md)
   --shard I/N       make one of N shares of the runs, I from 1 to N; when a folder has the results
                     of all N shares, the report is written
 
@@ -45,22 +52,45 @@ def help_text() -> str:
 
 def main(argv: list[str]) -> int:
     """Make a study; return the exit status."""
-    command = cli.parse(argv, help_text, options=("shard",))
+    command = cli.parse(argv, help_text, options=("engine", "shard"))
     if command.cluster:
-        raise UserError("a study has no --distributed; divide its runs with --shard I/N")
+        raise UserError("a study has no --distributed; see --engine and --shard I/N")
     from train.studies.config import validate_study
 
     validate_study(command.config)
     shard = parse_shard(command.options["shard"])
-    use_cores(command.config.runs_at_once)
+    engine = parse_engine(command.options["engine"], shard)
     print("loading JAX and Flax ...")
     # Imported here because JAX and Flax take seconds, which a typing error should not cost.
-    from train.runtime import cache
+    from train.runtime import cache, cores
     from train.studies.study import study
 
+    cores.use_cores(command.config.runs_at_once)
     cache.enable_compilation_cache()
-    study(command.config, command.workdir, shard)
+    study(command.config, command.workdir, shard, engine)
     return 0
+
+
+def parse_engine(name: str | None, shard: Shard | None) -> str:
+    """Return the name of the engine.
+
+    Raises:
+      UserError: If there is no such engine, its package is missing, or it has no shards.
+    """
+    if name is None or name == "local":
+        return "local"
+    if name not in ENGINES:
+        raise UserError(f"--engine={short_repr(name)} must be one of local, {', '.join(ENGINES)}")
+    if shard:
+        raise UserError(
+            f"--shard divides runs between local engines; leave out --shard or --engine={name}"
+        )
+    if not importlib.util.find_spec(ENGINES[name]):
+        raise UserError(
+            f"--engine={name} needs {ENGINES[name]}; run python -m pip install -e '.[{name}]' in "
+            "this repository"
+        )
+    return name
 
 
 def parse_shard(text: str | None) -> Shard | None:
@@ -75,15 +105,6 @@ def parse_shard(text: str | None) -> Shard | None:
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise UserError(f"--shard={short_repr(text)} must be I/N with I from 1 to N, such as 1/4")
     return Shard(int(match[1]), int(match[2]))
-
-
-def use_cores(count: int) -> None:
-    """Let the CPU be `count` devices, or one for each core if 0; other devices do not change."""
-    if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        import jax
-
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", count or cores)
 
 
 if __name__ == "__main__":

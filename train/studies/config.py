@@ -102,6 +102,16 @@ class Timing(Section):
     steps: PositiveInt = field(50, "The number of steps in a measurement.")
 
 
+class Engine(Section):
+    """The tasks of `--engine=ray` and `--engine=slurm`: what each of them gets."""
+
+    cpus: PositiveInt = field(
+        1, "Cores of a task. It makes so many runs side by side, if it has no GPU."
+    )
+    gpus: Count = field(0, "GPUs of a task. It makes so many runs side by side, if not 0.")
+    minutes: PositiveInt = field(60, "Time limit of a Slurm job.")
+
+
 class Study(Section):
     """A study; the fields of its training runs are those of a training config, under base."""
 
@@ -130,6 +140,7 @@ class Study(Section):
     runs_per_device: PositiveInt = field(
         1, "Runs on one device in one `vmap`, which is slow on a CPU."
     )
+    engine: Engine = Engine()
 
 
 def default_study(base: ConfigDict) -> ConfigDict:

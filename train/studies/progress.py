@@ -11,7 +11,7 @@ from rich.table import Table
 
 from train.output.files import Line
 from train.runtime.terminal import make_console
-from train.studies.design import Arm, Run
+from train.studies.design import Arm, Run, Setting
 from train.studies.results import is_diverged
 
 
@@ -68,6 +68,13 @@ class StudyProgress:
         purpose = "choosing a learning rate" if runs[0].kind == "tune" else "reported runs"
         self._describe(f"{label(runs[0].arm)}: {purpose}")
 
+    def sent(self, num_tasks: int, num_runs: int) -> None:
+        """Show that runs are sent to a cluster."""
+        text = f"{num_runs} runs sent to the cluster in {num_tasks} tasks"
+        self._describe(text)
+        if not self._is_terminal:
+            self._console.print(text, markup=False)
+
     def advance(self, step: int) -> None:
         """Show that the current runs have made `step` steps."""
         part = len(self._current_runs) * step / self._total_steps
@@ -75,16 +82,17 @@ class StudyProgress:
         self._bar.update(self._task, completed=completed, left=self._time_left(part))
 
     def finish(self, lines: list[Line]) -> None:
-        """Show the results of the current runs."""
+        """Show the results of runs."""
         self.finished_runs += len(lines)
         self._bar.update(self._task, completed=self.finished_runs, left=self._time_left(0))
         if self._is_terminal:
             return
         for line in lines:
             split = "validation" if line["kind"] == "tune" else "test"
+            arm = Arm(Setting(*(line[name] for name in Setting._fields)), line["gc"])
             self._console.print(
-                f"{label(self._current_runs[0].arm)}, rate {line['learning_rate']:g}, seed "
-                f"{line['seed']}: {split} top-1 {_percent(line)}",
+                f"{label(arm)}, rate {line['learning_rate']:g}, seed {line['seed']}: {split} top-1 "
+                f"{_percent(line)}",
                 markup=False,
             )
         self._console.print(

@@ -1,7 +1,8 @@
 """`study()`: a study from its config to its report."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ from train.studies import design, report, tuning
 from train.studies.config import validate_study
 from train.studies.datasets import Datasets, load_datasets
 from train.studies.design import WHOLE, Run, Shard
+from train.studies.engines.cluster import Backend, ClusterEngine
+from train.studies.engines.engine import Engine
+from train.studies.engines.local import LocalEngine
 from train.studies.progress import StudyProgress
 from train.studies.report import tables
 from train.studies.report.summary import Summary, summarize
@@ -53,13 +57,16 @@ class Missing(NamedTuple):
         return ", ".join(f"{n} {name}{'s' * (n > 1)}" for name, n in counts.items() if n)
 
 
-def study(config: ConfigDict, folder: Path, shard: Shard | None = None) -> Summary:
+def study(
+    config: ConfigDict, folder: Path, shard: Shard | None = None, engine: str = "local"
+) -> Summary:
     """Make the missing runs of a study, then its report if all results are there.
 
     Args:
       config: See `train.studies.config.default_study`.
       folder: The work folder.
       shard: The share of the runs to make; None for all runs.
+      engine: Where the runs are made: "local", "ray" or "slurm".
 
     Returns:
       The summary of all results, those of other shards included.
@@ -81,7 +88,7 @@ def study(config: ConfigDict, folder: Path, shard: Shard | None = None) -> Summa
     fingerprints = datasets and datasets.final.fingerprints()
     with results.acquire(json.loads(json.dumps(flatten(config))), fingerprints):
         if datasets:
-            _make_runs(config, folder, results, datasets, share)
+            _make_runs(config, folder, results, datasets, share, engine)
         results.gather()
         summary = summarize(config, results.lines)
         missing = count_missing(config, results.lines)
@@ -138,7 +145,12 @@ def print_report(built: report.Report) -> None:
 
 
 def _make_runs(
-    config: ConfigDict, folder: Path, results: Results, datasets: Datasets, shard: Shard
+    config: ConfigDict,
+    folder: Path,
+    results: Results,
+    datasets: Datasets,
+    shard: Shard,
+    engine_name: str,
 ) -> None:
     def table_so_far() -> Table:
         return _rich_table(tables.comparisons(summarize(config, results.lines)))
@@ -148,8 +160,40 @@ def _make_runs(
     finished = total - missing.tuning - missing.final
     seeds = ", ".join(map(str, config.seeds))
     print(f"{total} runs, {finished} of them finished; reported seeds: {seeds}")
-    with Preemption() as preemption, StudyProgress(total, finished, table_so_far) as progress:
-        Runner(config, folder, datasets, results, progress, preemption, shard).run()
+    progress = StudyProgress(total, finished, table_so_far)
+    preemption = Preemption()
+    with (
+        _start_engine(engine_name, config, folder, datasets, progress, preemption, shard) as engine,
+        preemption,  # after the engine, because Ray installs a handler of SIGTERM too
+        progress,
+    ):
+        Runner(config, folder, results, progress, engine, shard).run()
+
+
+@contextlib.contextmanager
+def _start_engine(
+    name: str,
+    config: ConfigDict,
+    folder: Path,
+    datasets: Datasets,
+    progress: StudyProgress,
+    preemption: Preemption,
+    shard: Shard,
+) -> Iterator[Engine]:
+    if name == "local":
+        yield LocalEngine(config, datasets, progress, preemption, shard)
+        return
+    with contextlib.ExitStack() as stack:
+        backend: Backend
+        if name == "ray":  # imported here because they are not installed everywhere
+            from train.studies.engines import ray_tasks
+
+            backend = stack.enter_context(ray_tasks.connect(config))
+        else:
+            from train.studies.engines import slurm_jobs
+
+            backend = slurm_jobs.SlurmJobs(config, folder)
+        yield ClusterEngine(config, datasets, progress, preemption, backend)
 
 
 def _rich_table(table: tables.Table) -> Table:
