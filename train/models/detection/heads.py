@@ -103,13 +103,15 @@ class MaskHead(nnx.Module):
         dtype: Any,
         rngs: nnx.Rngs,
     ):
-        options = {"use_bias": True, "dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "rngs": rngs}
         self.convs = _convs(num_convs, features, norm, dtype, rngs)
         self.upsample = Conv(
             features, features * _UPSAMPLING**2, (1, 1), kernel_init=_HE_FAN_IN, **options
         )
+        self.upsample_bias = nnx.Param(jnp.zeros(features))
+        normal = nnx.initializers.normal(0.001)
         self.logits = Conv(
-            features, num_classes, (1, 1), kernel_init=nnx.initializers.normal(0.001), **options
+            features, num_classes, (1, 1), use_bias=True, kernel_init=normal, **options
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -122,7 +124,8 @@ class MaskHead(nnx.Module):
         x = x.reshape(-1, *x.shape[-3:])
         for conv in self.convs:
             x = relu(conv(x, False))
-        x = relu(_to_pixels(self.upsample(x)))
+        x = _to_pixels(self.upsample(x))
+        x = relu(x + self.upsample_bias[...].astype(x.dtype)[None, None, None])
         logits = self.logits(x).astype(jnp.float32)
         return logits.reshape(*leading, *logits.shape[1:])
 

@@ -202,6 +202,7 @@ def small(num_classes: int, masks: bool, **changes: Any) -> Settings:
         train_proposals=Proposals(64, 64),
         test_proposals=Proposals(64, 64),
         test_candidates=128,
+        mask_cells=7,
         max_detections=20,
     )
     return dataclasses.replace(settings, **changes)
