@@ -1,0 +1,1 @@
+"""Images with objects: boxes, classes and masks, for detection and instance segmentation."""
