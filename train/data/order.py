@@ -33,7 +33,7 @@ def example_at(seed: int, position: int, num_examples: int) -> int:
     return int(_host_order(seed, epoch, num_examples)[index])
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)  # two epochs, of up to two sequences
 def _host_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     return rng.permutation(num_examples).astype(np.int32)

@@ -1,1 +1,1 @@
-"""Data sets for object detection."""
+"""Images with objects: boxes, classes and masks, for detection and instance segmentation."""

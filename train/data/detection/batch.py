@@ -1,32 +1,32 @@
-"""The batch of one step of object detection."""
+"""The batch of one step of detection."""
 
-from typing import NamedTuple
-
-import jax
+from typing import Any, NamedTuple
 
 
 class DetectionBatch(NamedTuple):
-    """The examples of one step; all arrays have the batch as first axis.
+    """Images and their objects; each field has one more axis in front than in an example.
+
+    The boxes have the continuous coordinates of COCO: a box from x1 to x2 covers the pixels x1 to
+    x2 - 1, so x2 is x1 plus the width.
 
     Attributes:
-      inputs: uint8 images (batch, height, width, 3), padded at the bottom and right with zeros.
-      sizes: int32, (batch, 2); the height and width of each image without the padding.
-      boxes: float32, (batch, max_objects, 4); x1, y1, x2 and y2 in pixels of the padded image.
-        They are half-open and continuous, as in COCO: x2 is x1 + width.
-      classes: int32, (batch, max_objects); 0 to num_classes - 1, or -1 where there is no object.
-      crowd: bool, (batch, max_objects); regions of many objects, which are neither positive nor
-        negative.
-      masks: uint8, (batch, max_objects, M, M); the mask of each object, cropped to its box and
-        resampled. M is 0 without masks.
-      ids: int32, (batch,); the index of each image in its split.
-      mask: bool, (batch,); False for examples that only fill up a batch.
+      inputs: uint8, (batch, height, width, 3); padded with zeros at the bottom and on the right.
+      sizes: int32, (batch, 2); the height and the width of each image without the padding.
+      boxes: float32, (batch, max_objects, 4); x1, y1, x2, y2 in pixels of the padded image.
+      classes: int32, (batch, max_objects); -1 where there is no object.
+      crowd: bool, (batch, max_objects); True for regions that are neither positive nor negative,
+        such as many objects in one box, or an object of which the image shows little.
+      masks: uint8, (batch, max_objects, mask_size, mask_size); 1 where the object covers its box,
+        which is resampled to that size. The mask size is 0 without masks.
+      ids: int32, (batch,); the index of the image in its split.
+      mask: bool, (batch,); False for the padding of an evaluation batch.
     """
 
-    inputs: jax.Array
-    sizes: jax.Array
-    boxes: jax.Array
-    classes: jax.Array
-    crowd: jax.Array
-    masks: jax.Array
-    ids: jax.Array
-    mask: jax.Array
+    inputs: Any
+    sizes: Any
+    boxes: Any
+    classes: Any
+    crowd: Any
+    masks: Any
+    ids: Any
+    mask: Any

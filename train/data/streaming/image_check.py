@@ -32,12 +32,23 @@ class Checked(NamedTuple):
     """What a check of files found.
 
     Attributes:
-      sizes: int64, (files,); -1 for a file that cannot be read.
+      sizes: int64, (files,); in bytes; -1 for a file that cannot be read.
+      pixels: int64, (files, 2); height and width as stored, without the rotation of EXIF data; 0
+        if unknown.
       problems: Why a file is not a readable image, by its index, in order.
     """
 
     sizes: np.ndarray
+    pixels: np.ndarray
     problems: dict[int, str]
+
+
+class _File(NamedTuple):
+    """What a check of one file found; `problem` is "" for a readable image."""
+
+    size: int
+    pixels: tuple[int, int]
+    problem: str
 
 
 def check_files(paths: Sequence[Path]) -> Checked:
@@ -47,15 +58,17 @@ def check_files(paths: Sequence[Path]) -> Checked:
     """
     chunks = [range(start, len(paths))[:_CHUNK] for start in range(0, len(paths), _CHUNK)]
 
-    def check(chunk: range) -> list[tuple[int, str]]:
+    def check(chunk: range) -> list[_File]:
         return [_check_file(paths[index]) for index in chunk]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the same files, one line each
         with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
             results = [result for part in pool.map(check, chunks) for result in part]
-    sizes = np.array([size for size, _ in results], np.int64)
-    return Checked(sizes, {index: text for index, (_, text) in enumerate(results) if text})
+    problems = {index: file.problem for index, file in enumerate(results) if file.problem}
+    sizes = np.array([file.size for file in results], np.int64)
+    pixels = np.array([file.pixels for file in results], np.int64).reshape(-1, 2)
+    return Checked(sizes, pixels, problems)
 
 
 def unreadable_error(problems: Mapping[str, str], total: int, fix_hint: str) -> UserError:
@@ -79,27 +92,28 @@ def shown(names: Collection[str], limit: int = _SHOWN) -> str:
     return text + (", ..." if len(names) > limit else "")
 
 
-def _check_file(path: Path) -> tuple[int, str]:
-    """Return the size of a file, and why it is not a readable image; "" if it is one."""
-    size = -1
+def _check_file(path: Path) -> _File:
+    """Return the size of a file and of its image, and why it is not a readable image."""
+    size, pixels = -1, (0, 0)
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            return size, "not a file"
+            return _File(size, pixels, "not a file")
         size = status.st_size
         with path.open("rb") as file, Image.open(file, formats=decoding.formats()) as image:
             decoding.to_rgb(Image.new(image.mode, (1, 1)))
-            if not min(image.size):
-                return size, "no pixels"
+            pixels = image.height, image.width
+            if not min(pixels):
+                return _File(size, pixels, "no pixels")
             if not _is_complete(file, image.format or ""):
                 image.load()
     except UnidentifiedImageError:
-        return size, "empty" if not size else "not an image"
+        return _File(size, pixels, "empty" if not size else "not an image")
     except OSError as error:
-        return size, truncate(error.strerror or str(error), 100)
+        return _File(size, pixels, truncate(error.strerror or str(error), 100))
     except Exception as error:  # Pillow raises many types for damaged files
-        return size, truncate(str(error) or type(error).__name__, 100)
-    return size, ""
+        return _File(size, pixels, truncate(str(error) or type(error).__name__, 100))
+    return _File(size, pixels, "")
 
 
 def _is_complete(file: BinaryIO, format_: str) -> bool:

@@ -5,14 +5,10 @@ start at any step: there is no iterator to save, and nothing to skip.
 """
 
 import dataclasses
-import gc
-import os
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
-import grain
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
 from train.config.entry_point import HUGGING_FACE
@@ -23,11 +19,11 @@ from train.data.dataset import Fingerprint, Signature
 from train.data.inputs import check_channels
 from train.data.order import example_at
 from train.data.records import EncodedImages
-from train.data.streaming import crops, workers
-from train.errors import UserError, describe_error
+from train.data.streaming import crops
+from train.data.streaming.batch_iterator import BatchIterator, ProcessRows
+from train.errors import UserError
 
 _CHANNELS = 3
-_MAX_THREADS = 16  # more threads only wait for the global interpreter lock
 
 
 class StreamingDataset:
@@ -88,7 +84,7 @@ class StreamingDataset:
         seed, data = self._config.seed, self._config.data
         examples = _TrainExamples(
             images=self.train,
-            rows=_ProcessRows.create(data.batch_size, *self._process),
+            rows=ProcessRows.create(data.batch_size, *self._process),
             seed=seed,
             image_size=data.image_size,
             exif_orientation=data.exif_orientation,
@@ -112,7 +108,7 @@ class StreamingDataset:
 
     def _in_order(self, images: EncodedImages, batch_size: int) -> "BatchIterator":
         data = self._config.data
-        rows = _ProcessRows.create(batch_size, *self._process)
+        rows = ProcessRows.create(batch_size, *self._process)
         examples = _OrderedExamples(images, rows, data.image_size, data.exif_orientation)
         return BatchIterator(examples, 0, data.workers)
 
@@ -148,102 +144,6 @@ def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> 
     return StreamingDataset(train, test, config, process_index, process_count, note)
 
 
-class BatchIterator(Iterator[Batch]):
-    """The rows of each batch that belong to this process, as NumPy arrays.
-
-    They are prepared ahead of time by threads or by worker processes, which start with the
-    constructor. Use the iterator as a context manager, or call `close`, to stop them.
-
-    Raises:
-      UserError: If a record is damaged, or if a worker process died.
-    """
-
-    def __init__(self, examples: "_Examples", first_step: int, num_workers: int):
-        # Grain assigns whole batches to workers, so their number does not change the batches.
-        batches = grain.MapDataset.source(examples).batch(len(examples.rows.rows))[first_step:]
-        threads = 0 if num_workers else min(os.cpu_count() or 1, _MAX_THREADS)
-        _configure_grain()
-        prefetched = batches.to_iter_dataset(
-            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-        ).mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=num_workers),
-            worker_init_fn=workers.init_worker,
-        )
-        self._iterator: Any = iter(prefetched)
-        with workers.block_signals():
-            # Without this call, each worker starts only when its first batch is needed.
-            self._iterator.get_state()
-            self._iterator.start_prefetch()
-
-    def __next__(self) -> Batch:
-        try:
-            batch = next(self._iterator)
-        except UserError as error:
-            # Grain's traceback is a reference cycle that holds a batch in shared memory. Free it
-            # now: if the process exits with such a batch, Python prints a warning to stderr.
-            error.__traceback__ = None
-            gc.collect()
-            raise error from None
-        except RuntimeError as error:  # Grain raises it if a worker process died
-            raise UserError(
-                f"a data worker process died ({describe_error(error)}); it may have been killed "
-                "because memory or /dev/shm was full; use fewer --config.data.workers, and run "
-                "the same command again"
-            ) from error
-        rows: list[Any] = [_copy_shared(array) for array in batch]
-        return Batch(*rows)
-
-    def __enter__(self) -> "BatchIterator":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop the threads and processes; they finish their current batches first."""
-        # Replace it, because Grain's iterators must be deleted before the interpreter exits.
-        iterator, self._iterator = self._iterator, (_ for _ in ())
-        iterator.close()
-
-
-def _configure_grain() -> None:
-    # Grain reads its own absl flags, which fails until flags are parsed. We do not use absl flags.
-    flags.FLAGS.mark_as_parsed()
-    # Traceback filtering wraps Grain's classes again for each pipeline, and adds notes to errors.
-    grain.config.update("py_traceback_filtering", "off")
-
-
-def _copy_shared(array: np.ndarray) -> np.ndarray:
-    """Return a copy of an array in shared memory, which must be released before exit."""
-    shared = isinstance(array, grain.multiprocessing.SharedMemoryArray)
-    return np.array(array, subok=False) if shared else array
-
-
-class _ProcessRows(NamedTuple):
-    """The rows of each batch that belong to one process.
-
-    Attributes:
-      batch_size: The batch size of all processes together.
-      rows: The rows of the process.
-    """
-
-    batch_size: int
-    rows: range
-
-    @classmethod
-    def create(cls, batch_size: int, process_index: int, process_count: int) -> "_ProcessRows":
-        """Split a batch over the processes as evenly as possible."""
-        start, stop = (
-            index * batch_size // process_count for index in (process_index, process_index + 1)
-        )
-        return cls(batch_size, range(start, stop))
-
-    def position(self, index: int) -> int:
-        """Return the position of this process's example `index` in the global sequence."""
-        step, row = divmod(index, len(self.rows))
-        return step * self.batch_size + self.rows[row]
-
-
 class _Example(NamedTuple):
     """One row of a batch; Grain stacks the rows."""
 
@@ -256,8 +156,10 @@ class _Example(NamedTuple):
 class _Examples:
     """The examples of this process, with the random access that Grain needs."""
 
+    batch_type: ClassVar = Batch
+
     images: EncodedImages
-    rows: _ProcessRows
+    rows: ProcessRows
     image_size: int
     exif_orientation: bool
 

@@ -1,1 +1,1 @@
-"""What a detector learns: targets, losses and detections."""
+"""Object detection and instance segmentation."""

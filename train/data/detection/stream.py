@@ -1,0 +1,171 @@
+"""Detection data that do not fit in memory: batches that the host prepares ahead of time.
+
+As in `train.data.streaming.pipeline`, a training example is a pure function of its position in the
+training sequence. So a run can start at any step.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from train.config.types import MAX_INT
+from train.data.dataset import Fingerprint
+from train.data.detection import shape_groups
+from train.data.detection.batch import DetectionBatch
+from train.data.detection.dataset import surplus_note
+from train.data.detection.example import empty_example, make_example
+from train.data.detection.loaded_image import load_image
+from train.data.detection.shape_groups import ShapeGroup
+from train.data.detection.source import DetectionImages
+from train.data.detection.views import ViewOptions, random_view, whole_view
+from train.data.order import example_at
+from train.data.streaming.batch_iterator import BatchIterator, ProcessRows
+
+
+class DetectionStream:
+    """A data set of any size, whose batches are split over the processes in order.
+
+    All examples of a batch have the same shape. There are at most two shapes, of landscape and of
+    portrait images.
+
+    Attributes:
+      annotations: All objects of the test images at their own size, which predictions are scored
+        against.
+      class_names: The names of the classes.
+      num_classes: The number of classes.
+      num_train: The number of training images.
+      num_test: The number of test images.
+      train_shapes: The heights and widths of training batches.
+      test_shapes: The heights and widths of test batches.
+      note: One line about objects that have no room, or empty.
+    """
+
+    def __init__(
+        self,
+        train: DetectionImages,
+        test: DetectionImages,
+        options: ViewOptions,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        """Group the images by their shapes; nothing is read.
+
+        Args:
+          train: The training split.
+          test: The test split.
+          options: How images become examples.
+          batch_size: The training batch size of all processes together.
+          seed: The seed of the order and of the random views and flips.
+          workers: The number of processes that prepare batches; 0 for threads.
+          process_index: The index of this process.
+          process_count: The number of processes.
+        """
+        self._train, self._test, self._options = train, test, options
+        self._batch_size, self._seed, self._workers = batch_size, seed, workers
+        self._process = process_index, process_count
+        self._train_groups = shape_groups.training_groups(train.annotations.sizes, options)
+        self._test_groups = shape_groups.testing_groups(test.annotations.sizes, options)
+        self.annotations = test.annotations
+        self.class_names = test.class_names
+        self.num_classes = len(test.class_names)
+        self.num_train = train.annotations.num_images
+        self.num_test = test.annotations.num_images
+        self.train_shapes = tuple(group.shape for group in self._train_groups)
+        self.test_shapes = tuple(group.shape for group in self._test_groups)
+        self.note = _note(train, options)
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Return the fingerprint of each split by name."""
+        return {"train": self._train.fingerprint(), "test": self._test.fingerprint()}
+
+    def train_shape(self, step: int) -> tuple[int, int]:
+        """Return the height and the width of the batch of a step."""
+        return shape_groups.training_batch(self._train_groups, step)[0].shape
+
+    def train_batches(self, first_step: int) -> BatchIterator:
+        """Return the batches of all steps from `first_step`, without end: `DetectionBatch`es."""
+        rows = ProcessRows.create(self._batch_size, *self._process)
+        examples = _TrainExamples(self._train, rows, self._options, self._train_groups, self._seed)
+        return BatchIterator(examples, first_step, self._workers)
+
+    def test_batches(self, batch_size: int) -> BatchIterator:
+        """Return the test examples; over all processes, each one occurs once.
+
+        Each group of images with the same shape is in order, and its last batch is padded.
+
+        Args:
+          batch_size: The batch size of all processes together.
+        """
+        rows = ProcessRows.create(batch_size, *self._process)
+        examples = _OrderedExamples(self._test, rows, self._options, self._test_groups)
+        return BatchIterator(examples, 0, self._workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Examples:
+    """The examples of this process; see `train.data.streaming.batch_iterator.Examples`."""
+
+    batch_type: ClassVar = DetectionBatch
+
+    images: DetectionImages
+    rows: ProcessRows
+    options: ViewOptions
+    groups: tuple[ShapeGroup, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainExamples(_Examples):
+    """The training sequence: epoch after epoch, without a gap and without end."""
+
+    seed: int
+
+    def __len__(self) -> int:
+        return MAX_INT * len(self.rows.rows)
+
+    def __getitem__(self, index: int) -> DetectionBatch:
+        position = self.rows.position(index)
+        step, row = divmod(position, self.rows.batch_size)
+        group, number = shape_groups.training_batch(self.groups, step)
+        place = example_at(self.seed, number * self.rows.batch_size + row, len(group.ids))
+        image_id = int(group.ids[place])
+        # The counter starts at 2**255, so these numbers differ from those of the order.
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, position], counter=1 << 255))
+        height, width = self.images.annotations.sizes[image_id].tolist()
+        view = random_view(rng, height, width, self.options)
+        flipped = self.options.flip and rng.random() < 0.5
+        loaded = load_image(self.images, image_id, self.options.mask_size)
+        return make_example(loaded, view, group.shape, self.options, flipped)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OrderedExamples(_Examples):
+    """The images of a split, group by group, each padded to whole batches."""
+
+    def __len__(self) -> int:
+        number = shape_groups.num_ordered_batches(self.groups, self.rows.batch_size)
+        return number * len(self.rows.rows)
+
+    def __getitem__(self, index: int) -> DetectionBatch:
+        batch, row = divmod(self.rows.position(index), self.rows.batch_size)
+        group, number = shape_groups.ordered_batch(self.groups, self.rows.batch_size, batch)
+        place = number * self.rows.batch_size + row
+        if place >= len(group.ids):
+            return empty_example(group.shape, self.options)
+        image_id = int(group.ids[place])
+        height, width = self.images.annotations.sizes[image_id].tolist()
+        view = whole_view(height, width, self.options)
+        loaded = load_image(self.images, image_id, self.options.mask_size)
+        return make_example(loaded, view, group.shape, self.options)
+
+
+def _note(train: DetectionImages, options: ViewOptions) -> str:
+    if options.tile or options.scale_jitter != (1, 1):  # random views show fewer objects
+        return ""
+    sizes = train.annotations.sizes.tolist()
+    views = [[whole_view(height, width, options)] for height, width in sizes]
+    return surplus_note(train.annotations, views, options.max_objects)
