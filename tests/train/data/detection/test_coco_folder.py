@@ -43,6 +43,7 @@ def test_images_and_objects(tmp_path):
     np.testing.assert_array_equal(decode_mask(annotations.mask(0), 20, 30), MASK)
     assert train.image(1).size == (30, 20)
     assert "instances_train.json: 2 images, 4 objects" in note
+    assert "images in both splits (1)" in note
 
 
 def uncompressed(mask):
@@ -324,6 +325,16 @@ def test_missing_annotation_file(tmp_path, remove, message):
     (root / remove).unlink()
     with pytest.raises(UserError, match=message):
         open_folder(root)
+
+
+def test_boxes_without_masks(tmp_path):
+    train = coco_dict()
+    for thing in train["annotations"]:
+        del thing["segmentation"]
+    root = write_coco(tmp_path / "coco", train)
+    assert open_folder(root, masks=False).train.annotations.num_objects == 4
+    with pytest.raises(UserError, match="has boxes but no masks"):
+        open_folder(root, masks=True)
 
 
 def test_missing_folders(tmp_path):

@@ -1,4 +1,4 @@
-"""Streams of detection: each image once an epoch, the same bits from any step, one shape a batch."""
+"""Streams of detection: each image once an epoch, the same bits from any step."""
 
 import itertools
 import json
