@@ -15,7 +15,8 @@ Each package imports only from those above it:
     errors.py     the exceptions that commands print as one line
     config/       fields, defaults, checks, config files
     runtime/      devices, compilation, processes, signals, caches
-    data/         data sets: in_memory/ (stored on the devices) and streaming/ (read by the host)
+    data/         data sets: in_memory/ (stored on the devices) and streaming/ (read by the host);
+                  detection/ (images with boxes and masks)
     models/       networks as pure functions; one file for each family
     tasks/        what a run learns: classification
     engine/       plan, state, step, optimizer, executors

@@ -1,4 +1,4 @@
-"""Detection data for tests: the real sets, small folders in COCO format, and made-up predictions."""
+"""Detection data for tests: real sets, small folders in COCO format, and predictions."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def open_set(name):
 
 
 def coco_dict(num_images=2):
-    """Return a valid COCO file: images of 20x30 pixels with two objects each, and one class more."""
+    """Return a valid COCO file: images of 20x30 pixels, each with one object of two classes."""
     return {
         "images": [
             {"id": index + 10, "file_name": f"{index}.png", "height": 20, "width": 30}
@@ -112,7 +112,9 @@ def predict(annotations, options=None, noise=0.0, seed=0, masks=True):
             scores[index, -1], classes[index, -1] = rng.uniform(0.2, 1), 0
             cells[index, -1] = 1
     has_masks = masks and annotations.has_masks
-    return Predictions(boxes, scores, classes, cells if has_masks else None, np.arange(number)), sizes
+    return Predictions(
+        boxes, scores, classes, cells if has_masks else None, np.arange(number)
+    ), sizes
 
 
 def _cells(counts, size, box):

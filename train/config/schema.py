@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+from train.config.detection import Detection
 from train.config.fields import Section, field, field_specs
 from train.config.optimization import Loss, Optimizer, Schedule
 from train.config.types import (
@@ -52,7 +53,7 @@ class Data(Section):
     name: Text = field(
         "digits",
         "`digits`, `folder`, a TFDS name such as `cifar100`, `hf:NAME` of Hugging Face, or an "
-        "own one, `my_parts.py:data`.",
+        "own one, `my_parts.py:data`. For detection `digits_detection` or `coco_folder`.",
     )
     dir: Text = field(
         "",
@@ -82,7 +83,8 @@ class Data(Section):
         0, "Size of the crops of images of any size, in pixels; 0 for images of one size."
     )
     in_memory: bool = field(
-        False, "Decode these images once, with a center crop, and store them on the device."
+        False,
+        "Decode these images, or those of `coco_folder`, once and store them on the device.",
     )
     crop_scale: CropScale = field(
         (0.08, 1.0),
@@ -116,7 +118,8 @@ class Model(Section):
     name: Text = field(
         "convnet",
         "For images `convnet`, a ResNet such as `resnet20` or `resnet50`, `vgg11`, `resnext29` or "
-        "`densenet121`; for texts `lstm` or `transformer`; or an own one, `my_parts.py:MyNet`.",
+        "`densenet121`; for texts `lstm` or `transformer`; for detection `faster_rcnn` or "
+        "`mask_rcnn`; or an own one, `my_parts.py:MyNet`.",
     )
     stem: Literal["3x3", "3x3/2", "7x7"] = field(
         "3x3", "First convolution; 3x3/2 and 7x7 have stride 2, and max pooling follows 7x7."
@@ -206,6 +209,7 @@ class Config(Section):
     precision: Literal["float32", "bfloat16"] = field("float32", "Type of the activations.")
     data: Data = Data()
     model: Model = Model()
+    detection: Detection = Detection()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()

@@ -6,7 +6,6 @@ TFDS's own reader of COCO needs TensorFlow to prepare the data.
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from train.data.dataset import Fingerprint
 from train.data.detection import coco_json, coco_layout, coco_objects
 from train.data.detection.annotations import Annotations
 from train.data.detection.coco_json import CocoFile, CocoImage
-from train.data.detection.coco_layout import CocoFiles
+from train.data.detection.coco_layout import CocoFiles, CocoLayout
 from train.data.detection.coco_objects import Problems
 from train.data.detection.source import digest_objects
 from train.data.streaming import decoding, image_check
@@ -115,15 +114,11 @@ def open_splits(
     layout = coco_layout.find(data_dir)
     train_file = coco_json.read(layout.train.annotations)
     test_file = coco_json.read(layout.test.annotations)
-    names = _category_names(layout.train.annotations, train_file)
-    for category in test_file.categories:
-        if names.get(category.id) != category.name:
-            raise UserError(
-                f"{layout.test.annotations} has the category {category.id} {category.name!r}, but "
-                f"{layout.train.annotations} has {names.get(category.id)!r} with this id; use the "
-                "same categories in both files"
-            )
+    names = {one.id: one.name for one in sorted(train_file.categories, key=lambda one: one.id)}
+    _check_categories(layout, test_file, names)
     opened = []
+    notes = [f"checked the headers of the images and the annotations in {layout.root}"]
+    notes += layout.notes
     for files, file in ((layout.train, train_file), (layout.test, test_file)):
         problems = Problems()
         split = _open_split(files, file, names, masks, exif_orientation, problems)
@@ -132,23 +127,26 @@ def open_splits(
                 f"{files.annotations} has {problems.describe()}; correct the data, or set "
                 "--config.data.on_error=skip to leave these images and annotations out"
             )
-        _check_not_empty(files, split)
-        opened.append((files, split, problems))
-    notes = [f"checked the headers of the images and the annotations in {layout.root}"]
-    notes += layout.notes
-    for files, split, problems in opened:
+        if split.annotations.crowd.all():
+            raise UserError(
+                f"{files.annotations} has no objects in images that can be read; add some"
+            )
+        opened.append(split)
         notes += _notes(files, split, problems)
-    shared = {image.file_name for image in train_file.images} & {
-        image.file_name for image in test_file.images
-    }
-    if shared and layout.train.images == layout.test.images:
-        notes.append(f"images in both splits ({len(shared):,})")
-    return CocoSplits(opened[0][1], opened[1][1], "; ".join(notes))
+    notes += _overlap_notes(layout, train_file, test_file)
+    train, test = opened
+    return CocoSplits(train, test, "; ".join(notes))
 
 
-def _category_names(path: Path, file: CocoFile) -> dict[int, str]:
-    """Return the name of each category id, in the order of the ids."""
-    return {one.id: one.name for one in sorted(file.categories, key=lambda one: one.id)}
+def _check_categories(layout: CocoLayout, test_file: CocoFile, names: dict[int, str]) -> None:
+    """Raise UserError if the test split has a class that the training split lacks."""
+    for category in test_file.categories:
+        if names.get(category.id) != category.name:
+            raise UserError(
+                f"{layout.test.annotations} has the category {category.id} {category.name!r}, but "
+                f"{layout.train.annotations} has {names.get(category.id)!r} with this id; use the "
+                "same categories in both files"
+            )
 
 
 def _open_split(
@@ -160,6 +158,10 @@ def _open_split(
     problems: Problems,
 ) -> CocoImages:
     """Return what is right of a split, and add what is wrong to `problems`."""
+    if masks and file.annotations and not any(one.segmentation for one in file.annotations):
+        raise UserError(
+            f"{files.annotations} has boxes but no masks; use a model that predicts boxes alone"
+        )
     checked = image_check.check_files([files.images / image.file_name for image in file.images])
     kept = []
     for index, image in enumerate(file.images):
@@ -199,11 +201,6 @@ def _fits(image: CocoImage, stored: tuple[int, ...], exif_orientation: bool) -> 
     return stored == size or (exif_orientation and stored[::-1] == size)
 
 
-def _check_not_empty(files: CocoFiles, split: CocoImages) -> None:
-    if not (split.annotations.classes[~split.annotations.crowd] >= 0).any():
-        raise UserError(f"{files.annotations} has no objects in images that can be read; add some")
-
-
 def _notes(files: CocoFiles, split: CocoImages, problems: Problems) -> list[str]:
     """Return what a user may not expect about a split."""
     annotations, name = split.annotations, files.annotations.name
@@ -216,3 +213,12 @@ def _notes(files: CocoFiles, split: CocoImages, problems: Problems) -> list[str]
     if problems:
         notes.append(f"left out {problems.describe()}")
     return notes
+
+
+def _overlap_notes(layout: CocoLayout, train_file: CocoFile, test_file: CocoFile) -> list[str]:
+    """Return a line if some images are in both splits; empty if there are none."""
+    if layout.train.images != layout.test.images:
+        return []
+    names = [{image.file_name for image in file.images} for file in (train_file, test_file)]
+    shared = names[0] & names[1]
+    return [f"images in both splits ({len(shared):,}), which favors the test"] if shared else []

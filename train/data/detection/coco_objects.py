@@ -35,8 +35,8 @@ class Problems:
         )
 
 
-class _Column(NamedTuple):
-    """One object: a row of the columns."""
+class _Row(NamedTuple):
+    """One object."""
 
     box: tuple[float, float, float, float]
     label: int
@@ -64,7 +64,7 @@ def convert(
       masks: Whether the objects need masks.
       problems: Where objects that are wrong are added; they are left out.
     """
-    rows: list[list[_Column]] = [[] for _ in images]
+    rows: list[list[_Row]] = [[] for _ in images]
     places = {image.id: place for place, image in enumerate(images)}
     for thing in objects:
         place = places.get(thing.image_id)
@@ -79,11 +79,11 @@ def convert(
     return columns.from_images(
         [(image.height, image.width) for image in images],
         [_stack(row, masks) for row in rows],
-        [np.array([column.area for column in row], np.float64) for row in rows],
+        [np.array([thing.area for thing in row], np.float64) for row in rows],
     )
 
 
-def _convert(thing: CocoObject, image: CocoImage, labels: dict[int, int], masks: bool) -> _Column:
+def _convert(thing: CocoObject, image: CocoImage, labels: dict[int, int], masks: bool) -> _Row:
     label = labels.get(thing.category_id)
     if label is None:
         raise _WrongError("annotations of unknown categories")
@@ -106,10 +106,10 @@ def _convert(thing: CocoObject, image: CocoImage, labels: dict[int, int], masks:
         except ValueError as error:
             raise _WrongError("masks that cannot be read", f" ({error})") from None
         counts, area = mask.counts, mask.area if area is None else area
-    return _Column(box, label, thing.iscrowd, width * height if area is None else area, counts)
+    return _Row(box, label, thing.iscrowd, width * height if area is None else area, counts)
 
 
-def _stack(rows: list[_Column], masks: bool) -> Objects:
+def _stack(rows: list[_Row], masks: bool) -> Objects:
     return Objects(
         boxes=np.array([row.box for row in rows], np.float64).reshape(-1, 4),
         classes=np.array([row.label for row in rows], np.int32),

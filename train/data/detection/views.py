@@ -74,10 +74,11 @@ def random_view(rng: np.random.Generator, height: int, width: int, options: View
     low, high = options.scale_jitter
     if low == high == 1:
         return whole_view(height, width, options)
-    scale = _scale(height, width, options) * rng.uniform(low, high)
     most_rows, most_columns = padded_shape(height, width, options)
-    bottom = max(1, min(height, int(most_rows / scale)))
-    right = max(1, min(width, int(most_columns / scale)))
+    scale = _scale(height, width, options) * rng.uniform(low, high)
+    scale = min(scale, most_rows, most_columns)  # one pixel has room
+    bottom = min(height, int(most_rows / scale))
+    right = min(width, int(most_columns / scale))
     return _moved(rng, height, width, _resized(0, 0, bottom, right, scale))
 
 

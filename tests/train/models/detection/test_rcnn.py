@@ -16,8 +16,8 @@ from train.models.detection.backbones import BACKBONES, Backbone
 from train.models.detection.fpn import FPN
 from train.models.detection.heads import MaskHead
 from train.models.detection.rpn import propose
-from train.models.layers.norm import Normalization
 from train.models.last_layer import is_in
+from train.models.layers.norm import Normalization
 
 NONE, BATCH, GROUP = map(Normalization, ("none", "batch", "group"))
 
