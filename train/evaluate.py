@@ -118,11 +118,11 @@ def evaluate(command: TrainedCommand, split: str, pictures: Path) -> dict[str, A
 
 def _make_evaluator(run: Any, dataset: Any, split: str, sharding: Any) -> Any:
     from train.data.batch import put_split
-    from train.data.dataset import Dataset
+    from train.data.dataset import is_in_memory
     from train.engine.evaluation import ResidentEvaluator, StreamingEvaluator
 
     settings = run.config.eval.batch_size, sharding, run.config.seed
-    if isinstance(dataset, Dataset):
+    if is_in_memory(dataset):
         examples = dataset.test if split == "test" else dataset.train
         return ResidentEvaluator(run.task, put_split(examples, sharding.replicated), *settings)
     batches = dataset.test_batches if split == "test" else dataset.train_batches_in_order

@@ -1,14 +1,14 @@
 """A run before its first step: everything that follows from its config."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import jax
 from ml_collections import ConfigDict
 
 from train import data, tasks
 from train.data import standardization
-from train.data.dataset import Dataset
+from train.data.dataset import AnyDataset, Stream, is_in_memory
 from train.data.inputs import example_unit
 from train.engine import optimizers, plan, schedules, state, step
 from train.engine.dispatch import Executor
@@ -24,7 +24,6 @@ from train.tasks.task import Task
 
 if TYPE_CHECKING:
     from train.checkpoints.pretrained import PretrainedWeights
-    from train.data.streaming.pipeline import StreamingDataset
 
 
 class Experiment(NamedTuple):
@@ -42,7 +41,7 @@ class Experiment(NamedTuple):
 
     config: ConfigDict
     sharding: Sharding
-    dataset: "Dataset | StreamingDataset"
+    dataset: AnyDataset
     task: Task
     plan: Plan
     optimizer: Optimizer
@@ -61,18 +60,17 @@ class Experiment(NamedTuple):
     def compile(self, like: TrainState) -> Executor:
         """Compile the run for states like `like`, and open its data."""
         functions = step.make(self.config, self.task, self.optimizer, self.config.seed)
-        if isinstance(self.dataset, Dataset):
+        if is_in_memory(self.dataset):
             return ResidentExecutor(
                 self.config, self.dataset, self.sharding, self.task, functions, like
             )
-        return StreamingExecutor(
-            self.config, self.dataset, self.sharding, self.task, functions, like
-        )
+        stream = cast(Stream, self.dataset)
+        return StreamingExecutor(self.config, stream, self.sharding, self.task, functions, like)
 
 
 def prepare(
     config: ConfigDict,
-    dataset: "Dataset | StreamingDataset | None" = None,
+    dataset: AnyDataset | None = None,
     devices: Sequence[jax.Device] | None = None,
     resumes: bool = False,
     announce: Callable[[str], None] = lambda phase: None,

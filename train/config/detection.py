@@ -24,12 +24,12 @@ Sizes = Annotated[tuple[Positive, ...], LIST, Check(bool, "one number above 0 fo
 class Detection(Section):
     """Object detection, with the models `faster_rcnn` and `mask_rcnn` only."""
 
-    backbone: Literal[
-        "small", "resnet50", "resnet101", "resnext101_32x4d", "resnext101_64x4d"
-    ] = field(
-        "resnet50",
-        "The network below the feature pyramid. `small` is for small images on a CPU, with small "
-        "heads and few proposals; the others have the heads and the numbers of the papers.",
+    backbone: Literal["small", "resnet50", "resnet101", "resnext101_32x4d", "resnext101_64x4d"] = (
+        field(
+            "resnet50",
+            "The network below the feature pyramid. `small` is for small images on a CPU, with small "
+            "heads and few proposals; the others have the heads and the numbers of the papers.",
+        )
     )
     anchor_sizes: Sizes = field(
         (32.0, 64.0, 128.0, 256.0, 512.0),

@@ -1,21 +1,17 @@
 """Data sets: reading them, the order of the examples, and the batch of a step."""
 
-from typing import TYPE_CHECKING
-
 import jax
 from ml_collections import ConfigDict
 
+from train.config.detection import is_detection
 from train.config.entry_point import HUGGING_FACE, is_entry_point
 from train.data import subset
-from train.data.dataset import Dataset, Description
+from train.data.dataset import AnyDataset, Description
 from train.data.inputs import check_channels, is_text
 from train.errors import UserError
 
-if TYPE_CHECKING:
-    from train.data.streaming.pipeline import StreamingDataset
 
-
-def load(config: ConfigDict) -> "Dataset | StreamingDataset":
+def load(config: ConfigDict) -> AnyDataset:
     """Load the data set that `config.data` describes, or open it if it is streamed.
 
     Raises:
@@ -23,11 +19,16 @@ def load(config: ConfigDict) -> "Dataset | StreamingDataset":
     """
     # Imported here because the sources import libraries that take a second to load, and the data
     # workers, which import this package, need none of them.
+    if is_detection(config):
+        from train.data.detection import load as detection
+
+        check_channels(config, 3)
+        return detection.load(config)
     if config.data.image_size:
         from train.data.streaming import pipeline
 
         stream = pipeline.open_dataset(config, jax.process_index(), jax.process_count())
-        dataset: Dataset | StreamingDataset = stream
+        dataset: AnyDataset = stream
         note = stream.note
         if config.data.in_memory:
             from train.data.in_memory import decoded

@@ -4,14 +4,14 @@ import concurrent.futures
 import functools
 import math
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from train.config.schema import MEASURE
 from train.data import records
-from train.data.dataset import Dataset
+from train.data.dataset import AnyDataset, Dataset
 from train.data.records import EncodedImages
 from train.errors import UserError
 
@@ -49,7 +49,7 @@ def fill_in(config: ConfigDict, figures: Standardization) -> ConfigDict:
     return filled
 
 
-def measure(config: ConfigDict, dataset: "Dataset | StreamingDataset") -> Standardization:
+def measure(config: ConfigDict, dataset: AnyDataset) -> Standardization:
     """Measure the training images, without augmentation.
 
     All images in memory count. Of streamed images it is 4096, drawn independently of the seed, with
@@ -66,7 +66,8 @@ def measure(config: ConfigDict, dataset: "Dataset | StreamingDataset") -> Standa
         histograms = functools.reduce(np.add, parts)
     else:
         data = config.data
-        histograms = _sample_histograms(dataset.train, data.image_size, data.exif_orientation)
+        stream = cast("StreamingDataset", dataset)
+        histograms = _sample_histograms(stream.train, data.image_size, data.exif_orientation)
     figures = [_figures(counts) for counts in histograms.tolist()]
     if config.data.std == MEASURE and not all(std for _, std in figures):
         raise UserError(

@@ -48,6 +48,9 @@ class Executor(Programs, Protocol):
     def evaluate(self, state: TrainState) -> dict[str, MetricSums]:
         """Return the sums over the test split of each evaluation of the task."""
 
+    def evaluate_train(self, state: TrainState) -> MetricSums:
+        """Return the sums over the training split, without augmentation."""
+
     def predict(self, state: TrainState) -> Any:
         """Return the outputs for the whole test split on the host, the same in every process."""
 

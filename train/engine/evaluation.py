@@ -16,7 +16,7 @@ from train.runtime.mesh import Sharding
 from train.tasks.task import Evaluation, MetricSums, Task, zero_sums
 
 if TYPE_CHECKING:
-    from train.data.streaming.pipeline import BatchIterator
+    from train.data.streaming.batch_iterator import BatchIterator
 
 OpenBatches = Callable[[int], "BatchIterator"]
 """Returns the batches of a split in order, for a batch size."""
@@ -74,9 +74,12 @@ class ResidentEvaluator:
     def evaluate(self, params: Any, stats: Any) -> dict[str, MetricSums]:
         """Return the sums over the split of each evaluation of the task."""
         return {
-            prefix: evaluate(params, stats, self._split)
-            for prefix, evaluate in self._evaluate.items()
+            prefix: self.add_up(params, stats, prefix) for prefix in self._evaluate
         }
+
+    def add_up(self, params: Any, stats: Any, prefix: str = "") -> MetricSums:
+        """Return the sums of one evaluation."""
+        return self._evaluate[prefix](params, stats, self._split)
 
     def predict(self, params: Any, stats: Any) -> Any:
         """Return the outputs for the whole split."""

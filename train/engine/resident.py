@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from train.data.batch import Examples, gather_batch, put_split
-from train.data.dataset import Dataset
+from train.data.dataset import InMemoryDataset
 from train.data.order import two_epochs
 from train.engine.averaging import eval_params
 from train.engine.evaluation import ResidentEvaluator
@@ -67,7 +67,7 @@ class ResidentExecutor:
     def __init__(
         self,
         config: ConfigDict,
-        dataset: Dataset,
+        dataset: InMemoryDataset,
         sharding: Sharding,
         task: Task,
         functions: StepFunctions,
@@ -92,13 +92,10 @@ class ResidentExecutor:
             self._replicate([0, 0]),
         )
         self._measure = compilation.jit(functions.measure, sharding.replicated)
-        self._evaluator = ResidentEvaluator(
-            task,
-            put_split(dataset.test, sharding.replicated),
-            config.eval.batch_size,
-            sharding,
-            config.seed,
-        )
+        settings = config.eval.batch_size, sharding, config.seed
+        test_split = put_split(dataset.test, sharding.replicated)
+        self._evaluator = ResidentEvaluator(task, test_split, *settings)
+        self._train_evaluator = ResidentEvaluator(task, self._train_split, *settings)
 
     def close(self) -> None:
         """Do nothing: nothing reads ahead."""
@@ -123,6 +120,11 @@ class ResidentExecutor:
     def evaluate(self, state: TrainState) -> dict[str, MetricSums]:
         """Return the sums over the test split of each evaluation of the task."""
         return self._evaluator.evaluate(eval_params(state.opt_state, state.params), state.stats)
+
+    def evaluate_train(self, state: TrainState) -> MetricSums:
+        """Return the sums over the training split, without augmentation."""
+        params = eval_params(state.opt_state, state.params)
+        return self._train_evaluator.add_up(params, state.stats)
 
     def predict(self, state: TrainState) -> Any:
         """Return the outputs for the whole test split."""

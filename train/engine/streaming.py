@@ -6,7 +6,7 @@ import jax
 from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
-from train.data.batch import abstract_batch
+from train.data.dataset import Stream
 from train.engine.averaging import eval_params
 from train.engine.evaluation import StreamingEvaluator, send
 from train.engine.optimizers import Measures
@@ -18,7 +18,7 @@ from train.runtime.mesh import Sharding
 from train.tasks.task import MetricSums, Task
 
 if TYPE_CHECKING:
-    from train.data.streaming.pipeline import BatchIterator, StreamingDataset
+    from train.data.streaming.batch_iterator import BatchIterator
 
 
 def jit_train_step(functions: StepFunctions, sharding: Sharding) -> Any:
@@ -41,7 +41,7 @@ class StreamingExecutor:
     """The compiled programs of a run whose batches come from the host.
 
     Attributes:
-      cost: The compiler's figures for one step.
+      cost: The compiler's figures for one step; if there are several shapes, of the last one.
     """
 
     cost: Cost
@@ -49,7 +49,7 @@ class StreamingExecutor:
     def __init__(
         self,
         config: ConfigDict,
-        stream: "StreamingDataset",
+        stream: Stream,
         sharding: Sharding,
         task: Task,
         functions: StepFunctions,
@@ -61,10 +61,13 @@ class StreamingExecutor:
         self._next_step = int(state.step)
         self._batches: BatchIterator = stream.train_batches(self._next_step)
         eval_batch = sharding.round_up(min(config.eval.batch_size, stream.num_test))
-        batch = abstract_batch(config.data.batch_size, stream.input_shape, sharding.batch)
-        self._train_step, self.cost = compilation.compile_program(
-            jit_train_step(functions, sharding), state, batch
-        )
+        train_step = jit_train_step(functions, sharding)
+        self._train_steps: dict[tuple[int, ...], Any] = {}  # by the shape of the inputs
+        for batch in stream.abstract_batches(sharding.batch):
+            shape = batch.inputs.shape
+            self._train_steps[shape], self.cost = compilation.compile_program(
+                train_step, state, batch
+            )
         self._measure = compilation.jit(functions.measure, sharding.replicated)
         self._evaluator = StreamingEvaluator(
             task, stream.test_batches, eval_batch, sharding, config.seed
@@ -87,9 +90,8 @@ class StreamingExecutor:
             self._batches.close()
             self._batches = self._stream.train_batches(start)
         for _ in range(start, stop):
-            state, metrics, grads = self._train_step(
-                state, send(next(self._batches), self._batch_sharding)
-            )
+            batch = send(next(self._batches), self._batch_sharding)
+            state, metrics, grads = self._train_steps[batch.inputs.shape](state, batch)
         self._next_step = stop
         return state, metrics, grads
 
@@ -102,7 +104,7 @@ class StreamingExecutor:
         return self._evaluator.evaluate(eval_params(state.opt_state, state.params), state.stats)
 
     def evaluate_train(self, state: TrainState) -> MetricSums:
-        """Return the sums over the training split, with the crops of the test split."""
+        """Return the sums over the training split, without augmentation."""
         params = eval_params(state.opt_state, state.params)
         batches = self._stream.train_batches_in_order
         return self._evaluator.add_up(params, state.stats, batches)

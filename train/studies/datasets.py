@@ -1,7 +1,7 @@
 """The data of a study: the whole set, and its training split divided for the choice of rates."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,18 +10,12 @@ from sklearn.model_selection import train_test_split
 from train import data, tasks
 from train.checkpoints import pretrained
 from train.checkpoints.pretrained import PretrainedWeights
-from train.data.dataset import Dataset
-from train.data.records import SubsetImages
+from train.data.dataset import AnyDataset, is_in_memory
 from train.engine import plan
 from train.errors import UserError, short_repr
 from train.output.files import Line
 from train.studies import design
 from train.studies.design import Setting
-
-if TYPE_CHECKING:
-    from train.data.streaming.pipeline import StreamingDataset
-
-    AnyDataset = Dataset | StreamingDataset
 
 
 class Datasets(NamedTuple):
@@ -32,14 +26,14 @@ class Datasets(NamedTuple):
       final: For the reported runs: the whole training set and the test set.
     """
 
-    tune: "AnyDataset"
-    final: "AnyDataset"
+    tune: AnyDataset
+    final: AnyDataset
 
 
 def load_datasets(study: ConfigDict, lines: Iterable[Line]) -> Datasets:
     """Load the data set, and split a validation set off its training set, stratified by class.
 
-    The split of a streamed set whose labels are only in its records is random.
+    The split is random if the labels are only in the records, and of images with objects.
 
     Args:
       study: A validated study config.
@@ -62,25 +56,18 @@ def load_datasets(study: ConfigDict, lines: Iterable[Line]) -> Datasets:
     count = study.tuning.validation_examples
     if not count:
         return Datasets(final, final)
-    labels = final.train.labels if isinstance(final, Dataset) else final.train.labels()
+    labels = final.train_labels()
     _check_validation_size(final, count, labels)
     rest, validation = train_test_split(
-        np.arange(final.num_train), test_size=count, stratify=labels, random_state=0
+        np.arange(final.num_divisible), test_size=count, stratify=labels, random_state=0
     )
-    rest, validation = np.sort(rest), np.sort(validation)
-    if isinstance(final, Dataset):
-        tune = final._replace(train=final.train.select(rest), test=final.train.select(validation))
-        return Datasets(tune, final)
-    train = final.train
-    return Datasets(
-        final.replace(train=SubsetImages(train, rest), test=SubsetImages(train, validation)), final
-    )
+    return Datasets(final.divide(np.sort(rest), np.sort(validation)), final)
 
 
-def _check_validation_size(dataset: "AnyDataset", count: int, labels: np.ndarray | None) -> None:
-    if not dataset.num_classes <= count <= dataset.num_train - dataset.num_classes:
+def _check_validation_size(dataset: AnyDataset, count: int, labels: np.ndarray | None) -> None:
+    if not dataset.num_classes <= count <= dataset.num_divisible - dataset.num_classes:
         raise UserError(
-            f"config.tuning.validation_examples={count} is not possible with {dataset.num_train} "
+            f"config.tuning.validation_examples={count} is not possible with {dataset.num_divisible} "
             f"training examples of {dataset.num_classes} classes; both parts need at least one of "
             "each class"
         )
@@ -94,8 +81,8 @@ def _check_validation_size(dataset: "AnyDataset", count: int, labels: np.ndarray
         )
 
 
-def _check_landscape_examples(count: int, dataset: "AnyDataset") -> None:
-    if count and not isinstance(dataset, Dataset):
+def _check_landscape_examples(count: int, dataset: AnyDataset) -> None:
+    if count and not is_in_memory(dataset):
         raise UserError(
             f"config.landscape_examples={count} needs a data set in memory; set it to 0, or set "
             "config.base.data.in_memory=True"

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from optax_gc import diagnostics
-from train import experiment
+from train import experiment, tasks
 from train.data.batch import Examples, put_split
-from train.data.dataset import Dataset
+from train.data.dataset import AnyDataset, InMemoryDataset, is_in_memory
 from train.data.order import two_epochs
 from train.engine import averaging, dispatch, optimizers, schedules, state, step
 from train.engine.evaluation import make_evaluate
@@ -42,6 +42,12 @@ class RunInputs(NamedTuple):
     rates: jax.Array
 
 
+def can_run_side_by_side(dataset: AnyDataset, config: ConfigDict) -> TypeGuard[InMemoryDataset]:
+    """Return whether runs can share a device: the data is in memory, and no score needs the host.
+    """
+    return is_in_memory(dataset) and not tasks.task_class(config).scores
+
+
 class ParallelRuns:
     """The training of one arm, compiled for `width` runs at once.
 
@@ -58,7 +64,7 @@ class ParallelRuns:
     def __init__(
         self,
         config: ConfigDict,
-        dataset: Dataset,
+        dataset: InMemoryDataset,
         devices: Sequence[jax.Device],
         per_device: int,
         landscape_examples: int = 0,

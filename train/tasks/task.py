@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from train.data.batch import Batch
+from train.data.dataset import AnyDataset
 from train.models.last_layer import Layers
 
 MetricSums = dict[str, jax.Array]
@@ -64,11 +65,16 @@ class Task(Protocol):
 
     Attributes:
       metrics: The names of the metrics that training adds up; the first is "loss".
-      headline: The metric that runs are compared by.
+      scores: The names of the metrics that an evaluation computes on the host, from the outputs for
+        the whole split; empty if it needs no outputs.
+      headline: The metric that runs are compared by: one of the metrics or scores.
+      picture: The name of the file that `draw` makes for a run, without its suffix.
     """
 
     metrics: tuple[str, ...]
+    scores: tuple[str, ...]
     headline: Headline
+    picture: str
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Return random parameters, and all other arrays, such as running statistics."""
@@ -115,19 +121,22 @@ class Task(Protocol):
     def predict(self, params: Any, stats: Any, batch: Batch) -> Any:
         """Return the outputs for a batch as it is stored: a pytree of arrays (batch, ...)."""
 
-    def score(self, predictions: Any, class_names: Sequence[str]) -> dict[str, Any]:
-        """Return what needs the outputs for a whole split, on the host.
+    def score(self, predictions: Any, dataset: AnyDataset) -> dict[str, float]:
+        """Return the scores of a whole split, on the host; NaN for one that is undefined.
 
         Args:
           predictions: The outputs of `predict` for all examples, without padding, as NumPy arrays.
-          class_names: The names of the classes; empty if they have none.
+          dataset: The data set whose test split they are of.
         """
 
-    def draw(self, predictions: Any, class_names: Sequence[str], files: Sequence[Path]) -> None:
+    def score_classes(self, predictions: Any, dataset: AnyDataset) -> list[dict[str, Any]]:
+        """Return the metrics of each class, as a row of a table with its name; see `score`."""
+
+    def draw(self, predictions: Any, dataset: AnyDataset, file: Path) -> None:
         """Draw the outputs for a whole split.
 
         Args:
           predictions: As for `score`.
-          class_names: As for `score`.
-          files: Files to write, each in the format of its suffix.
+          dataset: As for `score`.
+          file: A PNG file to write; an SVG file may be written beside it.
         """

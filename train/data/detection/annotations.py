@@ -76,6 +76,14 @@ class Annotations(NamedTuple):
         """Return the mask of an object, in COCO's compressed run lengths."""
         return self.mask_bytes[self.mask_starts[row] : self.mask_starts[row + 1]].tobytes()
 
+    def select(self, ids: np.ndarray) -> "Annotations":
+        """Return the objects of some images, which are numbered anew."""
+        return from_images(
+            self.sizes[ids].tolist(),
+            [self.image_objects(index) for index in ids],
+            [self.areas[self.starts[index] : self.starts[index + 1]] for index in ids],
+        )
+
     def image_ids(self) -> np.ndarray:
         """Return the index of the image of each object: int64, (objects,)."""
         return np.repeat(np.arange(self.num_images), np.diff(self.starts))

@@ -5,15 +5,16 @@ import hashlib
 import itertools
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.data.dataset import Fingerprint
+from train.data.dataset import Fingerprint, Signature
 from train.data.detection.annotations import Annotations
+from train.data.detection.batch import DetectionBatch
 from train.data.detection.example import empty_example, make_example
 from train.data.detection.loaded_image import load_image, visible_objects
-from train.data.detection.source import DetectionImages
+from train.data.detection.source import DetectionImages, SubsetImages
 from train.data.detection.views import (
     View,
     ViewOptions,
@@ -40,13 +41,22 @@ class DetectionSplit(NamedTuple):
     masks: np.ndarray
     ids: np.ndarray
 
+    @property
+    def num_examples(self) -> int:
+        """The number of examples."""
+        return len(self.ids)
+
+    def to_batch(self, mask: Any) -> DetectionBatch:
+        """Return the examples as a batch; `mask` is bool, (examples,), False for padding."""
+        return DetectionBatch(*self, mask)
+
     def fingerprint(self) -> Fingerprint:
         """Return the fingerprint of the examples."""
         digest = hashlib.sha256()
         for array in self:
             digest.update(f"{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
-        return {"examples": len(self.ids), "sha256": digest.hexdigest()}
+        return {"examples": self.num_examples, "sha256": digest.hexdigest()}
 
     def select(self, rows: np.ndarray) -> "DetectionSplit":
         """Return some of the examples."""
@@ -62,6 +72,8 @@ class DetectionDataset(NamedTuple):
       annotations: All objects of the test images at their own size, which predictions are scored
         against.
       class_names: The names of the classes.
+      images: The training images.
+      options: How they became examples.
       note: One line about objects that had no room, or empty.
     """
 
@@ -69,11 +81,30 @@ class DetectionDataset(NamedTuple):
     test: DetectionSplit
     annotations: Annotations
     class_names: tuple[str, ...]
+    images: DetectionImages
+    options: ViewOptions
     note: str = ""
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Return the fingerprint of each split by name."""
         return {"train": self.train.fingerprint(), "test": self.test.fingerprint()}
+
+    def train_labels(self) -> None:
+        """Return None: an image has objects of several classes."""
+
+    def divide(self, rest: np.ndarray, validation: np.ndarray) -> "DetectionDataset":
+        """Return the training images as a training and a test split; see `AnyDataset`."""
+        train, test = (SubsetImages(self.images, ids) for ids in (rest, validation))
+        return load(train, test, self.options)
+
+    @property
+    def num_divisible(self) -> int:
+        return self.images.annotations.num_images
+
+    @property
+    def signature(self) -> Signature:
+        """The signature of a network for these data."""
+        return Signature(self.num_classes, self.input_shape, self.class_names)
 
     @property
     def num_classes(self) -> int:
@@ -81,11 +112,11 @@ class DetectionDataset(NamedTuple):
 
     @property
     def num_train(self) -> int:
-        return len(self.train.ids)
+        return self.train.num_examples
 
     @property
     def num_test(self) -> int:
-        return len(self.test.ids)
+        return self.test.num_examples
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -108,6 +139,8 @@ def load(train: DetectionImages, test: DetectionImages, options: ViewOptions) ->
         test=_make_split(test, _all_views(test, options, whole=True), options),
         annotations=test.annotations,
         class_names=test.class_names,
+        images=train,
+        options=options,
         note=surplus_note(train.annotations, train_views, options.max_objects),
     )
 

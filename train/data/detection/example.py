@@ -1,6 +1,8 @@
 """One example: a view of an image, padded to a static shape, with its objects."""
 
+import jax
 import numpy as np
+from jax.sharding import NamedSharding
 from PIL import Image
 
 from train.data.detection.batch import DetectionBatch
@@ -63,6 +65,26 @@ def empty_example(shape: tuple[int, int], options: ViewOptions) -> DetectionBatc
         masks=np.zeros((number, side, side), np.uint8),
         ids=np.int32(0),
         mask=np.False_,
+    )
+
+
+def abstract_batch(
+    batch_size: int, shape: tuple[int, int], options: ViewOptions, sharding: NamedSharding
+) -> DetectionBatch:
+    """Return a batch of `jax.ShapeDtypeStruct`s to compile with.
+
+    Args:
+      batch_size: The number of examples.
+      shape: The height and the width of the padded images.
+      options: The number of objects and the size of their masks.
+      sharding: The sharding of the batch axis.
+    """
+    example = empty_example(shape, options)
+    return jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct(
+            (batch_size, *array.shape), array.dtype, sharding=sharding
+        ),
+        example,
     )
 
 

@@ -54,6 +54,30 @@ class StoredImages:
         return {"examples": len(self._pixels), "sha256": digest.hexdigest()}
 
 
+class SubsetImages:
+    """Some images of a split.
+
+    Attributes:
+      annotations: The objects of these images.
+      class_names: The names of the classes.
+    """
+
+    def __init__(self, images: DetectionImages, ids: np.ndarray):
+        """Choose the images `ids` of a split."""
+        self._images, self._ids = images, ids
+        self.annotations = images.annotations.select(ids)
+        self.class_names = images.class_names
+
+    def image(self, index: int) -> Image.Image:
+        """Return an image in RGB; see `DetectionImages`."""
+        return self._images.image(int(self._ids[index]))
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the fingerprint of the whole split and of the choice."""
+        text = f"{self._images.fingerprint()['sha256']} {self._ids.tolist()}"
+        return {"examples": len(self._ids), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
 def digest_objects(annotations: Annotations, class_names: tuple[str, ...]) -> str:
     """Return a SHA-256 digest of the objects of a split and of the names of their classes."""
     digest = hashlib.sha256(repr(class_names).encode())

@@ -8,16 +8,18 @@ import dataclasses
 from typing import ClassVar
 
 import numpy as np
+from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
-from train.data.dataset import Fingerprint
+from train.data.dataset import Fingerprint, Signature
 from train.data.detection import shape_groups
 from train.data.detection.batch import DetectionBatch
 from train.data.detection.dataset import surplus_note
-from train.data.detection.example import empty_example, make_example
+from train.data.detection.example import abstract_batch, empty_example, make_example
 from train.data.detection.loaded_image import load_image
 from train.data.detection.shape_groups import ShapeGroup
-from train.data.detection.source import DetectionImages
+from train.data.detection.source import DetectionImages, SubsetImages
 from train.data.detection.views import ViewOptions, random_view, whole_view
 from train.data.order import example_at
 from train.data.streaming.batch_iterator import BatchIterator, ProcessRows
@@ -83,6 +85,54 @@ class DetectionStream:
         """Return the fingerprint of each split by name."""
         return {"train": self._train.fingerprint(), "test": self._test.fingerprint()}
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of an image in the first kind of training batches: (height, width, 3)."""
+        return (*self.train_shapes[0], 3)
+
+    @property
+    def signature(self) -> Signature:
+        """The signature of a network for these data."""
+        return Signature(self.num_classes, self.input_shape, self.class_names)
+
+    def abstract_batches(self, sharding: NamedSharding) -> list[DetectionBatch]:
+        """Return a training batch of each shape; see `train.data.dataset.Stream`."""
+        return [
+            abstract_batch(self._batch_size, shape, self._options, sharding)
+            for shape in self.train_shapes
+        ]
+
+    def with_config(self, config: ConfigDict) -> "DetectionStream":
+        """Return the data set for another seed or batch size."""
+        return self._replace(self._train, self._test, config.data.batch_size, config.seed)
+
+    def train_labels(self) -> None:
+        """Return None: an image has objects of several classes."""
+
+    def divide(self, rest: np.ndarray, validation: np.ndarray) -> "DetectionStream":
+        """Return the training images as a training and a test split; see `AnyDataset`."""
+        train, test = (SubsetImages(self._train, ids) for ids in (rest, validation))
+        return self._replace(train, test, self._batch_size, self._seed)
+
+    @property
+    def num_divisible(self) -> int:
+        return self.num_train
+
+    def _replace(
+        self, train: DetectionImages, test: DetectionImages, batch_size: int, seed: int
+    ) -> "DetectionStream":
+        process_index, process_count = self._process
+        return DetectionStream(
+            train,
+            test,
+            self._options,
+            batch_size=batch_size,
+            seed=seed,
+            workers=self._workers,
+            process_index=process_index,
+            process_count=process_count,
+        )
+
     def train_shape(self, step: int) -> tuple[int, int]:
         """Return the height and the width of the batch of a step."""
         return shape_groups.training_batch(self._train_groups, step)[0].shape
@@ -101,8 +151,18 @@ class DetectionStream:
         Args:
           batch_size: The batch size of all processes together.
         """
+        return self._in_order(self._test, self._test_groups, batch_size)
+
+    def train_batches_in_order(self, batch_size: int) -> BatchIterator:
+        """Return whole training images, without changes, as `test_batches` returns test images."""
+        groups = shape_groups.testing_groups(self._train.annotations.sizes, self._options)
+        return self._in_order(self._train, groups, batch_size)
+
+    def _in_order(
+        self, images: DetectionImages, groups: tuple[ShapeGroup, ...], batch_size: int
+    ) -> BatchIterator:
         rows = ProcessRows.create(batch_size, *self._process)
-        examples = _OrderedExamples(self._test, rows, self._options, self._test_groups)
+        examples = _OrderedExamples(images, rows, self._options, groups)
         return BatchIterator(examples, 0, self._workers)
 
 

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from train.config.entry_point import HUGGING_FACE
 from train.config.types import MAX_INT
 from train.data import records
-from train.data.batch import Batch
+from train.data.batch import Batch, abstract_batch
 from train.data.dataset import Fingerprint, Signature
 from train.data.inputs import check_channels
 from train.data.order import example_at
-from train.data.records import EncodedImages
+from train.data.records import EncodedImages, SubsetImages
 from train.data.streaming import crops
 from train.data.streaming.batch_iterator import BatchIterator, ProcessRows
 from train.errors import UserError
@@ -58,17 +59,22 @@ class StreamingDataset:
         self.num_train, self.num_test = len(train), len(test)
         self.input_shape = (config.data.image_size, config.data.image_size, _CHANNELS)
 
-    def replace(
-        self,
-        *,
-        config: ConfigDict | None = None,
-        train: EncodedImages | None = None,
-        test: EncodedImages | None = None,
-    ) -> "StreamingDataset":
-        """Return the data set with another config or with other splits."""
-        return StreamingDataset(
-            train or self.train, test or self.test, config or self._config, *self._process
-        )
+    def with_config(self, config: ConfigDict) -> "StreamingDataset":
+        """Return the data set for another seed or batch size."""
+        return StreamingDataset(self.train, self.test, config, *self._process)
+
+    def train_labels(self) -> np.ndarray | None:
+        """Return the labels of the training examples; None if they are only in the records."""
+        return self.train.labels()
+
+    def divide(self, rest: np.ndarray, validation: np.ndarray) -> "StreamingDataset":
+        """Return the training split as a training and a test split; see `AnyDataset`."""
+        train, test = (SubsetImages(self.train, ids) for ids in (rest, validation))
+        return StreamingDataset(train, test, self._config, *self._process)
+
+    @property
+    def num_divisible(self) -> int:
+        return self.num_train
 
     @property
     def signature(self) -> Signature:
@@ -78,6 +84,10 @@ class StreamingDataset:
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Return the fingerprint of each split by name."""
         return {"train": self.train.fingerprint(), "test": self.test.fingerprint()}
+
+    def abstract_batches(self, sharding: NamedSharding) -> list[Batch]:
+        """Return a training batch of each shape, of which there is one; see `Stream`."""
+        return [abstract_batch(self._config.data.batch_size, self.input_shape, sharding)]
 
     def train_batches(self, first_step: int) -> "BatchIterator":
         """Return the batches of all steps from `first_step`, without end."""

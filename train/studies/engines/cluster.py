@@ -9,7 +9,6 @@ from typing import Protocol
 
 from ml_collections import ConfigDict
 
-from train.data.dataset import Dataset
 from train.errors import Preempted, UserError
 from train.output.files import Line
 from train.runtime.preemption import Preemption
@@ -17,6 +16,7 @@ from train.studies.datasets import Datasets
 from train.studies.design import Arm, Run
 from train.studies.engines import worker
 from train.studies.engines.worker import Context, Outcome, Task
+from train.studies.parallel_runs import can_run_side_by_side
 from train.studies.progress import StudyProgress
 
 TRIES = 4
@@ -57,9 +57,8 @@ class ClusterEngine:
         backend: Backend,
     ):
         devices = study.engine.gpus or study.engine.cpus
-        is_resident = isinstance(datasets.final, Dataset)
         at_once = min(study.runs_at_once or devices, devices) * study.runs_per_device
-        self._runs_per_task = at_once if is_resident else 1
+        self._runs_per_task = at_once if can_run_side_by_side(datasets.final, study.base) else 1
         self._context = Context(pickle.dumps(study), os.getcwd(), worker.fingerprint(datasets))
         self._progress = progress
         self._preemption = preemption

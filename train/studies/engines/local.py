@@ -8,18 +8,17 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from train.data.dataset import Dataset
 from train.errors import Preempted
 from train.output.files import Line
 from train.runtime.preemption import Preemption
 from train.studies import design, keys, provenance
 from train.studies.datasets import Datasets
 from train.studies.design import WHOLE, Arm, Run, Setting, Shard
-from train.studies.parallel_runs import ParallelRuns
+from train.studies.parallel_runs import ParallelRuns, can_run_side_by_side
 from train.studies.progress import StudyProgress
-from train.studies.streamed_runs import StreamedRuns
+from train.studies.sequential_runs import SequentialRuns
 
-Program = ParallelRuns | StreamedRuns
+Program = ParallelRuns | SequentialRuns
 
 
 class LocalEngine:
@@ -122,8 +121,8 @@ class LocalEngine:
         """Compile `count` runs of an arm on no more devices than they need."""
         dataset = self._datasets.tune if run.kind == "tune" else self._datasets.final
         self._progress.compiling(run)
-        if not isinstance(dataset, Dataset):
-            return StreamedRuns(run.config, dataset)
+        if not can_run_side_by_side(dataset, run.config):
+            return SequentialRuns(run.config, dataset)
         per_device = self._study.runs_per_device
         devices = self._devices[: -(-count // per_device)]
         landscape_examples = run.settings.get("landscape_examples", 0)

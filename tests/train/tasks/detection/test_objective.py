@@ -85,9 +85,7 @@ def test_padding_of_the_batch_does_not_count():
     terms = terms_of_images()(batch, KEY)
     assert sums["examples"] == 5
     assert loss == pytest.approx(np.mean(sum(terms.values())[:5]), rel=1e-4)
-    (loss, _), gradient = differentiate(
-        *weights(), batch._replace(mask=jnp.zeros(8, bool)), KEY
-    )
+    (loss, _), gradient = differentiate(*weights(), batch._replace(mask=jnp.zeros(8, bool)), KEY)
     assert loss == 0
     assert not any(leaf.any() for leaf in jax.tree.leaves(gradient))
 

@@ -1,9 +1,9 @@
-"""Runs on data that is streamed, one after another, each on all devices."""
+"""Runs one after another, each on all devices: on streamed data, or of detectors."""
 
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import jax
 import optax
@@ -11,21 +11,19 @@ from ml_collections import ConfigDict
 
 from optax_gc import diagnostics
 from train import experiment
+from train.data.dataset import AnyDataset, Stream, is_in_memory
 from train.engine import dispatch, state
 from train.engine.averaging import eval_params
-from train.engine.dispatch import DispatchSize
+from train.engine.dispatch import DispatchSize, Executor
 from train.engine.state import TrainState
-from train.engine.streaming import StreamingExecutor
 from train.experiment import Experiment
+from train.output.metrics import finite_or_none
 from train.studies import measures
 from train.studies.measures import Curve, FinalMeasures
 
-if TYPE_CHECKING:
-    from train.data.streaming.pipeline import StreamingDataset
 
-
-class StreamedRuns:
-    """The training of one arm on streamed data; has the interface of `ParallelRuns`.
+class SequentialRuns:
+    """The training of one arm, one run at a time; has the interface of `ParallelRuns`.
 
     Each run is compiled by itself.
     """
@@ -33,7 +31,7 @@ class StreamedRuns:
     width = 1
     layout = "1 at once, on all devices"
 
-    def __init__(self, config: ConfigDict, dataset: "StreamingDataset"):
+    def __init__(self, config: ConfigDict, dataset: AnyDataset):
         """Args: config: A training config; its seed and learning rate are not used."""
         self._config, self._dataset = config, dataset
         run = experiment.prepare(config, dataset)
@@ -51,7 +49,7 @@ class StreamedRuns:
         train_state, completed = run.init_state(), 0
         curve: Curve = {}
         dispatch_size = DispatchSize(0)
-        with contextlib.closing(_compile(run, train_state)) as executor:
+        with contextlib.closing(run.compile(train_state)) as executor:
             start_time = time.monotonic()
             while completed < self.total_steps:
                 limit = completed + dispatch_size.next(train_state)
@@ -71,7 +69,7 @@ class StreamedRuns:
     def step_timer(self, seed: int, rate: float, steps: int) -> Callable[[], float]:
         """Return a function that makes the first steps of a run and returns their seconds."""
         run = self._prepare(seed, rate)
-        executor = _compile(run, run.init_state())
+        executor = run.compile(run.init_state())
 
         def seconds() -> float:
             train_state, *_ = jax.block_until_ready(executor.steps(run.init_state(), 0, 1))
@@ -86,17 +84,14 @@ class StreamedRuns:
     def _prepare(self, seed: int, rate: float) -> Experiment:
         config = self._config.copy_and_resolve_references()
         config.seed, config.optimizer.learning_rate = seed, rate
-        return experiment.prepare(config, self._dataset.replace(config=config))
-
-
-def _compile(run: Experiment, train_state: TrainState) -> StreamingExecutor:
-    executor = run.compile(train_state)
-    assert isinstance(executor, StreamingExecutor)
-    return executor
+        dataset = self._dataset
+        if not is_in_memory(dataset):
+            dataset = cast(Stream, dataset).with_config(config)
+        return experiment.prepare(config, dataset)
 
 
 def _final_result(
-    run: Experiment, executor: StreamingExecutor, train_state: TrainState
+    run: Experiment, executor: Executor, train_state: TrainState
 ) -> dict[str, Any]:
     params = eval_params(train_state.opt_state, train_state.params)
     pretrained = run.pretrained and run.pretrained[:2]
@@ -108,4 +103,8 @@ def _final_result(
         mean_drift=drift,
         params_norm=optax.tree.norm(params),
     )
-    return measures.final_result(jax.device_get(params), final)
+    result = measures.final_result(jax.device_get(params), final)
+    if run.task.scores:
+        scores = run.task.score(executor.predict(train_state), run.dataset)
+        result |= {name: finite_or_none(value) for name, value in scores.items()}
+    return result
