@@ -4,10 +4,9 @@ An example of the training sequence is a pure function of its position in the se
 start at any step: there is no iterator to save, and nothing to skip.
 """
 
-import dataclasses
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import grain
@@ -16,16 +15,21 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from train.config.entry_point import HUGGING_FACE
-from train.config.types import MAX_INT
-from train.data import records
+from train.data import class_counts
 from train.data.dataset import Fingerprint, Signature
 from train.data.inputs import check_channels
-from train.data.order import example_at
+from train.data.order import HostOrder
 from train.data.records import EncodedImages
-from train.data.streaming import crops, workers
+from train.data.streaming import workers
+from train.data.streaming.examples import (
+    CHANNELS,
+    Examples,
+    OrderedExamples,
+    ProcessRows,
+    TrainExamples,
+)
 from train.errors import UserError, describe_error
 
-_CHANNELS = 3
 _MAX_THREADS = 16  # more threads only wait for the global interpreter lock
 
 
@@ -73,7 +77,7 @@ class StreamingDataset:
         self.num_classes = train.num_classes
         self.class_names = tuple(train.class_names)
         self.num_train, self.num_test = len(train), len(test)
-        self.input_shape = (config.data.image_size, config.data.image_size, _CHANNELS)
+        self.input_shape = (config.data.image_size, config.data.image_size, CHANNELS)
 
     def replace(
         self,
@@ -98,11 +102,12 @@ class StreamingDataset:
 
     def train_batches(self, first_step: int) -> "BatchIterator":
         """Return the batches of all steps from `first_step`, without end."""
-        seed, data = self._config.seed, self._config.data
-        examples = _TrainExamples(
+        data = self._config.data
+        classes = class_counts.for_sampling(self._config, self)
+        examples = TrainExamples(
             images=self.train,
-            rows=_ProcessRows.create(data.batch_size, *self._process),
-            seed=seed,
+            rows=ProcessRows.create(data.batch_size, *self._process),
+            order=HostOrder(self._config.seed, self.num_train, classes),
             image_size=data.image_size,
             exif_orientation=data.exif_orientation,
             crop_scale=tuple(data.crop_scale),
@@ -125,8 +130,8 @@ class StreamingDataset:
 
     def _in_order(self, images: EncodedImages, batch_size: int) -> "BatchIterator":
         data = self._config.data
-        rows = _ProcessRows.create(batch_size, *self._process)
-        examples = _OrderedExamples(images, rows, data.image_size, data.exif_orientation)
+        rows = ProcessRows.create(batch_size, *self._process)
+        examples = OrderedExamples(images, rows, data.image_size, data.exif_orientation)
         return BatchIterator(examples, 0, data.workers)
 
 
@@ -137,7 +142,7 @@ def open_dataset(config: ConfigDict, process_index: int, process_count: int) -> 
       UserError: If there is no such data set, or if it does not fit the config.
     """
     name = config.data.name
-    check_channels(config, _CHANNELS)
+    check_channels(config, CHANNELS)
     train: EncodedImages
     test: EncodedImages
     note = ""
@@ -171,7 +176,7 @@ class BatchIterator(Iterator[HostBatch]):
       UserError: If a record is damaged, or if a worker process died.
     """
 
-    def __init__(self, examples: "_Examples", first_step: int, num_workers: int):
+    def __init__(self, examples: Examples, first_step: int, num_workers: int):
         # Grain assigns whole batches to workers, so their number does not change the batches.
         batches = grain.MapDataset.source(examples).batch(len(examples.rows.rows))[first_step:]
         threads = 0 if num_workers else min(os.cpu_count() or 1, _MAX_THREADS)
@@ -229,93 +234,3 @@ def _copy_shared(array: np.ndarray) -> np.ndarray:
     """Return a copy of an array in shared memory, which must be released before exit."""
     shared = isinstance(array, grain.multiprocessing.SharedMemoryArray)
     return np.array(array, subok=False) if shared else array
-
-
-class _ProcessRows(NamedTuple):
-    """The rows of each batch that belong to one process.
-
-    Attributes:
-      batch_size: The batch size of all processes together.
-      rows: The rows of the process.
-    """
-
-    batch_size: int
-    rows: range
-
-    @classmethod
-    def create(cls, batch_size: int, process_index: int, process_count: int) -> "_ProcessRows":
-        """Split a batch over the processes as evenly as possible."""
-        start, stop = (
-            index * batch_size // process_count for index in (process_index, process_index + 1)
-        )
-        return cls(batch_size, range(start, stop))
-
-    def position(self, index: int) -> int:
-        """Return the position of this process's example `index` in the global sequence."""
-        step, row = divmod(index, len(self.rows))
-        return step * self.batch_size + self.rows[row]
-
-
-class _Example(NamedTuple):
-    """One row of a batch; Grain stacks the rows."""
-
-    image: np.ndarray
-    label: np.int32
-    mask: np.bool_
-
-
-@dataclasses.dataclass(frozen=True)
-class _Examples:
-    """The examples of this process, with the random access that Grain needs."""
-
-    images: EncodedImages
-    rows: _ProcessRows
-    image_size: int
-    exif_orientation: bool
-
-    def _load(self, index: int, crop: Callable[[bytes], np.ndarray]) -> _Example:
-        """Read, decode and check an image."""
-        pixels, label = records.decode(self.images, index, crop)
-        return _Example(pixels, np.int32(label), np.True_)
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainExamples(_Examples):
-    """The training sequence: epoch after epoch, without a gap and without end."""
-
-    seed: int
-    crop_scale: tuple[float, float] | tuple[()]
-
-    def __len__(self) -> int:
-        return MAX_INT * len(self.rows.rows)
-
-    def __getitem__(self, index: int) -> _Example:
-        position = self.rows.position(index)
-        example_id = example_at(self.seed, position, len(self.images))
-        # The counter starts at 2**255, so these numbers differ from those of the order.
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, position], counter=1 << 255))
-
-        def crop(content: bytes) -> np.ndarray:
-            return crops.random_resized_crop(
-                content, rng, self.image_size, self.crop_scale, self.exif_orientation
-            )
-
-        return self._load(example_id, crop)
-
-
-@dataclasses.dataclass(frozen=True)
-class _OrderedExamples(_Examples):
-    """A split in order, padded to whole batches."""
-
-    def __len__(self) -> int:
-        return -(-len(self.images) // self.rows.batch_size) * len(self.rows.rows)
-
-    def __getitem__(self, index: int) -> _Example:
-        position = self.rows.position(index)
-        if position >= len(self.images):
-            black: Any = np.zeros((self.image_size, self.image_size, _CHANNELS), np.uint8)
-            return _Example(black, np.int32(0), np.False_)
-        return self._load(
-            position,
-            lambda content: crops.center_crop(content, self.image_size, self.exif_orientation),
-        )
