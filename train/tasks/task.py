@@ -30,6 +30,15 @@ def means(sums: MetricSums) -> dict[str, float]:
     return {name: total / examples if examples else float("nan") for name, total in totals.items()}
 
 
+def named_means(sums: dict[str, MetricSums]) -> dict[str, float]:
+    """Return the means of some evaluations, by their prefix and the name of the metric."""
+    return {
+        f"{prefix}{name}": value
+        for prefix, each in sums.items()
+        for name, value in means(each).items()
+    }
+
+
 class Headline(NamedTuple):
     """The metric that runs are compared by: a share in 0..1, of which more is better.
 
@@ -123,11 +132,11 @@ class Task(Protocol):
           class_names: The names of the classes; empty if they have none.
         """
 
-    def draw(self, predictions: Any, class_names: Sequence[str], files: Sequence[Path]) -> None:
+    def draw(self, predictions: Any, scores: dict[str, Any], files: Sequence[Path]) -> None:
         """Draw the outputs for a whole split.
 
         Args:
           predictions: As for `score`.
-          class_names: As for `score`.
+          scores: The result of `score`.
           files: Files to write, each in the format of its suffix.
         """
