@@ -83,7 +83,7 @@ def evaluate(command: TrainedCommand, split: str, pictures: Path) -> dict[str, A
 
     from train import data, trained
     from train.runtime import mesh
-    from train.tasks.task import means
+    from train.tasks.task import named_means
 
     config = command.config
     run = trained.load(command.workdir, config)
@@ -93,15 +93,12 @@ def evaluate(command: TrainedCommand, split: str, pictures: Path) -> dict[str, A
     evaluator = _make_evaluator(run, dataset, split, sharding)
     weights = sharding.replicate(run.params), sharding.replicate(run.stats)
     print(f"evaluating step {run.step:,} of {command.workdir} on the {split} split ...")
-    metrics = {
-        f"{split}_{prefix}{name}": value
-        for prefix, sums in evaluator.evaluate(*weights).items()
-        for name, value in means(sums).items()
-    }
+    means = named_means(evaluator.evaluate(*weights))
+    metrics: dict[str, Any] = {f"{split}_{name}": value for name, value in means.items()}
     if config.eval.per_class:
-        predictions, names = evaluator.predict(*weights), run.signature.class_names
-        scores = run.task.score(predictions, names)
-        run.task.draw(predictions, names, [pictures.with_suffix(s) for s in (".png", ".svg")])
+        predictions = evaluator.predict(*weights)
+        scores = run.task.score(predictions, run.signature.class_names)
+        run.task.draw(predictions, scores, [pictures.with_suffix(s) for s in (".png", ".svg")])
         metrics |= {f"{split}_{name}": score for name, score in scores.items()}
     return metrics | {
         "split": split,

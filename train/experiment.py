@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from train import data, tasks
-from train.data import standardization
+from train.data import class_counts, standardization
 from train.data.dataset import AnyDataset, Stream, is_in_memory
 from train.data.inputs import example_unit
 from train.engine import optimizers, plan, schedules, state, step
@@ -94,6 +94,7 @@ def prepare(
     if standardization.is_requested(config):
         announce("measuring the mean and the standard deviation of the training pixels")
         config = standardization.fill_in(config, standardization.measure(config, dataset))
+    class_counts.for_sampling(config, dataset)  # raises before anything is compiled
     task = tasks.build(config, dataset)
     run_plan = plan.make(config, dataset.num_train)
     schedule = schedules.make_schedule(config, run_plan)

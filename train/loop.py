@@ -30,7 +30,7 @@ from train.output.workdir import WorkDir
 from train.runtime import distributed
 from train.runtime.preemption import Preemption
 from train.runtime.profiler import Profiler
-from train.tasks.task import means
+from train.tasks.task import means, named_means
 
 OnMetrics = Callable[[int, int, StepMetrics, Measures | None], None]
 """Called on the host with the first and the last step of a dispatch, its metrics and measures."""
@@ -119,7 +119,7 @@ def _train(
                 if is_first_eval:
                     reporter.log("compiling the evaluation, then testing ...")
                     is_first_eval = False
-                reporter.log_eval(step, **_evaluate(run, executor, state))
+                reporter.log_eval(step, **named_means(executor.evaluate(state)))
             if step == run.plan.total_steps:
                 break
             with timer.training():
@@ -195,15 +195,6 @@ def metrics_handler(
     return on_metrics
 
 
-def _evaluate(run: Experiment, executor: Executor, state: TrainState) -> dict[str, float]:
-    """Return the metrics of a test line."""
-    return {
-        f"{prefix}{name}": value
-        for prefix, sums in executor.evaluate(state).items()
-        for name, value in means(sums).items()
-    }
-
-
 def _result(config: ConfigDict, summary: dict[str, Any]) -> str:
     headline = tasks.task_class(config).headline
     return f"test {headline.label} {summary[f'test_{headline.name}']:.4f}"
@@ -219,6 +210,7 @@ def _score(
     run: Experiment, executor: Executor, state: TrainState, reporter: Reporter
 ) -> dict[str, Any]:
     """Return what the task reports of the outputs for the whole test split, and draw it."""
-    predictions, names = executor.predict(state), run.dataset.class_names
-    reporter.draw_classes(lambda files: run.task.draw(predictions, names, files))
-    return run.task.score(predictions, names)
+    predictions = executor.predict(state)
+    scores = run.task.score(predictions, run.dataset.class_names)
+    reporter.draw_classes(lambda files: run.task.draw(predictions, scores, files))
+    return scores

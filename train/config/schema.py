@@ -68,6 +68,11 @@ class Data(Section):
     std: ChannelScales = field(
         (0.5,), "Standard deviation of each channel, of pixels in 0..1, or `measure` as for `mean`."
     )
+    sampling: Literal["shuffled", "balanced"] = field(
+        "shuffled",
+        "Training examples of an epoch: each one once, or equally many of each class, so those of "
+        "rare classes several times.",
+    )
     pad: Count = field(0, "Black pixels around an image before a random crop.")
     flip: bool = field(False, "Flip half of the training images horizontally.")
     augment: Literal["none", "trivial"] = field(

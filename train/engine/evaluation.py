@@ -73,9 +73,7 @@ class ResidentEvaluator:
 
     def evaluate(self, params: Any, stats: Any) -> dict[str, MetricSums]:
         """Return the sums over the split of each evaluation of the task."""
-        return {
-            prefix: self.add_up(params, stats, prefix) for prefix in self._evaluate
-        }
+        return {prefix: self.add_up(params, stats, prefix) for prefix in self._evaluate}
 
     def add_up(self, params: Any, stats: Any, prefix: str = "") -> MetricSums:
         """Return the sums of one evaluation."""

@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
+from numpy.typing import ArrayLike
 
+from train.data import class_counts
 from train.data.batch import Examples, gather_batch, put_split
+from train.data.class_counts import ClassCounts
 from train.data.dataset import InMemoryDataset
 from train.data.order import two_epochs
 from train.engine.averaging import eval_params
@@ -78,8 +81,12 @@ class ResidentExecutor:
         self._num_train = dataset.num_train
         self._replicated = sharding.replicated
         self._train_split = put_split(dataset.train, sharding.replicated)
+        self._classes = class_counts.for_sampling(config, dataset)
+        if self._classes:
+            counts = self._replicate(self._classes.counts)
+            self._classes = ClassCounts(self._train_split.labels, counts)
         self._make_order = jax.jit(
-            lambda epoch: two_epochs(config.seed, epoch[0], self._num_train),
+            lambda epoch, classes: two_epochs(config.seed, epoch[0], self._num_train, classes),
             out_shardings=sharding.replicated,
         )
         self._order = -1, jnp.zeros(0)  # no epoch yet
@@ -133,9 +140,9 @@ class ResidentExecutor:
     def _order_from(self, epoch: int) -> jax.Array:
         """Return the order of an epoch and the next one; cached, as dispatches are shorter."""
         if self._order[0] != epoch:
-            self._order = epoch, self._make_order(self._replicate([epoch]))
+            self._order = epoch, self._make_order(self._replicate([epoch]), self._classes)
         return self._order[1]
 
-    def _replicate(self, numbers: list[int]) -> jax.Array:
-        array = np.array(numbers, np.int32)
+    def _replicate(self, numbers: ArrayLike) -> jax.Array:
+        array = np.asarray(numbers, np.int32)
         return jax.make_array_from_callback(array.shape, self._replicated, lambda _: array)

@@ -9,7 +9,7 @@ from train.engine.state import sha256
 from train.engine.step import StepMetrics
 from train.output.metrics import finite_or_none
 from train.studies.landscape import Landscape
-from train.tasks.task import MetricSums, means
+from train.tasks.task import MetricSums, means, named_means
 
 Curve = dict[str, list[float | None]]
 
@@ -39,11 +39,11 @@ def extend_curve(
     landscape: Landscape | None = None,
 ) -> None:
     """Add the metrics after `stop` steps to the curve of a run."""
-    logged = finite_means(metrics.sums)
+    logged = means(metrics.sums)
     names: list[str] = [name for name in ("loss", "top1") if name in logged]
     point: dict[str, float | None] = {
         "step": stop,
-        **{name: logged[name] for name in names},
+        **{name: finite_or_none(logged[name]) for name in names},
         **{name: finite_or_none(value) for name, value in measures.by_name().items()},
     }
     if landscape:
@@ -54,18 +54,10 @@ def extend_curve(
 
 def final_result(params: Any, final: FinalMeasures) -> dict[str, Any]:
     """Return the fields of a line of `results.jsonl` about the final weights."""
+    sums = {**final.test, "train_": final.train}
     return {
-        **{
-            f"{prefix}{name}": value
-            for prefix, sums in {**final.test, "train_": final.train}.items()
-            for name, value in finite_means(sums).items()
-        },
+        **{name: finite_or_none(value) for name, value in named_means(sums).items()},
         "mean_drift": finite_or_none(final.mean_drift),
         "params_norm": finite_or_none(final.params_norm),
         "params_sha256": sha256(params),
     }
-
-
-def finite_means(sums: MetricSums) -> dict[str, float | None]:
-    """Return the means of some sums; None for one that is not finite."""
-    return {name: finite_or_none(value) for name, value in means(sums).items()}

@@ -15,7 +15,9 @@ from ml_collections import ConfigDict
 
 from optax_gc import diagnostics
 from train import experiment, tasks
+from train.data import class_counts
 from train.data.batch import Examples, put_split
+from train.data.class_counts import ClassCounts
 from train.data.dataset import AnyDataset, InMemoryDataset, is_in_memory
 from train.data.order import two_epochs
 from train.engine import averaging, dispatch, optimizers, schedules, state, step
@@ -43,8 +45,7 @@ class RunInputs(NamedTuple):
 
 
 def can_run_side_by_side(dataset: AnyDataset, config: ConfigDict) -> TypeGuard[InMemoryDataset]:
-    """Return whether runs can share a device: the data is in memory, and no score needs the host.
-    """
+    """Return whether runs can share a device: the data is in memory, and no score needs the host."""
     return is_in_memory(dataset) and not tasks.task_class(config).scores
 
 
@@ -89,6 +90,7 @@ class ParallelRuns:
         self.total_steps = self._run.plan.total_steps
         replicated = NamedSharding(self._mesh, P())
         self._train_split = put_split(dataset.train, replicated)
+        self._classes = class_counts.for_sampling(self._run.config, dataset)
         self._test_split = put_split(dataset.test, replicated)
         self._pretrained = self._run.pretrained and self._run.pretrained[:2]
         self.init_sha256 = self._run.pretrained and self._run.pretrained.sha256
@@ -255,7 +257,8 @@ class ParallelRuns:
         functions = step.make(self._run.config, self._run.task, self._optimizer(rate), seed)
         plan = self._run.plan
         train_steps = make_train_steps(functions, plan.batch_size, None)
-        order = two_epochs(seed, epoch_offset_count[0], plan.num_examples)
+        classes = self._classes and ClassCounts(split.labels, jnp.asarray(self._classes.counts))
+        order = two_epochs(seed, epoch_offset_count[0], plan.num_examples, classes)
         return train_steps(train_state, split, order, epoch_offset_count[1:])
 
     def _measure_run(

@@ -90,9 +90,7 @@ class SequentialRuns:
         return experiment.prepare(config, dataset)
 
 
-def _final_result(
-    run: Experiment, executor: Executor, train_state: TrainState
-) -> dict[str, Any]:
+def _final_result(run: Experiment, executor: Executor, train_state: TrainState) -> dict[str, Any]:
     params = eval_params(train_state.opt_state, train_state.params)
     pretrained = run.pretrained and run.pretrained[:2]
     initial_params, _ = state.init_weights(run.task.init, run.config.seed, pretrained)

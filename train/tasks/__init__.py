@@ -5,8 +5,8 @@ from typing import Protocol
 from ml_collections import ConfigDict
 
 from train import models
+from train.data.class_counts import HasTrainingSplit
 from train.tasks import class_weights
-from train.tasks.class_weights import HasTrainingSplit
 from train.tasks.classification import Classification
 from train.tasks.task import Task
 

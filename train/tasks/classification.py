@@ -144,14 +144,11 @@ class Classification:
         """Return the metrics of each class as `per_class`."""
         return {"per_class": per_class_metrics(predictions, class_names)}
 
-    def draw(
-        self, predictions: Predictions, class_names: Sequence[str], files: Sequence[Path]
-    ) -> None:
+    def draw(self, predictions: Predictions, scores: dict[str, Any], files: Sequence[Path]) -> None:
         """Draw the confusion matrix and the metrics of each class."""
         from train.tasks import class_plots  # imports Matplotlib, which few runs need here
 
-        rows = per_class_metrics(predictions, class_names)
-        class_plots.draw(files, rows, confusion_matrix(predictions))
+        class_plots.draw(files, scores["per_class"], confusion_matrix(predictions))
 
 
 def metric_sums(

@@ -31,6 +31,15 @@ def means(sums: MetricSums) -> dict[str, float]:
     return {name: total / examples if examples else float("nan") for name, total in totals.items()}
 
 
+def named_means(sums: dict[str, MetricSums]) -> dict[str, float]:
+    """Return the means of some evaluations, by their prefix and the name of the metric."""
+    return {
+        f"{prefix}{name}": value
+        for prefix, each in sums.items()
+        for name, value in means(each).items()
+    }
+
+
 class Headline(NamedTuple):
     """The metric that runs are compared by: a share in 0..1, of which more is better.
 
@@ -132,11 +141,14 @@ class Task(Protocol):
     def score_classes(self, predictions: Any, dataset: AnyDataset) -> list[dict[str, Any]]:
         """Return the metrics of each class, as a row of a table with its name; see `score`."""
 
-    def draw(self, predictions: Any, dataset: AnyDataset, file: Path) -> None:
+    def draw(
+        self, predictions: Any, rows: list[dict[str, Any]], dataset: AnyDataset, file: Path
+    ) -> None:
         """Draw the outputs for a whole split.
 
         Args:
           predictions: As for `score`.
+          rows: The result of `score_classes`.
           dataset: As for `score`.
           file: A PNG file to write; an SVG file may be written beside it.
         """

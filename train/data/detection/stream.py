@@ -21,7 +21,7 @@ from train.data.detection.loaded_image import load_image
 from train.data.detection.shape_groups import ShapeGroup
 from train.data.detection.source import DetectionImages, SubsetImages
 from train.data.detection.views import ViewOptions, random_view, whole_view
-from train.data.order import example_at
+from train.data.order import HostOrder
 from train.data.streaming.batch_iterator import BatchIterator, ProcessRows
 
 
@@ -140,7 +140,9 @@ class DetectionStream:
     def train_batches(self, first_step: int) -> BatchIterator:
         """Return the batches of all steps from `first_step`, without end: `DetectionBatch`es."""
         rows = ProcessRows.create(self._batch_size, *self._process)
-        examples = _TrainExamples(self._train, rows, self._options, self._train_groups, self._seed)
+        groups = self._train_groups
+        orders = {group.shape: HostOrder(self._seed, len(group.ids)) for group in groups}
+        examples = _TrainExamples(self._train, rows, self._options, groups, self._seed, orders)
         return BatchIterator(examples, first_step, self._workers)
 
     def test_batches(self, batch_size: int) -> BatchIterator:
@@ -183,6 +185,7 @@ class _TrainExamples(_Examples):
     """The training sequence: epoch after epoch, without a gap and without end."""
 
     seed: int
+    orders: dict[tuple[int, int], HostOrder]
 
     def __len__(self) -> int:
         return MAX_INT * len(self.rows.rows)
@@ -191,7 +194,7 @@ class _TrainExamples(_Examples):
         position = self.rows.position(index)
         step, row = divmod(position, self.rows.batch_size)
         group, number = shape_groups.training_batch(self.groups, step)
-        place = example_at(self.seed, number * self.rows.batch_size + row, len(group.ids))
+        place = self.orders[group.shape].example_at(number * self.rows.batch_size + row)
         image_id = int(group.ids[place])
         # The counter starts at 2**255, so these numbers differ from those of the order.
         rng = np.random.Generator(np.random.Philox(key=[self.seed, position], counter=1 << 255))
