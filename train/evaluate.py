@@ -61,20 +61,20 @@ def main(argv: list[str]) -> int:
     from train.runtime import cache
 
     cache.enable_compilation_cache()
-    report = evaluate(command, split, json_file.with_suffix(""))
+    report = evaluate(command, split, json_file.with_suffix(".png"))
     write_json(json_file, report)
     _print(report)
     print(f"written to {json_file}")
     return 0
 
 
-def evaluate(command: TrainedCommand, split: str, pictures: Path) -> dict[str, Any]:
+def evaluate(command: TrainedCommand, split: str, picture: Path) -> dict[str, Any]:
     """Return the metrics of the newest weights on a split, and what they are of.
 
     Args:
       command: The command line.
       split: "test" or "train".
-      pictures: The files of the pictures of classes, without their suffix.
+      picture: The PNG file of the picture of classes or detections.
 
     Raises:
       UserError: If the run has no weights, or the data are not of the kind that it was trained on.
@@ -82,10 +82,13 @@ def evaluate(command: TrainedCommand, split: str, pictures: Path) -> dict[str, A
     import jax  # imported late, as all that imports it: a typing error should not cost seconds
 
     from train import data, trained
+    from train.config.detection import is_detection
     from train.runtime import mesh
     from train.tasks.task import named_means
 
     config = command.config
+    if split == "train" and is_detection(config):
+        raise UserError("--split=train is not for detection; use --split=test")
     run = trained.load(command.workdir, config)
     dataset = data.load(config)
     _check_data(dataset.signature, run.signature, command.workdir)
@@ -95,11 +98,12 @@ def evaluate(command: TrainedCommand, split: str, pictures: Path) -> dict[str, A
     print(f"evaluating step {run.step:,} of {command.workdir} on the {split} split ...")
     means = named_means(evaluator.evaluate(*weights))
     metrics: dict[str, Any] = {f"{split}_{name}": value for name, value in means.items()}
-    if config.eval.per_class:
+    if config.eval.per_class or run.task.scores:
         predictions = evaluator.predict(*weights)
-        scores = run.task.score(predictions, run.signature.class_names)
-        run.task.draw(predictions, scores, [pictures.with_suffix(s) for s in (".png", ".svg")])
-        metrics |= {f"{split}_{name}": score for name, score in scores.items()}
+        metrics |= run.task.score(predictions, dataset)
+        rows = run.task.score_classes(predictions, dataset)
+        run.task.draw(predictions, rows, dataset, picture)
+        metrics |= {f"{split}_per_class": rows} if config.eval.per_class else {}
     return metrics | {
         "split": split,
         "examples": dataset.num_test if split == "test" else dataset.num_train,

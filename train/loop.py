@@ -30,7 +30,7 @@ from train.output.workdir import WorkDir
 from train.runtime import distributed
 from train.runtime.preemption import Preemption
 from train.runtime.profiler import Profiler
-from train.tasks.task import means, named_means
+from train.tasks.task import means, named_means, summary_name
 
 OnMetrics = Callable[[int, int, StepMetrics, Measures | None], None]
 """Called on the host with the first and the last step of a dispatch, its metrics and measures."""
@@ -119,7 +119,7 @@ def _train(
                 if is_first_eval:
                     reporter.log("compiling the evaluation, then testing ...")
                     is_first_eval = False
-                reporter.log_eval(step, **named_means(executor.evaluate(state)))
+                reporter.log_eval(step, **_evaluate(run, executor, state))
             if step == run.plan.total_steps:
                 break
             with timer.training():
@@ -132,8 +132,10 @@ def _train(
                 checkpoints.wait()
                 raise Preempted(f"stopped after step {step}, which is saved")
         checkpoints.wait()
-        scores = _score(run, executor, state, reporter) if run.config.eval.per_class else {}
-        summary = reporter.finish(state, scores)
+        classes: dict[str, Any] = {}
+        if run.config.eval.per_class or run.task.scores:
+            classes = _score_classes(run, executor, state, reporter)
+        summary = reporter.finish(state, classes)
     _print_once(f"{_result(run.config, summary)}\nsummary: {work.summary}\nplot: {work.curves}")
     return summary
 
@@ -196,8 +198,8 @@ def metrics_handler(
 
 
 def _result(config: ConfigDict, summary: dict[str, Any]) -> str:
-    headline = tasks.task_class(config).headline
-    return f"test {headline.label} {summary[f'test_{headline.name}']:.4f}"
+    task = tasks.task_class(config)
+    return f"test {task.headline.label} {summary[summary_name(task, task.headline.name)]:.4f}"
 
 
 def _print_once(text: str) -> None:
@@ -206,11 +208,19 @@ def _print_once(text: str) -> None:
         print(text)
 
 
-def _score(
+def _evaluate(run: Experiment, executor: Executor, state: TrainState) -> dict[str, float]:
+    """Return the metrics of a test line."""
+    metrics = named_means(executor.evaluate(state))
+    if run.task.scores:
+        metrics |= run.task.score(executor.predict(state), run.dataset)
+    return metrics
+
+
+def _score_classes(
     run: Experiment, executor: Executor, state: TrainState, reporter: Reporter
 ) -> dict[str, Any]:
-    """Return what the task reports of the outputs for the whole test split, and draw it."""
+    """Return the metrics of each class for the summary, and draw the outputs of the test split."""
     predictions = executor.predict(state)
-    scores = run.task.score(predictions, run.dataset.class_names)
-    reporter.draw_classes(lambda files: run.task.draw(predictions, scores, files))
-    return scores
+    rows = run.task.score_classes(predictions, run.dataset)
+    reporter.draw_outputs(lambda file: run.task.draw(predictions, rows, run.dataset, file))
+    return {"test_per_class": rows} if run.config.eval.per_class else {}

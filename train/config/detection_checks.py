@@ -23,6 +23,7 @@ _UNSUPPORTED: dict[str, Any] = {  # the values of fields that detection does not
     "data.classes": (),
     "data.train_per_class": 0,
     "data.test_share": 0.0,
+    "data.sampling": "shuffled",
     "data.vocabulary": 0,
     "model.stem": "3x3",
     "model.widen_factor": 1,

@@ -5,6 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from train.config.detection import is_detection
+from train.config.detection_checks import DATA_NAMES, check_detection
 from train.config.entry_point import HUGGING_FACE, is_entry_point
 from train.config.fields import (
     check_names,
@@ -51,8 +53,10 @@ def validate(config: ConfigDict) -> None:
     check_values(config.to_dict(), Config)
     local_path("config.data.dir", config.data.dir)
     local_path("config.init_from", config.init_from)
+    check_detection(config)
     _check_run(config)
-    _check_streaming(config)
+    if not is_detection(config):
+        _check_streaming(config)
     if config.data.vocabulary:
         _check_text(config)
 
@@ -68,14 +72,15 @@ def _check_run(config: ConfigDict) -> None:
             f"config.data.test_share={config.data.test_share} is for data sets without a test "
             f"split, but {config.data.name} has one; set it to 0"
         )
-    has_label = config.data.name not in ("digits", "folder") and not is_own
+    has_label = config.data.name not in ("digits", "folder", *DATA_NAMES) and not is_own
     if config.data.label != "label" and not has_label:
         raise UserError(
             f"config.data.label={config.data.label!r} is for TFDS data sets; set it to 'label'"
         )
-    if config.data.on_error == "skip" and config.data.name != "folder":
+    if config.data.on_error == "skip" and config.data.name not in ("folder", "coco_folder"):
         raise UserError(
-            "config.data.on_error='skip' is for config.data.name='folder'; set it to 'raise'"
+            "config.data.on_error='skip' is for config.data.name='folder' or 'coco_folder'; set it "
+            "to 'raise'"
         )
     if config.data.batch_size % config.accumulate:
         raise UserError(

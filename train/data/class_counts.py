@@ -33,8 +33,12 @@ class ClassCounts(NamedTuple):
     counts: np.ndarray | jax.Array
 
 
-def for_sampling(config: ConfigDict, dataset: HasTrainingSplit) -> ClassCounts | None:
+def for_sampling(config: ConfigDict, dataset: Any) -> ClassCounts | None:
     """Return the classes that `config.data.sampling` needs; None if it needs none.
+
+    Args:
+      config: A validated config.
+      dataset: A `HasTrainingSplit`, unless it needs none.
 
     Raises:
       UserError: As in `count`.

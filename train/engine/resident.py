@@ -84,7 +84,8 @@ class ResidentExecutor:
         self._classes = class_counts.for_sampling(config, dataset)
         if self._classes:
             counts = self._replicate(self._classes.counts)
-            self._classes = ClassCounts(self._train_split.labels, counts)
+            split: Any = self._train_split
+            self._classes = ClassCounts(split.labels, counts)
         self._make_order = jax.jit(
             lambda epoch, classes: two_epochs(config.seed, epoch[0], self._num_train, classes),
             out_shardings=sharding.replicated,

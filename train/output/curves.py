@@ -42,7 +42,7 @@ def _draw(lines: list[Line], title: str, headline: Headline) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3, sharex=True)
     panels = [
-        _Panel("cross-entropy (nats)", ("loss",), is_log=True),
+        _Panel(headline.loss_label, ("loss",), is_log=True),
         _Panel(headline.axis_label, (headline.name,), scale=100),
         _Panel("learning rate", ("learning_rate",)),
         _Panel("norm of gradient and update", ("grad_norm", "update_norm"), is_log=True),

@@ -98,8 +98,10 @@ class ProgressBar:
 
     def _metrics(self, values: Mapping[str, float | None]) -> str:
         headline = self._headline
-        score = f"{headline.label} {_percent(values[headline.name])}"
-        return f"loss {_number(values['loss'])}  {score}"
+        loss = f"loss {_number(values['loss'])}"
+        if headline.name not in values:  # a score, which training lines do not have
+            return loss
+        return f"{loss}  {headline.label} {_percent(values[headline.name])}"
 
     def _step_and_epoch(self, step: int) -> str:
         return f"step {step:,}/{self._plan.total_steps:,}  epoch {self._plan.epoch(step):.2f}"

@@ -1,6 +1,6 @@
 """The output of a run: progress, `metrics.jsonl`, TensorBoard, curves and summary."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,7 @@ class Reporter:
         self._work = work
         self._plan = plan
         self._timer = timer
-        task = tasks.task_class(config)
-        self._headline = task.headline
+        task = self._task = tasks.task_class(config)
         self._metrics = MetricsFile(work.metrics, task.metrics, first_step, writes=is_first)
         self._progress = ProgressBar(plan, first_step, timer, example_unit(config), task.headline)
         self._trackers: list[Tracker] = []
@@ -85,37 +84,39 @@ class Reporter:
         line = self._append(step, "test", metrics)
         self._progress.show_test(line)
 
-    def finish(self, state: TrainState, scores: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, state: TrainState, classes: dict[str, Any]) -> dict[str, Any]:
         """Draw the curves, then write and return the summary.
 
         Args:
           state: The last state.
-          scores: What else the summary has of the test split, such as the metrics of each class.
+          classes: The field of the summary with the metrics of each class, if it has one.
         """
-        summary = make_summary(self._metrics, self._headline, state, self._plan, self._timer)
-        summary |= self._work.init_source()
-        summary |= {f"test_{name}": score for name, score in scores.items()}
+        summary = make_summary(self._metrics, self._task, state, self._plan, self._timer)
+        summary |= self._work.init_source() | classes
         if distributed.is_first_process():
             self._draw_curves()
             write_json(self._work.summary, summary)
         return summary
 
-    def draw_classes(self, draw: Callable[[Sequence[Path]], None]) -> None:
-        """Draw `classes.png` and `classes.svg` in the first process."""
+    def draw_outputs(self, draw: Callable[[Path], None]) -> None:
+        """Draw the outputs for the test split, in the first process."""
         if distributed.is_first_process():
-            self._draw(self._work.classes, draw)
+            self._draw(self._work.folder / f"{self._task.picture}.png", draw)
 
     def _draw_curves(self) -> None:
         from train.output.curves import draw_curves  # imports Matplotlib, so that starts are fast
 
-        lines, title, headline = self._metrics.lines, self._title, self._headline
-        self._draw(self._work.curves, lambda files: draw_curves(files, lines, title, headline))
+        lines, title, headline = self._metrics.lines, self._title, self._task.headline
+        self._draw(
+            self._work.curves,
+            lambda file: draw_curves([file, file.with_suffix(".svg")], lines, title, headline),
+        )
 
-    def _draw(self, file: Path, draw: Callable[[Sequence[Path]], None]) -> None:
-        """Draw a picture as PNG, and beside it as SVG."""
+    def _draw(self, file: Path, draw: Callable[[Path], None]) -> None:
+        """Draw a picture; go on if that fails."""
         try:
             with explain_write_errors(file):
-                draw([file, file.with_suffix(".svg")])
+                draw(file)
         except UserError:
             raise  # no space or permission, which the summary needs too
         except Exception as error:  # Matplotlib's; a finished run must not end without a summary

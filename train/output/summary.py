@@ -10,21 +10,22 @@ from train.engine.plan import Plan
 from train.engine.state import TrainState, sha256
 from train.output.metrics import MetricsFile
 from train.output.timer import Timer
-from train.tasks.task import Headline
+from train.tasks.task import Task, summary_name
 
 
 def make_summary(
-    metrics: MetricsFile, headline: Headline, state: TrainState, plan: Plan, timer: Timer
+    metrics: MetricsFile, task: type[Task], state: TrainState, plan: Plan, timer: Timer
 ) -> dict[str, Any]:
     """Return the summary of a run from its last lines, its last state and its times."""
     train_lines, test_line = metrics.of_split("train"), metrics.of_split("test")[-1]
     removed = [line["gc_removed_fraction"] for line in train_lines]
     removed = [share for share in removed if share is not None]
-    not_metrics = {headline.name, "step", "split", "epoch"}
-    names = [headline.name, *(name for name in test_line if name not in not_metrics)]
+    first = task.headline.name
+    not_metrics = {first, "step", "split", "epoch"}
+    names = [first, *(name for name in test_line if name not in not_metrics)]
     timer.tick()
     return {
-        **{f"test_{name}": test_line[name] for name in names},
+        **{summary_name(task, name): test_line[name] for name in names},
         "train_loss": train_lines[-1]["loss"] if train_lines else None,
         "steps": int(state.step),
         "epochs": plan.epoch(int(state.step)),

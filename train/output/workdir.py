@@ -35,7 +35,6 @@ class WorkDir:
         self.metrics = folder / "metrics.jsonl"
         self.checkpoints = folder / "checkpoints"
         self.curves = folder / "curves.png"
-        self.classes = folder / "classes.png"
         self.summary = folder / "summary.json"
         self.init_source_file = folder / "init_source.json"
         self._fields = json.loads(json.dumps(flatten(config)))

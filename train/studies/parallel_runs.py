@@ -251,7 +251,7 @@ class ParallelRuns:
         seed: jax.Array,
         rate: jax.Array,
         train_state: TrainState,
-        split: Examples,
+        split: Any,
         epoch_offset_count: jax.Array,
     ):
         functions = step.make(self._run.config, self._run.task, self._optimizer(rate), seed)

@@ -1,8 +1,7 @@
 """Classification of images and texts: cross-entropy, top-1 and top-5 accuracy."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from ml_collections import ConfigDict
 
 from train import models
 from train.data.batch import Batch
+from train.data.dataset import AnyDataset
 from train.data.inputs import augment, to_model_inputs
 from train.models import Model
 from train.models.last_layer import Layers
@@ -42,8 +42,10 @@ class Classification:
       model: The network.
     """
 
-    metrics: tuple[str, ...] = ("loss", "top1", "top5")
-    headline = Headline("top1", "top-1", "top-1 accuracy (%)")
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5")
+    scores: ClassVar[tuple[str, ...]] = ()
+    headline: ClassVar = Headline("top1", "top-1", "top-1 accuracy (%)", "cross-entropy (nats)")
+    picture: ClassVar = "classes"
 
     def __init__(self, config: ConfigDict, model: Model, class_weights: np.ndarray | None = None):
         """Make the task.
@@ -140,15 +142,26 @@ class Classification:
         logits, _ = self.model.apply(params, stats, self.prepare(batch).inputs, False)
         return Predictions(logits.astype(jnp.float32), batch.labels)
 
-    def score(self, predictions: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
-        """Return the metrics of each class as `per_class`."""
-        return {"per_class": per_class_metrics(predictions, class_names)}
+    def score(self, predictions: Predictions, dataset: AnyDataset) -> dict[str, float]:
+        """Return nothing: the metrics are sums over batches."""
+        return {}
 
-    def draw(self, predictions: Predictions, scores: dict[str, Any], files: Sequence[Path]) -> None:
-        """Draw the confusion matrix and the metrics of each class."""
+    def score_classes(self, predictions: Predictions, dataset: AnyDataset) -> list[dict[str, Any]]:
+        """Return precision, recall and AUC of each class."""
+        return per_class_metrics(predictions, dataset.class_names)
+
+    def draw(
+        self,
+        predictions: Predictions,
+        rows: list[dict[str, Any]],
+        dataset: AnyDataset,
+        file: Path,
+    ) -> None:
+        """Draw the confusion matrix and the metrics of each class, as PNG and SVG."""
         from train.tasks import class_plots  # imports Matplotlib, which few runs need here
 
-        class_plots.draw(files, scores["per_class"], confusion_matrix(predictions))
+        files = [file, file.with_suffix(".svg")]
+        class_plots.draw(files, rows, confusion_matrix(predictions))
 
 
 def metric_sums(

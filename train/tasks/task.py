@@ -6,12 +6,11 @@ and nothing else.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from train.data.batch import Batch
 from train.data.dataset import AnyDataset
 from train.models.last_layer import Layers
 
@@ -47,11 +46,13 @@ class Headline(NamedTuple):
       name: Its name in `metrics.jsonl` and in the results of studies.
       label: Its name on the terminal and in tables.
       axis_label: The label of its axis in plots, where it is in percent.
+      loss_label: The label of the axis of the loss.
     """
 
     name: str
     label: str
     axis_label: str
+    loss_label: str = "loss"
 
 
 class Evaluation(NamedTuple):
@@ -63,14 +64,20 @@ class Evaluation(NamedTuple):
     """
 
     metrics: tuple[str, ...]
-    add: Callable[[Any, Any, MetricSums, Batch], MetricSums]
+    add: Callable[[Any, Any, MetricSums, Any], MetricSums]
+
+
+def summary_name(task: "type[Task]", name: str) -> str:
+    """Return the name of a test metric in a summary; scores, of the test split alone, keep theirs."""
+    return name if name in task.scores else f"test_{name}"
 
 
 class Task(Protocol):
     """What a run learns.
 
-    The methods with a batch are pure functions of their arguments that JAX can trace. `params` and
-    `stats` are the two nested dicts of `init`.
+    The methods with a batch are pure functions of their arguments that JAX can trace. A batch is what
+    `to_batch` of the examples of its data set returns. `params` and `stats` are the two nested dicts
+    of `init`.
 
     Attributes:
       metrics: The names of the metrics that training adds up; the first is "loss".
@@ -80,10 +87,10 @@ class Task(Protocol):
       picture: The name of the file that `draw` makes for a run, without its suffix.
     """
 
-    metrics: tuple[str, ...]
-    scores: tuple[str, ...]
-    headline: Headline
-    picture: str
+    metrics: ClassVar[tuple[str, ...]]
+    scores: ClassVar[tuple[str, ...]]
+    headline: ClassVar[Headline]
+    picture: ClassVar[str]
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Return random parameters, and all other arrays, such as running statistics."""
@@ -94,10 +101,10 @@ class Task(Protocol):
     def last_layer(self) -> Layers:
         """Return the paths of the last layers in the parameters; the others are the body."""
 
-    def prepare(self, batch: Batch) -> Batch:
+    def prepare(self, batch: Any) -> Any:
         """Return a batch whose inputs are what the model is applied to."""
 
-    def augment(self, key: jax.Array, batch: Batch, params: Any, stats: Any) -> Any:
+    def augment(self, key: jax.Array, batch: Any, params: Any, stats: Any) -> Any:
         """Return a batch as `prepare` does, with the random changes of training.
 
         The result is a pytree whose arrays have the batch as first axis.
@@ -127,7 +134,7 @@ class Task(Protocol):
         The first one has the prefix "".
         """
 
-    def predict(self, params: Any, stats: Any, batch: Batch) -> Any:
+    def predict(self, params: Any, stats: Any, batch: Any) -> Any:
         """Return the outputs for a batch as it is stored: a pytree of arrays (batch, ...)."""
 
     def score(self, predictions: Any, dataset: AnyDataset) -> dict[str, float]:

@@ -89,6 +89,11 @@ class DetectionDataset(NamedTuple):
         """Return the fingerprint of each split by name."""
         return {"train": self.train.fingerprint(), "test": self.test.fingerprint()}
 
+    def test_examples(self, count: int) -> DetectionBatch:
+        """Return the first test images, as NumPy arrays."""
+        count = min(count, self.num_test)
+        return self.test.select(np.arange(count)).to_batch(np.ones(count, np.bool_))
+
     def train_labels(self) -> None:
         """Return None: an image has objects of several classes."""
 

@@ -106,6 +106,11 @@ class DetectionStream:
         """Return the data set for another seed or batch size."""
         return self._replace(self._train, self._test, config.data.batch_size, config.seed)
 
+    def test_examples(self, count: int) -> DetectionBatch:
+        """Return some of the test images of this process, as NumPy arrays."""
+        with self.test_batches(count * self._process[1]) as batches:
+            return next(batches)
+
     def train_labels(self) -> None:
         """Return None: an image has objects of several classes."""
 
