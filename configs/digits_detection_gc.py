@@ -1,6 +1,6 @@
 """Mask R-CNN on handwritten digits on canvases with gradient centralization, without a download.
 
-    python -m train --config configs/digits_detection_gc.py
+python -m train --config configs/digits_detection_gc.py
 """
 
 from train.config import default_config

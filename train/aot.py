@@ -128,7 +128,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], read_cost: ReadCost
     import jax  # imported late, so that a wrong command line fails without this second
 
     from train import data, tasks
-    from train.data import batch, inputs, standardization
+    from train.data import standardization
     from train.data.standardization import Standardization
     from train.engine import optimizers, plan, schedules, state, step, streaming
     from train.runtime import mesh
@@ -148,9 +148,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], read_cost: ReadCost
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated),
         jax.eval_shape(lambda: state.create(task.init, task.metrics, optimizer, config.seed)),
     )
-    abstract_batch = batch.abstract_batch(
-        config.data.batch_size, dataset.input_shape, sharding.batch, inputs.dtype(config)
-    )
+    abstract_batch = data.abstract_training_batch(config, dataset.input_shape, sharding.batch)
     functions = step.make(config, task, optimizer, config.seed)
     train_step = streaming.jit_train_step(functions, sharding)
     lowered = train_step.lower(abstract_state, abstract_batch)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +23,18 @@ if TYPE_CHECKING:
     from train.trained import TrainedRun
 
 USAGE = """\
-usage: python -m train.predict --workdir DIR FILES... [--top N] [--json]
+usage: python -m train.predict --workdir DIR FILES... [--top N] [--json] [--draw FOLDER]
        python -m train.predict --workdir DIR --text TEXT
 
 Prints the most probable classes of images or texts, with their probabilities, by the newest
 weights of the run in DIR. FILES are image files; for a run on texts, .txt files in UTF-8; or
-folders of them. Nothing is written.
+folders of them. A detector prints the class, the score and the box (x1 y1 x2 y2) of each object.
 
   --top N           print so many classes for each file (default: 3)
-  --json            print one JSON object a line, with the probability of every class
+  --json            print one JSON object a line, with the probability of every class, or the boxes
+                    and masks of all objects in COCO's format
   --text TEXT       classify this text, for a run on texts
+  --draw FOLDER     write each image with its objects to FOLDER/NAME.png, for a detector
 
 Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr.
 """
@@ -40,16 +43,20 @@ Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr
 def main(argv: list[str]) -> int:
     """Predict; return the exit status."""
     command = trained_command.parse(
-        argv, lambda: USAGE, options={"top": 3, "json": False, "text": ""}
+        argv, lambda: USAGE, options={"top": 3, "json": False, "text": "", "draw": ""}
     )
     top, as_json, text = (command.options[name] for name in ("top", "json", "text"))
     if top < 1:
         raise UserError(f"--top={top} must be at least 1")
+    from train.config.detection import is_detection
     from train.data import user_files
     from train.data.inputs import is_text
 
     if text and not is_text(command.config):
         raise UserError("--text is for runs on texts, but this run is on images; give image files")
+    detects = is_detection(command.config)
+    if command.options["draw"] and not detects:
+        raise UserError("--draw is for detectors, but this run classifies; leave it out")
     files = user_files.find(command.arguments, command.config) if command.arguments else []
     if not files and not text:
         raise UserError("no files; give image or text files, or folders of them; see --help")
@@ -59,6 +66,9 @@ def main(argv: list[str]) -> int:
 
     cache.enable_compilation_cache()
     run = trained.load(command.workdir, command.config)
+    if detects:
+        _print_objects(run, files, as_json, command.options["draw"])
+        return 0
     predictions = predict_files(run, files)
     if text:
         example = user_files.encode_text(text, run.config, run.signature)
@@ -67,6 +77,19 @@ def main(argv: list[str]) -> int:
     for name, probabilities in predictions:
         show(name, probabilities, run.class_names, top)
     return 0
+
+
+def _print_objects(run: "TrainedRun", files: list[Path], as_json: bool, folder: str) -> None:
+    from train import predict_objects
+
+    for file, found in predict_objects.find(run, files):
+        if as_json:
+            print(predict_objects.to_json(file, found, run.class_names))
+        else:
+            print("\n".join(predict_objects.to_rows(file, found, run.class_names)))
+        if folder:
+            drawn = predict_objects.draw(file, found, run.class_names, Path(folder))
+            print(f"written to {drawn}", file=sys.stderr)
 
 
 def predict_files(run: "TrainedRun", files: list[Path]) -> Iterator[tuple[str, np.ndarray]]:

@@ -37,7 +37,7 @@ class PretrainedWeights(NamedTuple):
     """The weights that a run starts from.
 
     Attributes:
-      params: The parameters, on the host; without the last layer if that is initialized randomly.
+      params: The parameters, on the host; without those that are initialized randomly.
       stats: The running statistics, on the host.
       source: The folder or file, as in the config.
       sha256: The digest of the bytes of a file, or of the parameters of a checkpoint. The latter
@@ -64,8 +64,11 @@ def load(config: ConfigDict, task: Task) -> PretrainedWeights:
     params, stats = jax.eval_shape(task.init, jax.random.key(0))
     loaded = params if config.init_head else without(task.last_layer(), params)
     like = {"params": loaded, "stats": stats}
-    shapes = {path: leaf.shape for path, leaf in named_leaves(like).items()}
     source = local_path("config.init_from", config.init_from)
+    part = "" if os.path.isdir(source) else task.backbone
+    if part:
+        like = {kind: tree.get(part, {}) for kind, tree in like.items()}
+    shapes = {path: leaf.shape for path, leaf in named_leaves(like).items()}
     try:
         if os.path.isdir(source):
             heads = tuple(f"params/{prefix}" for prefix in prefixes(task.last_layer(), params))
@@ -78,6 +81,8 @@ def load(config: ConfigDict, task: Task) -> PretrainedWeights:
             "source"
         ) from error
     weights = jax.tree.unflatten(jax.tree.structure(like), [arrays[path] for path in shapes])
+    if part:
+        weights = {kind: {part: tree} for kind, tree in weights.items()}
     return PretrainedWeights(**weights, source=config.init_from, sha256=digest)
 
 

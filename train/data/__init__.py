@@ -1,11 +1,15 @@
 """Data sets: reading them, the order of the examples, and the batch of a step."""
 
+from typing import Any
+
 import jax
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from train.config.detection import is_detection
 from train.config.entry_point import HUGGING_FACE, is_entry_point
-from train.data import subset
+from train.data import inputs, subset
+from train.data.batch import abstract_batch
 from train.data.dataset import AnyDataset, Description
 from train.data.inputs import check_channels, is_text
 from train.errors import UserError
@@ -64,6 +68,10 @@ def describe(config: ConfigDict) -> Description:
     Raises:
       UserError: If there is no such data set, or if it does not fit the config.
     """
+    if is_detection(config):
+        from train.data.detection import load as detection
+
+        return detection.describe(config)
     data = config.data
     # Digits are always available, folders and own data have no description, and a subset must be
     # counted.
@@ -82,6 +90,26 @@ def describe(config: ConfigDict) -> Description:
     description = tfds_builder.describe_images(data)
     _check_images(config, description.input_shape)
     return description
+
+
+def abstract_training_batch(
+    config: ConfigDict, input_shape: tuple[int, ...], sharding: NamedSharding
+) -> Any:
+    """Return a training batch of `jax.ShapeDtypeStruct`s to compile with.
+
+    Args:
+      config: A validated config.
+      input_shape: That of the `Description` of the data set.
+      sharding: The sharding of the batch axis.
+    """
+    batch_size = config.data.batch_size
+    if is_detection(config):
+        from train.data.detection import example, load
+
+        options = load.view_options(config)
+        height, width = input_shape[:2]
+        return example.abstract_batch(batch_size, (height, width), options, sharding)
+    return abstract_batch(batch_size, input_shape, sharding, inputs.dtype(config))
 
 
 def _check_images(config: ConfigDict, input_shape: tuple[int, ...]) -> None:

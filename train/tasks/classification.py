@@ -46,6 +46,7 @@ class Classification:
     scores: ClassVar[tuple[str, ...]] = ()
     headline: ClassVar = Headline("top1", "top-1", "top-1 accuracy (%)", "cross-entropy (nats)")
     picture: ClassVar = "classes"
+    backbone: ClassVar = ""
 
     def __init__(self, config: ConfigDict, model: Model, class_weights: np.ndarray | None = None):
         """Make the task.

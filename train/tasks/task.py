@@ -85,12 +85,15 @@ class Task(Protocol):
         the whole split; empty if it needs no outputs.
       headline: The metric that runs are compared by: one of the metrics or scores.
       picture: The name of the file that `draw` makes for a run, without its suffix.
+      backbone: The name of the part of the network that the weights of an image classifier fit;
+        empty for the whole network.
     """
 
     metrics: ClassVar[tuple[str, ...]]
     scores: ClassVar[tuple[str, ...]]
     headline: ClassVar[Headline]
     picture: ClassVar[str]
+    backbone: ClassVar[str]
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Return random parameters, and all other arrays, such as running statistics."""

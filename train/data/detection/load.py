@@ -3,11 +3,14 @@
 import jax
 from ml_collections import ConfigDict
 
+from train.data.dataset import Description
 from train.data.detection import coco_folder, dataset, digits_detection
 from train.data.detection.dataset import DetectionDataset
 from train.data.detection.source import DetectionImages
 from train.data.detection.stream import DetectionStream
-from train.data.detection.views import ViewOptions
+from train.data.detection.views import ViewOptions, padded_shape
+
+_COCO_CLASSES = 80
 
 
 def load(config: ConfigDict) -> DetectionDataset | DetectionStream:
@@ -47,6 +50,20 @@ def load(config: ConfigDict) -> DetectionDataset | DetectionStream:
     if notes and jax.process_index() == 0:
         print("; ".join(notes))
     return loaded
+
+
+def describe(config: ConfigDict) -> Description:
+    """Return what is needed to compile for the data set; without a folder, for COCO itself.
+
+    Raises:
+      UserError: If the data set is named and cannot be loaded.
+    """
+    if config.data.name == "digits_detection" or config.data.dir:
+        dataset = load(config)
+        return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
+    options = view_options(config)
+    height, width = padded_shape(options.short_side, options.long_side, options)
+    return Description(_COCO_CLASSES, (height, width, 3), None)
 
 
 def is_in_memory(config: ConfigDict) -> bool:

@@ -52,6 +52,7 @@ class BoxDetection:
     scores: ClassVar[tuple[str, ...]] = tuple(f"box_{name}" for name in _BOX_SCORES)
     headline: ClassVar = Headline("box_ap", "box AP", "box AP (%)")
     picture: ClassVar = "detections"
+    backbone: ClassVar = "backbone"
 
     def __init__(self, config: ConfigDict, num_classes: int):
         """Make the task of a validated config."""
