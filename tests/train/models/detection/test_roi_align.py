@@ -64,14 +64,19 @@ def test_methods_agree_on_a_pyramid():
     pyramid, boxes = random_pyramid(rng, 64, 96, 6), random_boxes(rng, 40, 64, 96)
     levels = roi_align.assign_levels(jnp.asarray(boxes), STRIDES, 48)
     assert set(levels.tolist()) == {0, 1, 2}
-    results = [jax.jit(method, static_argnums=(1, 4))(pyramid, STRIDES, boxes, levels, 7)
-               for method in METHODS]
+    results = [
+        jax.jit(method, static_argnums=(1, 4))(pyramid, STRIDES, boxes, levels, 7)
+        for method in METHODS
+    ]
     np.testing.assert_allclose(*results, atol=1e-5)
     for index in (0, 17, 33):
         level = int(levels[index])
         alone = roi_align.gather(
-            pyramid[level : level + 1], STRIDES[level : level + 1], boxes[index : index + 1],
-            jnp.zeros(1, jnp.int32), 7,
+            pyramid[level : level + 1],
+            STRIDES[level : level + 1],
+            boxes[index : index + 1],
+            jnp.zeros(1, jnp.int32),
+            7,
         )
         np.testing.assert_allclose(results[0][index], alone[0], atol=1e-5)
 

@@ -61,8 +61,10 @@ def test_no_detections():
 
 
 def test_more_boxes_than_the_limit():
-    boxes = [[12 * index % 48, 12 * (index // 4), 12 * index % 48 + 10, 12 * (index // 4) + 10]
-             for index in range(12)]
+    boxes = [
+        [12 * index % 48, 12 * (index // 4), 12 * index % 48 + 10, 12 * (index // 4) + 10]
+        for index in range(12)
+    ]
     probabilities = [[0.2 + 0.05 * index, 0.01] for index in range(12)]
     found = run(boxes, probabilities)
     assert found.boxes.tolist() == [boxes[index] for index in (11, 10, 9, 8, 7)]
