@@ -1,5 +1,6 @@
 """The heads that classify boxes, refine them and predict masks (He et al. 2017, arXiv 1703.06870)."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -48,7 +49,7 @@ class BoxHead(nnx.Module):
         self.linears = nnx.List(
             [
                 nnx.Linear(*size, kernel_init=_XAVIER, **options)
-                for size in zip(sizes[:-1], sizes[1:], strict=True)
+                for size in itertools.pairwise(sizes)
             ]
         )
         normal = nnx.initializers.normal

@@ -79,11 +79,12 @@ class RCNN(nnx.Module):
     def anchors(self, pyramid: Sequence[jax.Array]) -> list[np.ndarray]:
         """Return the anchors of each level, float32 (anchors, 4)."""
         s = self.settings
-        levels = enumerate(zip(pyramid, s.anchor_sizes, strict=True))
-        return [
-            level_anchors(maps.shape[1:3], self.strides[0] * 2**level, size, s.anchor_ratios)
-            for level, (maps, size) in levels
-        ]
+        anchors = []
+        for level, (maps, size) in enumerate(zip(pyramid, s.anchor_sizes, strict=True)):
+            _, height, width, _ = maps.shape
+            stride = self.strides[0] * 2**level
+            anchors.append(level_anchors((height, width), stride, size, s.anchor_ratios))
+        return anchors
 
     def propose(
         self,
@@ -146,8 +147,9 @@ def make(settings: Settings) -> Detector:
     """Return a detector as pure functions."""
 
     def split(key: jax.Array) -> tuple[nnx.GraphDef, Any, Any]:
-        graphdef, params, stats = nnx.split(RCNN(settings, nnx.Rngs(key)), nnx.Param, ...)
-        return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+        graphdef, *states = nnx.split(RCNN(settings, nnx.Rngs(key)), nnx.Param, ...)
+        params, stats = map(nnx.to_pure_dict, states)
+        return graphdef, params, stats
 
     graphdef, _, _ = jax.eval_shape(split, jax.random.key(0))
 
@@ -158,8 +160,7 @@ def make(settings: Settings) -> Detector:
     def apply(params: Any, stats: Any, function: Callable[[RCNN], _T]) -> tuple[_T, Any]:
         network = nnx.merge(graphdef, nnx.State(params), nnx.State(stats))
         result = function(network)
-        _, _, stats = nnx.split(network, nnx.Param, ...)
-        return result, nnx.to_pure_dict(stats)
+        return result, nnx.to_pure_dict(nnx.state(network, nnx.Not(nnx.Param)))
 
     heads = {("box_head", "logits"), ("box_head", "deltas")}
     heads |= {("mask_head", "logits")} if settings.masks else set()

@@ -55,6 +55,10 @@ class Proposals(NamedTuple):
     number: int
 
 
+_RPN_MATCHING = Matching(0.7, 0.3, lowest_best=0.3)
+_BOX_MATCHING = Matching(0.5, 0.5)
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """The hyperparameters of a detector; `paper` and `small` return complete ones.
@@ -122,9 +126,9 @@ class Settings:
     box_cells: int = 7
     mask_cells: int = 14
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
-    rpn_matching: Matching = Matching(0.7, 0.3, lowest_best=0.3)
+    rpn_matching: Matching = _RPN_MATCHING
     rpn_beta: float = 1 / 9
-    box_matching: Matching = Matching(0.5, 0.5)
+    box_matching: Matching = _BOX_MATCHING
     box_beta: float = 1.0
     nms_threshold: float = 0.7
     score_threshold: float = 0.05

@@ -37,9 +37,9 @@ def make_loss(
 ) -> Callable[[Any, Any, DetectionBatch, jax.Array], tuple[jax.Array, tuple[Any, MetricSums]]]:
     """Return `(params, stats, batch, key) -> (loss, (stats, sums))`.
 
-    The loss is the mean over the images that are not padding; its sums are those of the metrics. The
-    inputs of the batch are standardized. The loss of an image depends only on the image, its
-    id and the key, unless batch normalization uses the statistics of the batch.
+    The loss is the mean over the images that are not padding, and the sums are those of `metrics`.
+    The inputs of the batch must be standardized. The loss of an image depends only on the image,
+    its id and the key, unless batch normalization uses the statistics of the batch.
     """
 
     def loss(

@@ -27,6 +27,7 @@ def count_parameters(settings):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.slow
 def test_parameter_counts_match_torchvision():
     """torchvision counts no batch normalization, but deltas and masks of the background."""
     norm_of_resnet50, background = 53_120, 4 * 1025
@@ -36,6 +37,7 @@ def test_parameter_counts_match_torchvision():
     assert mask == 44_401_393 + norm_of_resnet50 - background - 257
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters"),  # torchvision's, without the last layer; (2048 + 1) * 1000 parameters
     [
@@ -138,6 +140,7 @@ def test_pytorch_weights_give_the_features_of_pytorch(pytorch_arrays):
             np.testing.assert_allclose(features, x.permute(0, 2, 3, 1).numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_frozen_statistics_do_not_change():
     images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 32, 32, 3)), jnp.float32)
     for frozen in (True, False):
