@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import socket
 from collections.abc import Generator, Iterator, Sequence
 
 import ray
@@ -49,8 +51,9 @@ def connect(study: ConfigDict) -> Iterator[RayTasks]:
       UserError: If there is none.
     """
     try:
+        _check_address(os.environ.get("RAY_ADDRESS", ""))
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"--engine=ray found no Ray cluster ({describe_error(error)}); run ray start --head, "
             "or set RAY_ADDRESS to HOST:PORT of the cluster's head"
@@ -59,6 +62,13 @@ def connect(study: ConfigDict) -> Iterator[RayTasks]:
         yield RayTasks(study)
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise an OSError or a ValueError if nothing answers; Ray would try for 14 minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()
 
 
 def _outcome(ref: ray.ObjectRef) -> Outcome:
