@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import Generator, Iterator, Sequence
 
 import ray
@@ -59,6 +60,7 @@ def connect(study: ConfigDict) -> Iterator[RayTasks]:
             "or set RAY_ADDRESS to HOST:PORT of the cluster's head"
         ) from error
     try:
+        _warn_if_too_large(study.engine)
         yield RayTasks(study)
     finally:
         ray.shutdown()
@@ -69,6 +71,18 @@ def _check_address(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if colon:
         socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()
+
+
+def _warn_if_too_large(task: ConfigDict) -> None:
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(
+        node.get("CPU", 0) >= task.cpus and node.get("GPU", 0) >= task.gpus for node in resources
+    ):
+        print(
+            f"no node of the Ray cluster has config.engine.cpus={task.cpus} and "
+            f"config.engine.gpus={task.gpus}; the tasks wait for one",
+            file=sys.stderr,
+        )
 
 
 def _outcome(ref: ray.ObjectRef) -> Outcome:
