@@ -62,9 +62,13 @@ def main(argv: list[str]) -> int:
     engine = parse_engine(command.options["engine"], shard)
     print("loading JAX and Flax ...")
     # Imported here because JAX and Flax take seconds, which a typing error should not cost.
+    import jax
+
     from train.runtime import cache, cores
     from train.studies.study import study
 
+    if engine != "local":
+        jax.config.update("jax_platforms", "cpu")  # this process needs no accelerator
     cores.use_cores(command.config.runs_at_once)
     cache.enable_compilation_cache()
     study(command.config, command.workdir, shard, engine)

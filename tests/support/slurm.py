@@ -8,7 +8,9 @@ import socket
 import subprocess
 import time
 
-NODES = ("node1", "node2")
+HOST = socket.gethostname()
+NODES = (HOST, "node2")
+"""The name of a node where several processes meet must be that of a machine."""
 
 _CONFIG = """
 ClusterName=test
@@ -19,6 +21,7 @@ SlurmdPidFile={folder}/%n.pid
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/none
+AuthInfo=cred_expire=5
 CredType=cred/none
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/%n
@@ -47,23 +50,21 @@ def missing():
 
 
 @contextlib.contextmanager
-def cluster(folder, cpus=1):
+def cluster(folder):
     """Start slurmctld and two slurmd; yield the environment of its commands; stop them.
 
     Args:
       folder: An empty folder.
-      cpus: The number of cores of each node.
     """
     (folder / "state").mkdir()
     ports = _free_ports(1 + len(NODES))
-    host = socket.gethostname()
     nodes = [
-        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus}"
+        f"NodeName={node} NodeHostname={HOST} NodeAddr=127.0.0.1 Port={port} CPUs=2"
         for node, port in zip(NODES, ports[1:], strict=True)
     ]
     (folder / "slurm.conf").write_text(
         _CONFIG.format(
-            host=f"{host}(127.0.0.1)",
+            host=f"{HOST}(127.0.0.1)",
             port=ports[0],
             folder=folder,
             user=getpass.getuser(),
@@ -80,7 +81,7 @@ def cluster(folder, cpus=1):
                 command, env=os.environ | environment, stdout=log, stderr=subprocess.STDOUT
             )
             stack.callback(_stop, process)
-        _wait_for_nodes(environment, folder)
+        wait_until(lambda: _are_nodes_idle(environment))
         try:
             yield environment
         finally:
@@ -99,24 +100,31 @@ def run(command, environment, **options):
     ).stdout
 
 
-def _wait_for_nodes(environment, folder):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            states = run(["sinfo", "--Node", "--noheader", "--format=%T"], environment).split()
-            if states == ["idle"] * len(NODES):
-                return
-        time.sleep(0.2)
-    logs = "\n".join(file.read_text()[-2000:] for file in sorted(folder.glob("*.log")))
-    raise AssertionError(f"Slurm has not started:\n{logs}")
+def is_idle(environment):
+    """Return whether no job waits or runs."""
+    return not run(["squeue", "--noheader"], environment)
+
+
+def wait_until(condition, seconds=120.0):
+    """Wait until `condition()` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.1)
+
+
+def _are_nodes_idle(environment):
+    try:
+        states = run(["sinfo", "--Node", "--noheader", "--format=%T"], environment).split()
+    except subprocess.CalledProcessError:  # slurmctld does not answer yet
+        return False
+    return states == ["idle"] * len(NODES)
 
 
 def _cancel_jobs(environment):
     """Cancel all jobs, and wait until slurmd has ended their processes."""
     run(["scancel", f"--user={getpass.getuser()}"], environment)
-    deadline = time.monotonic() + 30
-    while run(["squeue", "--noheader"], environment) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until(lambda: is_idle(environment))
 
 
 def _stop(process):

@@ -17,6 +17,9 @@ def get_config():
   return studying.tiny(runs_at_once=0)
 """
 
+SMALL_CONFIG = CONFIG.replace("tiny(", "tiny(seeds=(0,), ")  # six runs, a timing
+SMALLEST_CONFIG = SMALL_CONFIG.replace("tiny(", "tiny(learning_rates={'momentum': (0.03,)}, ")
+
 
 def tiny(**fields):
     """Return a study of one optimizer, two rates, three seeds: ten runs of twelve steps."""
@@ -49,6 +52,14 @@ def start(folder, *arguments, config):
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
+
+
+def results_of(folder, pattern="results*.jsonl"):
+    """Return the results of all shards; how many runs share a program does not matter."""
+    return {
+        key: {name: value for name, value in line.items() if name != "together"}
+        for key, line in lines(folder, pattern).items()
+    }
 
 
 def lines(folder, pattern="results.jsonl"):

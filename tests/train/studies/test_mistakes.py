@@ -19,6 +19,7 @@ MISTAKES = {
     "--shard=0/2": "--shard='0/2' must be I/N with I from 1 to N, such as 1/4",
     "--shard=3/2": "--shard='3/2' must be I/N",
     "--shard=x": "--shard='x' must be I/N",
+    "--engine=dask": "--engine='dask' must be one of local, ray, slurm",
     "--distributed": "--shard I/N",
     "--config.optimizers=('adamm',)": "config.optimizers=('adamm',) is not allowed",
     "--config.optimizers=()": "one or more of sgd, momentum",

@@ -6,13 +6,11 @@ import itertools
 import pytest
 
 from tests.support.processes import kill, wait_until
-from tests.support.studying import CONFIG, lines, start, tiny
+from tests.support.studying import CONFIG, results_of, start, tiny
 from train.errors import Preempted
 from train.studies import design
 from train.studies.design import Shard
 from train.studies.study import count_missing, study
-
-EVERYTHING = "results*.jsonl"
 
 
 def many_runs():
@@ -33,14 +31,6 @@ def work_of(config, shard):
             work += [("final", arm, seed) for seed in design.final_seeds(config, setting, shard)]
         work += [("time", arm) for arm in design.timed_arms(config, setting, shard)]
     return work
-
-
-def results_of(folder, pattern=EVERYTHING):
-    """Return the results of all shards; how many runs share a program does not matter."""
-    return {
-        key: {name: value for name, value in line.items() if name != "together"}
-        for key, line in lines(folder, pattern).items()
-    }
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 16, 50])

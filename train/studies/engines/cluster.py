@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from train.errors import Preempted, UserError
 from train.output.files import Line
+from train.runtime import cores
 from train.runtime.preemption import Preemption
 from train.studies.datasets import Datasets
 from train.studies.design import Arm, Run
@@ -59,7 +60,12 @@ class ClusterEngine:
         devices = study.engine.gpus or study.engine.cpus
         at_once = min(study.runs_at_once or devices, devices) * study.runs_per_device
         self._runs_per_task = at_once if can_run_side_by_side(datasets.final, study.base) else 1
-        self._context = Context(pickle.dumps(study), os.getcwd(), worker.fingerprint(datasets))
+        self._context = Context(
+            study=pickle.dumps(study),
+            folder=os.getcwd(),
+            data=worker.fingerprint(datasets),
+            threads=cores.num_threads(),
+        )
         self._progress = progress
         self._preemption = preemption
         self._backend = backend

@@ -2,6 +2,9 @@
 
 import contextlib
 import logging
+import os
+import socket
+import sys
 from collections.abc import Generator, Iterator, Sequence
 
 import ray
@@ -49,16 +52,37 @@ def connect(study: ConfigDict) -> Iterator[RayTasks]:
       UserError: If there is none.
     """
     try:
+        _check_address(os.environ.get("RAY_ADDRESS", ""))
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"--engine=ray found no Ray cluster ({describe_error(error)}); run ray start --head, "
             "or set RAY_ADDRESS to HOST:PORT of the cluster's head"
         ) from error
     try:
+        _warn_if_too_large(study.engine)
         yield RayTasks(study)
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise an OSError or a ValueError if nothing answers; Ray would try for 14 minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()
+
+
+def _warn_if_too_large(task: ConfigDict) -> None:
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(
+        node.get("CPU", 0) >= task.cpus and node.get("GPU", 0) >= task.gpus for node in resources
+    ):
+        print(
+            f"no node of the Ray cluster has config.engine.cpus={task.cpus} and "
+            f"config.engine.gpus={task.gpus}; the tasks wait for one",
+            file=sys.stderr,
+        )
 
 
 def _outcome(ref: ray.ObjectRef) -> Outcome:

@@ -25,11 +25,14 @@ class Context(NamedTuple):
       study: The pickled study config.
       folder: The current folder of the driver, from which relative paths start.
       data: The result of `fingerprint` for the driver's data.
+      threads: The number of XLA's threads in the driver. With the same number, results on the CPU
+        have the same bits.
     """
 
     study: bytes
     folder: str
     data: str
+    threads: int
 
 
 class Task(NamedTuple):
@@ -67,6 +70,7 @@ def _start_engine(context: Context) -> LocalEngine:
     if os.path.isdir(context.folder):  # otherwise the code of the driver was copied to elsewhere
         os.chdir(context.folder)
     study = pickle.loads(context.study)
+    cores.use_threads(context.threads)
     cores.use_cores(study.runs_at_once or study.engine.cpus)
     cache.enable_compilation_cache()
     datasets = load_datasets(study, [])
