@@ -10,7 +10,7 @@ from PIL import Image
 
 from train.data.detection import coco_folder, digits_detection
 from train.data.detection.annotations import decode_mask
-from train.data.detection.views import ViewOptions, whole_view
+from train.data.detection.views import ViewOptions, resized_sizes
 from train.tasks.detection.predictions import Predictions
 
 REAL_SETS = ("bccd", "nuclei")
@@ -69,12 +69,6 @@ def write_coco(root, train=None, test=None):
     return root
 
 
-def resized_sizes(annotations, options):
-    """Return the height and the width of each image after resizing."""
-    views = [whole_view(*size, options) for size in annotations.sizes.tolist()]
-    return np.array([(view.height, view.width) for view in views])
-
-
 def predict(annotations, options=None, noise=0.0, seed=0, masks=True):
     """Return the objects of a split as predictions, and the sizes of the resized images.
 
@@ -83,7 +77,7 @@ def predict(annotations, options=None, noise=0.0, seed=0, masks=True):
     """
     options = options or ViewOptions(200, 300)
     rng = np.random.default_rng(seed)
-    sizes = resized_sizes(annotations, options)
+    sizes = resized_sizes(annotations.sizes, options)
     slots = int(np.diff(annotations.starts).max()) + 3
     number = annotations.num_images
     boxes = np.zeros((number, slots, 4), np.float32)

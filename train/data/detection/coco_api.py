@@ -1,5 +1,6 @@
 """The library for run-length masks and COCO's average precision; only this module imports it."""
 
+import functools
 from typing import Any, NamedTuple
 
 
@@ -17,6 +18,7 @@ class CocoApi(NamedTuple):
     mask: Any
 
 
+@functools.cache
 def coco_api() -> CocoApi:
     """Return the library; it is imported here, so that only detection needs it."""
     from hotcoco import COCO, COCOeval, mask

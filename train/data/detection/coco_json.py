@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import pydantic
 
 from train.data.detection.coco_api import coco_api
@@ -140,7 +141,7 @@ def _check_polygons(polygons: list[Any]) -> None:
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise ValueError("a polygon must be a list of x and y of three or more points")
-        if not all(type(value) in (int, float) and abs(value) < 1e9 for value in polygon):
+        if not set(map(type, polygon)) <= {int, float} or not np.isfinite(np.sum(polygon)):
             raise ValueError("a polygon has a coordinate that is not a number")
 
 

@@ -66,6 +66,17 @@ def whole_view(height: int, width: int, options: ViewOptions) -> View:
     return _resized(0, 0, height, width, _scale(height, width, options))
 
 
+def resized_sizes(sizes: np.ndarray, options: ViewOptions) -> np.ndarray:
+    """Return the sizes of whole images after resizing: int32, (images, 2); height and width.
+
+    Args:
+      sizes: int, (images, 2); the height and the width of each image.
+      options: How images become examples.
+    """
+    views = [whole_view(height, width, options) for height, width in sizes.tolist()]
+    return np.array([(view.height, view.width) for view in views], np.int32).reshape(-1, 2)
+
+
 def random_view(rng: np.random.Generator, height: int, width: int, options: ViewOptions) -> View:
     """Return a random view of a training image: a tile, or the image with a jitter of its scale."""
     if options.tile:

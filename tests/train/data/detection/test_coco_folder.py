@@ -350,7 +350,7 @@ def test_missing_folders(tmp_path):
 
 def test_several_annotation_files(tmp_path):
     root = write_coco(tmp_path / "coco")
-    (root / "instances_train2.json").write_text("{}")
+    (root / "instances_train2.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match=r"instances_train\.json, instances_train2\.json; keep one"):
         open_folder(root)
 

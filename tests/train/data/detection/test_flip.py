@@ -77,7 +77,7 @@ def test_flips_within_the_image(seed, widths):
 
 def test_random_flip_flips_half():
     batch = make_batch(0, [WIDTH] * 400)
-    result = random_flip(jax.random.key(0), batch)
+    result = jax.jit(random_flip)(jax.random.key(0), batch)
     flipped = np.any(result.inputs != batch.inputs, axis=(1, 2, 3))
     assert 150 < flipped.sum() < 250
 

@@ -59,8 +59,9 @@ def reference(split, predictions, sizes, iou_type):
     return [None if value == -1 else value for value in evaluation.stats[:6]]
 
 
-@pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("noise", [0.3, 0.8])
+@pytest.mark.parametrize(
+    ("name", "noise"), [("digits", 0.3), ("digits", 0.8), ("bccd", 0.8), ("nuclei", 0.3)]
+)
 def test_equals_pycocotools(splits, name, noise):
     split = splits(name)
     predictions, sizes = predict(split.annotations, noise=noise)
@@ -72,7 +73,7 @@ def test_equals_pycocotools(splits, name, noise):
             assert [result[f"{kind}_{name}"] for name in STATS] == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", ["digits", "nuclei"])
 def test_another_library_gives_the_same(splits, name, monkeypatch):
     split = splits(name)
     predictions, sizes = predict(split.annotations, noise=0.5)
