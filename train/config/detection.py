@@ -27,14 +27,14 @@ class Detection(Section):
     backbone: Literal["small", "resnet50", "resnet101", "resnext101_32x4d", "resnext101_64x4d"] = (
         field(
             "resnet50",
-            "The network below the feature pyramid. `small` is for small images on a CPU, with small "
-            "heads and few proposals; the others have the heads and the numbers of the papers.",
+            "The network below the feature pyramid. `small` is for small images on a CPU and has "
+            "small heads; the others have the heads of the papers.",
         )
     )
     anchor_sizes: Sizes = field(
         (32.0, 64.0, 128.0, 256.0, 512.0),
-        "Square root of the area of the anchors of each level, in pixels: three levels for `small`, "
-        "five for the others.",
+        "Square root of the area of the anchors of each level, in pixels: three for `small`, five "
+        "for the others.",
     )
     short_side: PositiveInt = field(
         800, "Images are resized so that the shorter side has this many pixels,"

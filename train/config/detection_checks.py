@@ -73,8 +73,8 @@ def _check_numbers(config: ConfigDict) -> None:
     levels = _NUM_LEVELS.get(detection.backbone, _DEFAULT_NUM_LEVELS)
     if len(detection.anchor_sizes) != levels:
         raise UserError(
-            f"config.detection.anchor_sizes={short_repr(detection.anchor_sizes)} must have {levels} "
-            f"numbers for the backbone {detection.backbone!r}, one for each level of its pyramid"
+            f"config.detection.anchor_sizes={short_repr(detection.anchor_sizes)} must have "
+            f"{levels} numbers for the backbone {detection.backbone!r}, one for each level"
         )
     if detection.long_side < detection.short_side:
         raise UserError(

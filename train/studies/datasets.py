@@ -33,7 +33,7 @@ class Datasets(NamedTuple):
 def load_datasets(study: ConfigDict, lines: Iterable[Line]) -> Datasets:
     """Load the data set, and split a validation set off its training set, stratified by class.
 
-    The split is random if the labels are only in the records, and of images with objects.
+    The split is random if the labels are only in the records, and for images with objects.
 
     Args:
       study: A validated study config.
@@ -67,9 +67,9 @@ def load_datasets(study: ConfigDict, lines: Iterable[Line]) -> Datasets:
 def _check_validation_size(dataset: AnyDataset, count: int, labels: np.ndarray | None) -> None:
     if not dataset.num_classes <= count <= dataset.num_divisible - dataset.num_classes:
         raise UserError(
-            f"config.tuning.validation_examples={count} is not possible with {dataset.num_divisible} "
-            f"training examples of {dataset.num_classes} classes; both parts need at least one of "
-            "each class"
+            f"config.tuning.validation_examples={count} is not possible with "
+            f"{dataset.num_divisible} training examples of {dataset.num_classes} classes; both "
+            "parts need at least one of each class"
         )
     if labels is None:
         return

@@ -45,7 +45,7 @@ class RunInputs(NamedTuple):
 
 
 def can_run_side_by_side(dataset: AnyDataset, config: ConfigDict) -> TypeGuard[InMemoryDataset]:
-    """Return whether runs can share a device: the data is in memory, and no score needs the host."""
+    """Return whether runs can share a device: data in memory, and no score from the host."""
     return is_in_memory(dataset) and not tasks.task_class(config).scores
 
 

@@ -68,16 +68,16 @@ class Evaluation(NamedTuple):
 
 
 def summary_name(task: "type[Task]", name: str) -> str:
-    """Return the name of a test metric in a summary; scores, of the test split alone, keep theirs."""
+    """Return the name of a test metric in a summary; scores are only of the test split."""
     return name if name in task.scores else f"test_{name}"
 
 
 class Task(Protocol):
     """What a run learns.
 
-    The methods with a batch are pure functions of their arguments that JAX can trace. A batch is what
-    `to_batch` of the examples of its data set returns. `params` and `stats` are the two nested dicts
-    of `init`.
+    The methods with a batch are pure functions of their arguments that JAX can trace. A batch is
+    what `to_batch` of the examples of the data set returns. `params` and `stats` are the two nested
+    dicts of `init`.
 
     Attributes:
       metrics: The names of the metrics that training adds up; the first is "loss".
