@@ -10,8 +10,8 @@ def get_config():
     config = default_config()
     config.data.name = "digits_detection"
     config.data.batch_size = 16
-    config.data.mean = (0.25, 0.25, 0.25)
-    config.data.std = (0.2, 0.2, 0.2)
+    config.data.mean = (0.274, 0.274, 0.274)
+    config.data.std = (0.139, 0.139, 0.139)
     config.num_epochs = 0
     config.num_steps = 600
     config.model.name = "mask_rcnn"

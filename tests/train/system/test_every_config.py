@@ -16,8 +16,9 @@ import pytest
 
 import configs
 from tests.support import fine_grained
-from train import data, experiment, models
+from train import data, experiment, models, tasks
 from train.config import validate
+from train.config.detection import is_detection
 from train.data import inputs
 from train.data.dataset import Dataset, Split
 from train.engine import state
@@ -32,6 +33,8 @@ ARGUMENTS = [  # test_models.py tests those of cifar100_gc
     ("mini_imagenet_gc", "group"),
     ("mini_imagenet_ws_gc", "batch"),
     ("cifar100_batch_gc", "2"),
+    ("coco_faster_rcnn_gc", "resnext101_64x4d"),
+    ("coco_mask_rcnn_gc", "resnet101,group"),
 ]
 
 
@@ -71,9 +74,9 @@ def describe(config):
 def check_axes(config):
     """Check the fan-in axes of the full model for the real data; return its description."""
     description = describe(config)
-    model = models.build(config, description.num_classes, description.input_shape)
-    params, _ = jax.eval_shape(model.init, jax.random.key(0))
-    axes = jax.tree.leaves(models.fan_in_axes(model))
+    task = tasks.build(config, description)
+    params, _ = jax.eval_shape(task.init, jax.random.key(0))
+    axes = jax.tree.leaves(task.fan_in_axes())
     num_kernels = 0
     for (name, leaf), fan_in in zip(state.named_leaves(params).items(), axes, strict=True):
         if name.endswith("kernel"):
@@ -102,7 +105,12 @@ def test_config_trains_two_steps(name, image_folder, monkeypatch):
     config.data.image_size = 0
     config.precision = "float32"  # compiles faster on a CPU
     shrink_resnets(monkeypatch)
-    run = experiment.prepare(config, random_dataset(config, description), jax.devices()[:1])
+    if is_detection(config):
+        shrink_detector(config)
+        dataset = data.load(config)
+    else:
+        dataset = random_dataset(config, description)
+    run = experiment.prepare(config, dataset, jax.devices()[:1])
     train_state = random_state(run)
     before = jax.device_get(train_state.params)
     executor = run.compile(train_state)
@@ -122,6 +130,15 @@ def shrink_resnets(monkeypatch):
         small_widths = tuple(max(8, width // 8) for width in widths)
         small = functools.partial(make.func, block, (2,) * len(stage_sizes), small_widths)
         monkeypatch.setitem(models.MODELS, name, small)
+
+
+def shrink_detector(config):
+    """Let a detector with the small backbone learn digits."""
+    config.data.name, config.optimizer.freeze = "digits_detection", ()
+    detection = config.detection
+    detection.update(backbone="small", anchor_sizes=(12.0, 24.0, 48.0), tile=0)
+    detection.update(short_side=MAX_SIDE, long_side=MAX_SIDE, max_objects=5, mask_size=14)
+    detection.train_proposals = detection.test_proposals = 16
 
 
 def random_dataset(config, description):
