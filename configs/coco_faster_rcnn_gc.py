@@ -1,7 +1,7 @@
 """Faster R-CNN on COCO with gradient centralization, by the recipe of the GC paper.
 
     python -m train --config configs/coco_faster_rcnn_gc.py --config.data.dir=FOLDER
-    python -m train --config configs/coco_faster_rcnn_gc.py:resnext101_32x4d --config.data.dir=FOLDER
+    python -m train --config configs/coco_faster_rcnn_gc.py:resnet101 --config.data.dir=FOLDER
 
 FOLDER has the images and annotations of COCO 2017. The first argument is the backbone: resnet50,
 resnet101, resnext101_32x4d or resnext101_64x4d. Its weights come from a file of PyTorch, such as
@@ -28,6 +28,7 @@ def get_config(argument=""):
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
     config.data.flip = True
+    config.data.on_error = "skip"  # a few boxes of COCO have no area
     config.data.workers = 8
     config.model.name = "faster_rcnn"
     config.model.norm = norm

@@ -2,8 +2,8 @@
 
     python -m train --config configs/nuclei_mask_rcnn_gc.py --config.data.dir=FOLDER
 
-FOLDER has images of the stage 1 of the 2018 Data Science Bowl (CC0; bbbc.broadinstitute.org/BBBC038)
-in COCO format: images/, instances_train.json and instances_test.json. Training uses squares of 128
+FOLDER has images of stage 1 of the 2018 Data Science Bowl (CC0, bbbc.broadinstitute.org/BBBC038) in
+COCO format: images/, instances_train.json and instances_test.json. Training uses squares of 128
 pixels, and testing whole images, which can have several hundred nuclei.
 """
 

@@ -29,6 +29,9 @@ finished run are those of its summary.
 Fields of the run that can be changed:
   --config.eval.per_class=true     precision, recall and AUC of each class, and a picture of them
                                    and of the confusion matrix, evaluation.png and evaluation.svg
+  --config.eval.score_threshold=0.3
+                                   smallest score of an object for precision, recall and the
+                                   picture of a detector
   --config.adversary.eval_steps=20 top-1 and loss under an attack of 20 steps; also epsilon,
                                    step_size and random_start of config.adversary
   --config.data.dir=FOLDER         other data with the same classes; also name, test_share and
@@ -38,7 +41,7 @@ Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr
 """
 
 CHANGEABLE = (
-    *("eval.batch_size", "eval.per_class"),
+    *("eval.batch_size", "eval.per_class", "eval.score_threshold"),
     *("adversary.eval_steps", "adversary.epsilon", "adversary.step_size", "adversary.random_start"),
     *("data.name", "data.dir", "data.test_share", "data.on_error", "data.workers"),
 )

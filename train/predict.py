@@ -35,6 +35,8 @@ folders of them. A detector prints the class, the score and the box (x1 y1 x2 y2
                     and masks of all objects in COCO's format
   --text TEXT       classify this text, for a run on texts
   --draw FOLDER     write each image with its objects to FOLDER/NAME.png, for a detector
+  --config.eval.score_threshold=0.3
+                    the smallest score of an object that a detector prints (default: the run's)
 
 Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr.
 """
@@ -43,7 +45,10 @@ Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr
 def main(argv: list[str]) -> int:
     """Predict; return the exit status."""
     command = trained_command.parse(
-        argv, lambda: USAGE, options={"top": 3, "json": False, "text": "", "draw": ""}
+        argv,
+        lambda: USAGE,
+        options={"top": 3, "json": False, "text": "", "draw": ""},
+        changeable=("eval.score_threshold",),
     )
     top, as_json, text = (command.options[name] for name in ("top", "json", "text"))
     if top < 1:
@@ -80,15 +85,16 @@ def main(argv: list[str]) -> int:
 
 
 def _print_objects(run: "TrainedRun", files: list[Path], as_json: bool, folder: str) -> None:
-    from train import predict_objects
+    from train.tasks.detection import image_files
 
-    for file, found in predict_objects.find(run, files):
+    settings = run.task, run.params, run.stats, run.config
+    for file, found in image_files.find(*settings, files):
         if as_json:
-            print(predict_objects.to_json(file, found, run.class_names))
+            print(image_files.to_json(file, found, run.class_names))
         else:
-            print("\n".join(predict_objects.to_rows(file, found, run.class_names)))
+            print("\n".join(image_files.to_rows(file, found, run.class_names)))
         if folder:
-            drawn = predict_objects.draw(file, found, run.class_names, Path(folder))
+            drawn = image_files.draw(file, found, run.class_names, Path(folder))
             print(f"written to {drawn}", file=sys.stderr)
 
 

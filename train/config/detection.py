@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from ml_collections import ConfigDict
 
 from train.config.fields import Section, field
-from train.config.types import LIST, Check, Count, Positive, PositiveInt, UpToOne
+from train.config.types import LIST, Check, Count, Positive, PositiveInt
 
 DETECTORS = ("faster_rcnn", "mask_rcnn")
 """The values of `config.model.name` that are networks for detection."""
@@ -36,11 +36,9 @@ class Detection(Section):
         "Square root of the area of the anchors of each level, in pixels: three for `small`, five "
         "for the others.",
     )
-    short_side: PositiveInt = field(
-        800, "Images are resized so that the shorter side has this many pixels,"
-    )
+    short_side: PositiveInt = field(800, "The shorter side of a resized image, in pixels.")
     long_side: PositiveInt = field(
-        1333, "or the longer side this many, whichever makes them smaller."
+        1333, "The longer side; the limit that makes an image smaller counts."
     )
     scale_jitter: ScaleJitter = field(
         (), "Smallest and largest factor of the size of a training image that is streamed."
@@ -57,9 +55,6 @@ class Detection(Section):
     train_proposals: PositiveInt = field(2000, "Proposals for an image in training.")
     test_proposals: PositiveInt = field(1000, "Proposals for an image in evaluation.")
     max_detections: PositiveInt = field(100, "Detections in an image that count, the best ones.")
-    score_threshold: UpToOne = field(
-        0.5, "Smallest score of a detection for precision, recall and pictures.", affects="output"
-    )
 
 
 def is_detection(config: ConfigDict) -> bool:

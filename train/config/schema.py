@@ -190,6 +190,11 @@ class Eval(Section):
     per_class: bool = field(
         False, "Add precision, recall and AUC of each class to the summary.", affects="output"
     )
+    score_threshold: UpToOne = field(
+        0.5,
+        "Detection: smallest score of an object for precision, recall and pictures.",
+        affects="output",
+    )
 
 
 class Checkpoint(Section):

@@ -96,7 +96,7 @@ def test_evaluate_gives_the_summary(finished, capsys):
 
 @pytest.mark.slow
 def test_predict_writes_boxes_and_masks(finished, canvases, tmp_path, capsys):
-    threshold = "--config.detection.score_threshold=0.05"
+    threshold = "--config.eval.score_threshold=0.05"
     assert call(predict, finished, canvases, "--json", "--draw", tmp_path, threshold) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "{" in line]
     assert [os.path.basename(line["file"]) for line in lines] == ["0.png", "1.png"]

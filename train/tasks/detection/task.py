@@ -138,7 +138,7 @@ class BoxDetection:
         """Draw the detections in the first images of the test split."""
         from train.tasks.detection import page  # imports Matplotlib
 
-        threshold = self._config.detection.score_threshold
+        threshold = self._config.eval.score_threshold
         examples = dataset.test_examples(_NUM_PICTURES)  # type: ignore[attr-defined]
         page.draw(file, predictions.predictions, examples, dataset.class_names, threshold, _COLUMNS)
 
@@ -155,7 +155,7 @@ class BoxDetection:
             predictions,
             outputs.sizes[rows],
             max_detections=self.detector.settings.max_detections,
-            score_threshold=self._config.detection.score_threshold,
+            score_threshold=self._config.eval.score_threshold,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image, UnidentifiedImageError
 
 from train.data.detection.annotations import Objects, encode_mask
@@ -19,7 +20,7 @@ from train.data.streaming import decoding
 from train.errors import UserError, describe_error, short_repr
 from train.tasks.detection.drawing import Picture, draw_picture
 from train.tasks.detection.paste import paste_mask
-from train.trained import TrainedRun
+from train.tasks.task import Task
 
 _NO_OBJECTS = Objects(
     np.zeros((0, 4)), np.zeros(0, np.int32), np.zeros(0, np.bool_), []
@@ -44,26 +45,35 @@ class Found(NamedTuple):
     masks: np.ndarray | None
 
 
-def find(run: TrainedRun, files: Sequence[Path]) -> Iterator[tuple[Path, Found]]:
-    """Yield each file and what is found in it with at least `config.detection.score_threshold`.
+def find(
+    task: Task, params: Any, stats: Any, config: ConfigDict, files: Sequence[Path]
+) -> Iterator[tuple[Path, Found]]:
+    """Yield each file and what is found in it with at least `config.eval.score_threshold`.
 
     Images are resized as in the test split. Those whose padded size is the same share a compiled
     program.
 
+    Args:
+      task: The task of a detector.
+      params: Its parameters.
+      stats: Its running statistics.
+      config: The config of its run.
+      files: Image files.
+
     Raises:
       UserError: If a file cannot be read.
     """
-    options = view_options(run.config)
-    predict = jax.jit(run.task.predict)
+    options = view_options(config)
+    predict = jax.jit(task.predict)
     for file in files:
-        image = read(file, run.config.data.exif_orientation)
+        image = read(file, config.data.exif_orientation)
         view = whole_view(image.height, image.width, options)
         shape = padded(view.height), padded(view.width)
         loaded = LoadedImage(0, image, _NO_OBJECTS, [])
         example = make_example(loaded, view, shape, options)
         batch = DetectionBatch(*(np.asarray(field)[None] for field in example))
-        outputs = jax.device_get(predict(run.params, run.stats, batch))
-        yield file, _select(outputs.predictions, image, view, run.config.detection.score_threshold)
+        outputs = jax.device_get(predict(params, stats, batch))
+        yield file, _select(outputs.predictions, image, view, config.eval.score_threshold)
 
 
 def read(file: Path, exif_orientation: bool) -> Image.Image:
