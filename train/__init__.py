@@ -1,4 +1,4 @@
-"""The trainer: classification in Flax, with and without gradient centralization.
+"""The trainer: classification and detection in Flax, with and without gradient centralization.
 
 To understand a run, read these files in this order:
 
@@ -18,7 +18,7 @@ Each package imports only from those above it:
     data/         data sets: in_memory/ (stored on the devices) and streaming/ (read by the host);
                   detection/ (images with boxes and masks)
     models/       networks as pure functions; one file for each family
-    tasks/        what a run learns: classification
+    tasks/        what a run learns: classification, detection
     engine/       plan, state, step, optimizer, executors
     output/       work folder, metrics, progress, curves, summary
     checkpoints/  saving, restoring, pretrained weights
