@@ -1,4 +1,4 @@
-"""The heads that classify and refine boxes and predict masks (He et al. 2017, arXiv 1703.06870)."""
+"""The heads of boxes and masks (He et al. 2017, arXiv 1703.06870)."""
 
 import itertools
 from typing import Any

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from train.models.detection.anchors import level_anchors
@@ -76,21 +75,23 @@ class RCNN(nnx.Module):
         train = train and not self.settings.frozen_statistics
         return self.fpn(self.backbone(images.astype(self.settings.dtype), train))
 
-    def anchors(self, pyramid: Sequence[jax.Array]) -> list[np.ndarray]:
+    def anchors(self, pyramid: Sequence[jax.Array]) -> list[jax.Array]:
         """Return the anchors of each level, float32 (anchors, 4)."""
         s = self.settings
         anchors = []
         for level, (maps, size) in enumerate(zip(pyramid, s.anchor_sizes, strict=True)):
             _, height, width, _ = maps.shape
             stride = self.strides[0] * 2**level
-            anchors.append(level_anchors((height, width), stride, size, s.anchor_ratios))
+            level_boxes = level_anchors((height, width), stride, size, s.anchor_ratios)
+            # Without the barrier, the compiler would compute with the constants for a long time.
+            anchors.append(jax.lax.optimization_barrier(jnp.asarray(level_boxes)))
         return anchors
 
     def propose(
         self,
         logits: Sequence[jax.Array],
         deltas: Sequence[jax.Array],
-        anchors: Sequence[np.ndarray],
+        anchors: Sequence[jax.Array],
         sizes: jax.Array,
         counts: Proposals,
     ) -> Proposed:
@@ -103,10 +104,9 @@ class RCNN(nnx.Module):
           sizes: The heights and widths of the images, (batch, 2).
           counts: The numbers of boxes.
         """
-        levels = [jnp.asarray(boxes) for boxes in anchors]
 
         def of_image(logits: Any, deltas: Any, size: jax.Array) -> Proposed:
-            return propose(logits, deltas, levels, size, counts, self.settings.nms_threshold)
+            return propose(logits, deltas, anchors, size, counts, self.settings.nms_threshold)
 
         return jax.vmap(of_image)(*jax.lax.stop_gradient((logits, deltas)), sizes)
 

@@ -92,12 +92,12 @@ def _rpn_losses(
     s: Settings,
     logits: Sequence[jax.Array],
     deltas: Sequence[jax.Array],
-    anchors: Sequence[Any],
+    anchors: Sequence[jax.Array],
     sizes: jax.Array,
     objects: Objects,
     keys: jax.Array,
 ) -> Terms:
-    all_anchors = jnp.concatenate([jnp.asarray(level) for level in anchors])
+    all_anchors = jnp.concatenate(anchors)
 
     def of_image(
         logits: jax.Array, deltas: jax.Array, size: jax.Array, objects: Objects, key: jax.Array
