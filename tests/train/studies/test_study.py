@@ -62,7 +62,9 @@ def test_only_gc_keeps_the_constraint(finished_study):
 def test_finished_study_makes_no_run(finished_study, tmp_path, monkeypatch):
     folder, summary = finished_study
     before = (folder / "results.jsonl").read_bytes()
-    monkeypatch.setattr("train.studies.engines.local.ParallelRuns", None)  # would fail if it were called
+    monkeypatch.setattr(
+        "train.studies.engines.local.ParallelRuns", None
+    )  # would fail if it were called
     again = study(tiny(), folder)
     assert (folder / "results.jsonl").read_bytes() == before
     assert again.comparisons[0].difference == summary.comparisons[0].difference
