@@ -105,7 +105,7 @@ def is_idle(environment):
     return not run(["squeue", "--noheader"], environment)
 
 
-def wait_until(condition, seconds=120.0):
+def wait_until(condition, seconds=300.0):
     """Wait until `condition()` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -99,6 +99,15 @@ def test_engine_without_its_package_is_one_line(monkeypatch):
         parse_engine("slurm", None)
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="submitit is not installed")
+def test_machine_without_slurm_is_one_line(tmp_path, monkeypatch):
+    from train.studies.engines.slurm_jobs import SlurmJobs
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="--engine=slurm needs sbatch"):
+        SlurmJobs(tiny(), tmp_path)
+
+
 def test_engine_has_no_shards():
     with pytest.raises(UserError, match="leave out --shard or --engine=ray"):
         parse_engine("ray", Shard(1, 2))

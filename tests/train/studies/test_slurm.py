@@ -29,7 +29,6 @@ pytestmark = [
     pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing()),
 ]
 
-
 PAGE = (ROOT / "docs/studies/clusters.md").read_text(encoding="utf-8")
 SCRIPTS = {
     name: text
@@ -46,15 +45,15 @@ def environment(tmp_path_factory):
         yield environment
 
 
-def job_processes():
-    """Return the processes of the tasks of jobs that run."""
+def job_processes(workdir):
+    """Return the processes of the jobs of a study that run."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = file.read_bytes().split(b"\0")
         except OSError:  # the process has ended
             continue
-        if b"submitit.core._submit" in words and b"srun" not in words[0]:
+        if bytes(workdir / "slurm") in words and b"srun" not in words[0]:
             found.append(int(file.parent.name))
     return found
 
@@ -68,8 +67,8 @@ def test_slurm_gives_the_results_of_this_machine(environment, tmp_path, monkeypa
         monkeypatch.setenv(name, value)
     reference = start(local, config=config)
     process = start(remote, "--engine=slurm", config=config)
-    wait_until(lambda: job_processes(), process)
-    os.kill(job_processes()[0], signal.SIGKILL)
+    assert wait_until(lambda: job_processes(remote), process)
+    os.kill(job_processes(remote)[0], signal.SIGKILL)
     wait_for_line(process, "ended without a result; its task starts again")
     process.send_signal(signal.SIGTERM)
     _, error = wait_for_exit(process, status=75)
@@ -83,7 +82,7 @@ def test_slurm_gives_the_results_of_this_machine(environment, tmp_path, monkeypa
     assert (remote / "report.html").exists()
 
 
-def submit(environment, folder, *arguments):
+def submit(environment, folder, *arguments, tasks=1):
     """Submit `train.sh` of the documentation; return the number of the job, and its log."""
     script, log = folder / "train.sh", folder / "train.log"
     script.write_text(SCRIPTS["train.sh"])
@@ -93,9 +92,7 @@ def submit(environment, folder, *arguments):
         "JAX_NUM_CPU_DEVICES": "1",
         "XLA_FLAGS": "",
     }
-    first = [word for word in arguments if word.startswith("--ntasks")]
-    rest = [word for word in arguments if word not in first]
-    command = ["sbatch", *options, *first, str(script), *rest]
+    command = ["sbatch", *options, f"--ntasks={tasks}", str(script), *arguments]
     return slurm.run(command, environment | variables, cwd=ROOT).strip(), log
 
 
@@ -115,8 +112,8 @@ def test_requeued_run_gives_the_result_of_an_undisturbed_one(environment, tmp_pa
 
 def test_two_processes_find_each_other(environment, tmp_path):
     folder = tmp_path / "two"
-    arguments = ("--ntasks=2", "--workdir", str(folder), "--distributed", *EXACT_SETTINGS)
-    _, log = submit(environment, tmp_path, *arguments)
+    arguments = ("--workdir", str(folder), "--distributed", *EXACT_SETTINGS)
+    _, log = submit(environment, tmp_path, *arguments, tasks=2)
     slurm.wait_until(lambda: slurm.is_idle(environment))
     assert "on 2 cpu device(s)" in log.read_text()
     assert summary(folder)["steps"] == 40
