@@ -65,13 +65,8 @@ def parse(
     saved = flatten(config)
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # flags may follow the files
-    define: dict[type, Callable[..., Any]] = {
-        bool: flags.DEFINE_bool,
-        int: flags.DEFINE_integer,
-        str: flags.DEFINE_string,
-    }
     own = {
-        name: define[type(default)](name, default, "", flag_values=values)
+        name: _DEFINE[type(default)](name, default, "", flag_values=values)
         for name, default in options.items()
     }
     arguments = cli.override(config, argv, values)

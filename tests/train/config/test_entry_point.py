@@ -110,7 +110,7 @@ def test_all_own_parts_train(folder, capsys):
         }
     )
     summary = train(config, folder / "run")
-    assert summary["test_top1"] > 0.85
+    assert summary["test_top1"] > 0.7  # chance is 0.5
     assert evaluate.main(["evaluate", "--workdir", "run"]) == 0
     report = json.loads((folder / "run" / "evaluation.json").read_text())
     assert report["test_top1"] == summary["test_top1"]
