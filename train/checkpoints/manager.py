@@ -226,7 +226,7 @@ def load_weights(folder: Path) -> dict[str, Any]:
         tree = saved_state.load(folder, wanted)
     opt_state, eval_params = _EVAL_PARAMS
     params = tree.get(opt_state, {}).get(eval_params, tree["params"])
-    return {"params": params, "stats": tree["stats"]}
+    return {"params": params, "stats": tree.get("stats", {})}
 
 
 @contextlib.contextmanager
