@@ -1,0 +1,1 @@
+"""What a detector learns: targets, losses and detections."""
