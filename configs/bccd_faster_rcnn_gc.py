@@ -21,6 +21,7 @@ def get_config():
     config.detection.short_side = 128
     config.detection.long_side = 160
     config.detection.max_objects = 32
+    config.detection.rpn_samples, config.detection.box_samples = 128, 64
     config.detection.max_detections = 100
     config.detection.train_proposals = config.detection.test_proposals = 128
     config.eval.batch_size = 24

@@ -22,6 +22,7 @@ def get_config():
     config.detection.max_objects = 5
     config.detection.mask_size = 28
     config.detection.train_proposals = config.detection.test_proposals = 64
+    config.detection.rpn_samples, config.detection.box_samples = 64, 32
     config.detection.max_detections = 20
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3

@@ -46,6 +46,7 @@ CHANGEABLE = (
     *("data.name", "data.dir", "data.test_share", "data.on_error", "data.workers"),
 )
 _SPLITS = ("test", "train")
+_WIDTH = 120  # columns of the table of classes
 
 
 def main(argv: list[str]) -> int:
@@ -86,6 +87,7 @@ def evaluate(command: TrainedCommand, split: str, picture: Path) -> dict[str, An
 
     from train import data, trained
     from train.config.detection import is_detection
+    from train.output.metrics import finite_or_none
     from train.runtime import mesh
     from train.tasks.task import named_means
 
@@ -103,7 +105,8 @@ def evaluate(command: TrainedCommand, split: str, picture: Path) -> dict[str, An
     metrics: dict[str, Any] = {f"{split}_{name}": value for name, value in means.items()}
     if config.eval.per_class or run.task.scores:
         predictions = evaluator.predict(*weights)
-        metrics |= run.task.score(predictions, dataset)
+        scores = run.task.score(predictions, dataset)
+        metrics |= {name: finite_or_none(value) for name, value in scores.items()}
         rows = run.task.score_classes(predictions, dataset)
         run.task.draw(predictions, rows, dataset, picture)
         metrics |= {f"{split}_per_class": rows} if config.eval.per_class else {}
@@ -159,7 +162,7 @@ def _print(report: dict[str, Any]) -> None:
         for row in classes:
             cells = (f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row.values())
             table.add_row(*("-" if cell is None else str(cell) for cell in cells))
-        make_console(soft_wrap=False).print(table)
+        make_console(soft_wrap=False, width=_WIDTH).print(table)
 
 
 if __name__ == "__main__":

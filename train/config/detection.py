@@ -52,6 +52,12 @@ class Detection(Section):
     mask_size: PositiveInt = field(
         112, "Pixels along each side of the masks that `mask_rcnn` learns from."
     )
+    rpn_samples: PositiveInt = field(
+        256, "Anchors of an image for which the loss is computed, at most half of them positive."
+    )
+    box_samples: PositiveInt = field(
+        512, "Proposals of an image for which it is, at most a quarter of them positive."
+    )
     train_proposals: PositiveInt = field(2000, "Proposals for an image in training.")
     test_proposals: PositiveInt = field(1000, "Proposals for an image in evaluation.")
     max_detections: PositiveInt = field(100, "Detections in an image that count, the best ones.")

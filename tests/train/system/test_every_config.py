@@ -139,6 +139,7 @@ def shrink_detector(config):
     detection.update(backbone="small", anchor_sizes=(12.0, 24.0, 48.0), tile=0)
     detection.update(short_side=MAX_SIDE, long_side=MAX_SIDE, max_objects=5, mask_size=14)
     detection.train_proposals = detection.test_proposals = 16
+    detection.update(rpn_samples=16, box_samples=16)
 
 
 def random_dataset(config, description):

@@ -16,7 +16,7 @@ from train.data.detection.flip import random_flip
 from train.data.detection.load import is_in_memory
 from train.data.inputs import to_model_inputs
 from train.models.detection import rcnn
-from train.models.detection.settings import Proposals, Settings, paper, small
+from train.models.detection.settings import Proposals, Sampling, Settings, paper, small
 from train.models.last_layer import Layers
 from train.models.layers.norm import make_normalization
 from train.tasks.detection import objective, postprocess
@@ -174,6 +174,8 @@ def make_settings(config: ConfigDict, num_classes: int) -> Settings:
         "anchor_sizes": tuple(detection.anchor_sizes),
         "train_proposals": Proposals(detection.train_proposals, detection.train_proposals),
         "test_proposals": Proposals(detection.test_proposals, detection.test_proposals),
+        "rpn_sampling": Sampling(detection.rpn_samples, 0.5),
+        "box_sampling": Sampling(detection.box_samples, 0.25),
         "max_detections": detection.max_detections,
         "dtype": jnp.dtype(config.precision),
     }
