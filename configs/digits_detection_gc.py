@@ -13,7 +13,7 @@ def get_config():
     config.data.mean = (0.274, 0.274, 0.274)
     config.data.std = (0.139, 0.139, 0.139)
     config.num_epochs = 0
-    config.num_steps = 600
+    config.num_steps = 1_000
     config.model.name = "mask_rcnn"
     config.model.norm = "group"
     config.detection.backbone = "small"

@@ -126,16 +126,17 @@ def evaluate(command: TrainedCommand, split: str, picture: Path) -> dict[str, An
 def _make_evaluator(run: Any, dataset: Any, split: str, sharding: Any) -> Any:
     from train.data.batch import put_split
     from train.data.dataset import is_in_memory
-    from train.engine.evaluation import ResidentEvaluator, StreamingEvaluator
+    from train.engine.evaluation import ResidentEvaluator, StreamingEvaluator, test_evaluator
 
-    settings = run.config.eval.batch_size, sharding, run.config.seed
+    if split == "test":
+        return test_evaluator(run.task, dataset, run.config, sharding)
+    batch_size, seed = run.config.eval.batch_size, run.config.seed
     if is_in_memory(dataset):
-        examples = dataset.test if split == "test" else dataset.train
-        return ResidentEvaluator(run.task, put_split(examples, sharding.replicated), *settings)
-    batches = dataset.test_batches if split == "test" else dataset.train_batches_in_order
-    size = dataset.num_test if split == "test" else dataset.num_train
-    batch_size = sharding.round_up(min(run.config.eval.batch_size, size))
-    return StreamingEvaluator(run.task, batches, batch_size, *settings[1:])
+        examples = put_split(dataset.train, sharding.replicated)
+        return ResidentEvaluator(run.task, examples, batch_size, sharding, seed)
+    batch_size = sharding.round_up(min(batch_size, dataset.num_train))
+    batches = dataset.train_batches_in_order
+    return StreamingEvaluator(run.task, batches, batch_size, sharding, seed)
 
 
 def _check_data(found: Any, expected: Any, folder: Path) -> None:

@@ -88,13 +88,13 @@ class AnyDataset(Protocol):
 
 
 class InMemoryDataset(AnyDataset, Protocol):
-    """A data set whose splits are arrays."""
+    """A data set whose training split is arrays.
+
+    So is its test split, `test`; or it has `test_batches`, as a `Stream`.
+    """
 
     @property
     def train(self) -> Examples: ...
-
-    @property
-    def test(self) -> Examples: ...
 
 
 class Stream(AnyDataset, Protocol):
@@ -117,7 +117,7 @@ class Stream(AnyDataset, Protocol):
 
 
 def is_in_memory(dataset: AnyDataset) -> TypeGuard[InMemoryDataset]:
-    """Return whether the splits of a data set are arrays."""
+    """Return whether the training split of a data set is arrays."""
     return not hasattr(dataset, "train_batches")
 
 

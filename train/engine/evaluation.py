@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
 
-from train.data.batch import Examples, gather_batch
+from train.data.batch import Examples, gather_batch, put_split
 from train.engine import predictions
 from train.runtime import compilation, distributed
 from train.runtime.mesh import Sharding
@@ -30,6 +31,18 @@ class Evaluator(Protocol):
 
     def predict(self, params: Any, stats: Any) -> Any:
         """Return the outputs for the whole split on the host, the same in every process."""
+
+
+def test_evaluator(
+    task: Task, dataset: Any, config: ConfigDict, sharding: Sharding
+) -> "ResidentEvaluator | StreamingEvaluator":
+    """Return what evaluates the test split: arrays, or batches that the host reads."""
+    batch_size = config.eval.batch_size
+    if hasattr(dataset, "test_batches"):
+        batch_size = sharding.round_up(min(batch_size, dataset.num_test))
+        return StreamingEvaluator(task, dataset.test_batches, batch_size, sharding, config.seed)
+    split = put_split(dataset.test, sharding.replicated)
+    return ResidentEvaluator(task, split, batch_size, sharding, config.seed)
 
 
 class ResidentEvaluator:

@@ -16,7 +16,7 @@ from train.data.class_counts import ClassCounts
 from train.data.dataset import InMemoryDataset
 from train.data.order import two_epochs
 from train.engine.averaging import eval_params
-from train.engine.evaluation import ResidentEvaluator
+from train.engine.evaluation import ResidentEvaluator, test_evaluator
 from train.engine.optimizers import Measures
 from train.engine.state import TrainState
 from train.engine.step import StepFunctions, StepMetrics
@@ -100,10 +100,10 @@ class ResidentExecutor:
             self._replicate([0, 0]),
         )
         self._measure = compilation.jit(functions.measure, sharding.replicated)
-        settings = config.eval.batch_size, sharding, config.seed
-        test_split = put_split(dataset.test, sharding.replicated)
-        self._evaluator = ResidentEvaluator(task, test_split, *settings)
-        self._train_evaluator = ResidentEvaluator(task, self._train_split, *settings)
+        self._evaluator = test_evaluator(task, dataset, config, sharding)
+        self._train_evaluator = ResidentEvaluator(
+            task, self._train_split, config.eval.batch_size, sharding, config.seed
+        )
 
     def close(self) -> None:
         """Do nothing: nothing reads ahead."""

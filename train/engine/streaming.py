@@ -60,7 +60,6 @@ class StreamingExecutor:
         self._batch_sharding = sharding.batch
         self._next_step = int(state.step)
         self._batches: BatchIterator = stream.train_batches(self._next_step)
-        eval_batch = sharding.round_up(min(config.eval.batch_size, stream.num_test))
         train_step = jit_train_step(functions, sharding)
         self._train_steps: dict[tuple[int, ...], Any] = {}  # by the shape of the inputs
         for batch in stream.abstract_batches(sharding.batch):
@@ -69,8 +68,9 @@ class StreamingExecutor:
                 train_step, state, batch
             )
         self._measure = compilation.jit(functions.measure, sharding.replicated)
+        batch_size = sharding.round_up(min(config.eval.batch_size, stream.num_test))
         self._evaluator = StreamingEvaluator(
-            task, stream.test_batches, eval_batch, sharding, config.seed
+            task, stream.test_batches, batch_size, sharding, config.seed
         )
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from train import experiment, tasks
 from train.data import class_counts
 from train.data.batch import Examples, put_split
 from train.data.class_counts import ClassCounts
-from train.data.dataset import AnyDataset, InMemoryDataset, is_in_memory
+from train.data.dataset import AnyDataset, Dataset, is_in_memory
 from train.data.order import two_epochs
 from train.engine import averaging, dispatch, optimizers, schedules, state, step
 from train.engine.evaluation import make_evaluate
@@ -44,7 +44,7 @@ class RunInputs(NamedTuple):
     rates: jax.Array
 
 
-def can_run_side_by_side(dataset: AnyDataset, config: ConfigDict) -> TypeGuard[InMemoryDataset]:
+def can_run_side_by_side(dataset: AnyDataset, config: ConfigDict) -> TypeGuard[Dataset]:
     """Return whether runs can share a device: data in memory, and no score from the host."""
     return is_in_memory(dataset) and not tasks.task_class(config).scores
 
@@ -65,7 +65,7 @@ class ParallelRuns:
     def __init__(
         self,
         config: ConfigDict,
-        dataset: InMemoryDataset,
+        dataset: Dataset,
         devices: Sequence[jax.Device],
         per_device: int,
         landscape_examples: int = 0,

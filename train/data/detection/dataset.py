@@ -1,4 +1,4 @@
-"""A detection data set in memory: examples of one static shape."""
+"""A detection data set in memory: training examples of one static shape."""
 
 import concurrent.futures
 import hashlib
@@ -7,9 +7,11 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from train.data.dataset import Fingerprint, Signature
+from train.data.detection import ordered
 from train.data.detection.annotations import Annotations
 from train.data.detection.batch import DetectionBatch
 from train.data.detection.example import empty_example, make_example
@@ -22,6 +24,7 @@ from train.data.detection.views import (
     smallest_shape,
     whole_view,
 )
+from train.data.streaming.batch_iterator import BatchIterator
 from train.errors import UserError
 
 _MEMORY_SHARE = 0.5  # of the machine's memory; the devices of a CPU get a copy
@@ -68,7 +71,8 @@ class DetectionDataset(NamedTuple):
 
     Attributes:
       train: The training split.
-      test: The test split: whole images, each once, in order.
+      test_images: The test images, which are decoded anew for each evaluation: they can have
+        several shapes.
       annotations: All objects of the test images at their own size, which predictions are scored
         against.
       class_names: The names of the classes.
@@ -78,7 +82,7 @@ class DetectionDataset(NamedTuple):
     """
 
     train: DetectionSplit
-    test: DetectionSplit
+    test_images: DetectionImages
     annotations: Annotations
     class_names: tuple[str, ...]
     images: DetectionImages
@@ -87,12 +91,21 @@ class DetectionDataset(NamedTuple):
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Return the fingerprint of each split by name."""
-        return {"train": self.train.fingerprint(), "test": self.test.fingerprint()}
+        return {"train": self.train.fingerprint(), "test": self.test_images.fingerprint()}
+
+    def test_batches(self, batch_size: int) -> BatchIterator:
+        """Return the test examples; over all processes, each one occurs once.
+
+        Args:
+          batch_size: The batch size of all processes together.
+        """
+        process = jax.process_index(), jax.process_count()
+        return ordered.batches(self.test_images, self.options, batch_size, process)
 
     def test_examples(self, count: int) -> DetectionBatch:
-        """Return the first test images, as NumPy arrays."""
-        count = min(count, self.num_test)
-        return self.test.select(np.arange(count)).to_batch(np.ones(count, np.bool_))
+        """Return some of the test images, as NumPy arrays."""
+        with ordered.batches(self.test_images, self.options, count, (0, 1)) as batches:
+            return next(batches)
 
     def train_labels(self) -> None:
         """Return None: an image has objects of several classes."""
@@ -121,7 +134,7 @@ class DetectionDataset(NamedTuple):
 
     @property
     def num_test(self) -> int:
-        return self.test.num_examples
+        return self.test_images.annotations.num_images
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -130,9 +143,9 @@ class DetectionDataset(NamedTuple):
 
 
 def load(train: DetectionImages, test: DetectionImages, options: ViewOptions) -> DetectionDataset:
-    """Decode, cut and resize all images. Their flips are left to the device; see `flip`.
+    """Decode, cut and resize the training images. Flips are left to the device; see `flip`.
 
-    A split has the smallest static shape that holds its examples. `options.scale_jitter` is not
+    The split has the smallest static shape that holds its examples. `options.scale_jitter` is not
     used: it needs a stream.
 
     Raises:
@@ -141,7 +154,7 @@ def load(train: DetectionImages, test: DetectionImages, options: ViewOptions) ->
     train_views = _all_views(train, options)
     return DetectionDataset(
         train=_make_split(train, train_views, options),
-        test=_make_split(test, _all_views(test, options, whole=True), options),
+        test_images=test,
         annotations=test.annotations,
         class_names=test.class_names,
         images=train,
@@ -150,13 +163,11 @@ def load(train: DetectionImages, test: DetectionImages, options: ViewOptions) ->
     )
 
 
-def _all_views(
-    images: DetectionImages, options: ViewOptions, whole: bool = False
-) -> list[list[View]]:
+def _all_views(images: DetectionImages, options: ViewOptions) -> list[list[View]]:
     """Return the views of each image: one for each example."""
     return [
         grid_tiles(height, width, options.tile)
-        if options.tile and not whole
+        if options.tile
         else [whole_view(height, width, options)]
         for height, width in images.annotations.sizes.tolist()
     ]

@@ -19,11 +19,11 @@ SIDE = 64
 MAX_DIGITS = 5
 """The largest number of digits on a canvas; the smallest is 1."""
 
-_NUM_CANVASES = {"train": 1000, "test": 200}
+_NUM_CANVASES = {"train": 2000, "test": 200}
 _DIGIT_SIDES = 12, 29  # the smallest, and the one after the largest
 _INK = 0.35  # the intensity from which a pixel belongs to the digit
 _MAX_OVERLAP = 0.15  # of the smaller one of two digits
-_VERSION = 1  # of the cached canvases; increase it when they change
+_VERSION = 2  # of the cached canvases; increase it when they change
 
 
 class Canvas(NamedTuple):
@@ -41,7 +41,7 @@ class Canvas(NamedTuple):
 
 
 def open_splits() -> tuple[StoredImages, StoredImages]:
-    """Return 1,000 training and 200 test canvases, always the same, without common digits."""
+    """Return 2,000 training and 200 test canvases, always the same, without common digits."""
     source = digits.load()
     return _open("train", source.train), _open("test", source.test)
 

@@ -1,11 +1,12 @@
 """Images grouped by the static shape of their examples, so that each batch has one shape."""
 
 import bisect
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from train.data.detection.views import ViewOptions, padded_shape, smallest_shape, whole_view
+from train.data.detection.views import ViewOptions, padded, padded_shape, whole_view
 
 
 class ShapeGroup(NamedTuple):
@@ -28,18 +29,19 @@ def training_groups(sizes: np.ndarray, options: ViewOptions) -> tuple[ShapeGroup
       options: How images become examples.
     """
     shapes = [padded_shape(height, width, options) for height, width in sizes.tolist()]
-    return tuple(
-        ShapeGroup(shape, np.flatnonzero([other == shape for other in shapes]))
-        for shape in sorted(set(shapes))
-    )
+    return _group(shapes)
 
 
 def testing_groups(sizes: np.ndarray, options: ViewOptions) -> tuple[ShapeGroup, ...]:
-    """Return the groups of test images: if training uses tiles, one that holds all whole images."""
+    """Return the groups of test images: if training uses tiles, of whole images.
+
+    The images of a group have nearly the same size, so that they have little padding: group
+    normalization computes with it.
+    """
     if not options.tile:
         return training_groups(sizes, options)
-    shape = smallest_shape(whole_view(height, width, options) for height, width in sizes.tolist())
-    return (ShapeGroup(shape, np.arange(len(sizes))),)
+    views = (whole_view(height, width, options) for height, width in sizes.tolist())
+    return _group([(padded(view.height), padded(view.width)) for view in views])
 
 
 def training_batch(groups: tuple[ShapeGroup, ...], step: int) -> tuple[ShapeGroup, int]:
@@ -72,6 +74,13 @@ def ordered_batch(
 def num_ordered_batches(groups: tuple[ShapeGroup, ...], batch_size: int) -> int:
     """Return the number of batches in which each image occurs once."""
     return sum(_num_batches(group, batch_size) for group in groups)
+
+
+def _group(shapes: Sequence[tuple[int, int]]) -> tuple[ShapeGroup, ...]:
+    return tuple(
+        ShapeGroup(shape, np.flatnonzero([other == shape for other in shapes]))
+        for shape in sorted(set(shapes))
+    )
 
 
 def _num_batches(group: ShapeGroup, batch_size: int) -> int:

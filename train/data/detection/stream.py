@@ -5,7 +5,6 @@ training sequence. So a run can start at any step.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import numpy as np
 from jax.sharding import NamedSharding
@@ -13,12 +12,12 @@ from ml_collections import ConfigDict
 
 from train.config.types import MAX_INT
 from train.data.dataset import Fingerprint, Signature
-from train.data.detection import shape_groups
+from train.data.detection import ordered, shape_groups
 from train.data.detection.batch import DetectionBatch
 from train.data.detection.dataset import surplus_note
-from train.data.detection.example import abstract_batch, empty_example, make_example
+from train.data.detection.example import abstract_batch, make_example
 from train.data.detection.loaded_image import load_image
-from train.data.detection.shape_groups import ShapeGroup
+from train.data.detection.ordered import Examples
 from train.data.detection.source import DetectionImages, SubsetImages
 from train.data.detection.views import ViewOptions, random_view, whole_view
 from train.data.order import HostOrder
@@ -39,7 +38,6 @@ class DetectionStream:
       num_train: The number of training images.
       num_test: The number of test images.
       train_shapes: The heights and widths of training batches.
-      test_shapes: The heights and widths of test batches.
       note: One line about objects that have no room, or empty.
     """
 
@@ -71,14 +69,12 @@ class DetectionStream:
         self._batch_size, self._seed, self._workers = batch_size, seed, workers
         self._process = process_index, process_count
         self._train_groups = shape_groups.training_groups(train.annotations.sizes, options)
-        self._test_groups = shape_groups.testing_groups(test.annotations.sizes, options)
         self.annotations = test.annotations
         self.class_names = test.class_names
         self.num_classes = len(test.class_names)
         self.num_train = train.annotations.num_images
         self.num_test = test.annotations.num_images
         self.train_shapes = tuple(group.shape for group in self._train_groups)
-        self.test_shapes = tuple(group.shape for group in self._test_groups)
         self.note = _note(train, options)
 
     def fingerprints(self) -> dict[str, Fingerprint]:
@@ -107,8 +103,8 @@ class DetectionStream:
         return self._replace(self._train, self._test, config.data.batch_size, config.seed)
 
     def test_examples(self, count: int) -> DetectionBatch:
-        """Return some of the test images of this process, as NumPy arrays."""
-        with self.test_batches(count * self._process[1]) as batches:
+        """Return some of the test images, as NumPy arrays."""
+        with ordered.batches(self._test, self._options, count, (0, 1)) as batches:
             return next(batches)
 
     def train_labels(self) -> None:
@@ -158,35 +154,15 @@ class DetectionStream:
         Args:
           batch_size: The batch size of all processes together.
         """
-        return self._in_order(self._test, self._test_groups, batch_size)
+        return ordered.batches(self._test, self._options, batch_size, self._process, self._workers)
 
     def train_batches_in_order(self, batch_size: int) -> BatchIterator:
         """Return whole training images, without changes, as `test_batches` returns test images."""
-        groups = shape_groups.testing_groups(self._train.annotations.sizes, self._options)
-        return self._in_order(self._train, groups, batch_size)
-
-    def _in_order(
-        self, images: DetectionImages, groups: tuple[ShapeGroup, ...], batch_size: int
-    ) -> BatchIterator:
-        rows = ProcessRows.create(batch_size, *self._process)
-        examples = _OrderedExamples(images, rows, self._options, groups)
-        return BatchIterator(examples, 0, self._workers)
+        return ordered.batches(self._train, self._options, batch_size, self._process, self._workers)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Examples:
-    """The examples of this process; see `train.data.streaming.batch_iterator.Examples`."""
-
-    batch_type: ClassVar = DetectionBatch
-
-    images: DetectionImages
-    rows: ProcessRows
-    options: ViewOptions
-    groups: tuple[ShapeGroup, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainExamples(_Examples):
+class _TrainExamples(Examples):
     """The training sequence: epoch after epoch, without a gap and without end."""
 
     seed: int
@@ -208,27 +184,6 @@ class _TrainExamples(_Examples):
         flipped = self.options.flip and rng.random() < 0.5
         loaded = load_image(self.images, image_id, self.options.mask_size)
         return make_example(loaded, view, group.shape, self.options, flipped)
-
-
-@dataclasses.dataclass(frozen=True)
-class _OrderedExamples(_Examples):
-    """The images of a split, group by group, each padded to whole batches."""
-
-    def __len__(self) -> int:
-        number = shape_groups.num_ordered_batches(self.groups, self.rows.batch_size)
-        return number * len(self.rows.rows)
-
-    def __getitem__(self, index: int) -> DetectionBatch:
-        batch, row = divmod(self.rows.position(index), self.rows.batch_size)
-        group, number = shape_groups.ordered_batch(self.groups, self.rows.batch_size, batch)
-        place = number * self.rows.batch_size + row
-        if place >= len(group.ids):
-            return empty_example(group.shape, self.options)
-        image_id = int(group.ids[place])
-        height, width = self.images.annotations.sizes[image_id].tolist()
-        view = whole_view(height, width, self.options)
-        loaded = load_image(self.images, image_id, self.options.mask_size)
-        return make_example(loaded, view, group.shape, self.options)
 
 
 def _note(train: DetectionImages, options: ViewOptions) -> str:
