@@ -11,7 +11,7 @@ def test_always_the_same():
     fingerprints = [split.fingerprint() for split in digits_detection.open_splits()]
     again = [split.fingerprint() for split in digits_detection.open_splits()]  # from the cache
     assert fingerprints == again
-    assert [one["examples"] for one in fingerprints] == [1000, 200]
+    assert [one["examples"] for one in fingerprints] == [2000, 200]
     assert fingerprints[0]["sha256"] != fingerprints[1]["sha256"]
     source = digits.load().test
     made = digits_detection._make("test", source)
