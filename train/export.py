@@ -26,7 +26,9 @@ Writes the newest weights of the run in DIR to the file OUT. Nothing in DIR chan
                          preprocessing are in the metadata of the file
   --format stablehlo     the network with its weights and its preprocessing as one program, for
                          CPUs, GPUs and TPUs: jax.export.deserialize(FILE).call(examples) returns
-                         probabilities (examples, classes); OUT.json describes it
+                         probabilities (examples, classes); OUT.json describes it. That of a
+                         detector takes one padded image (1, height, width, 3) and its size (1, 2),
+                         and returns boxes, scores, classes and masks
 
 Exit status: 0 finished; 2 an error that the user can fix, in one line on stderr.
 """
@@ -61,6 +63,7 @@ def describe(run: "TrainedRun") -> dict[str, Any]:
     import jax
 
     from train.config import flatten
+    from train.config.detection import is_detection
     from train.data import inputs
 
     config = run.config
@@ -72,6 +75,17 @@ def describe(run: "TrainedRun") -> dict[str, Any]:
         "image_size": config.data.image_size,
         "crop": "center" if config.data.image_size else "none",
     }
+    if is_detection(config):
+        detection = config.detection
+        image = {
+            "scale": 1 / 255,
+            "mean": config.data.mean,
+            "std": config.data.std,
+            "short_side": detection.short_side,
+            "long_side": detection.long_side,
+            "tile": detection.tile,
+            "padding": "zeros at the bottom and on the right, to a multiple of 32",
+        }
     return {
         "input_shape": run.signature.input_shape,
         "input_dtype": jax.numpy.dtype(inputs.dtype(config)).name,
@@ -100,6 +114,18 @@ def to_safetensors(run: "TrainedRun") -> dict[str, bytes]:
 
 def to_stablehlo(run: "TrainedRun") -> dict[str, bytes]:
     """Return a serialized `jax.export.Exported` and its description by the suffix of the name."""
+    from train.config.detection import is_detection
+
+    exported = _export_detector(run) if is_detection(run.config) else _export_classifier(run)
+    description = describe(run) | {"platforms": PLATFORMS}
+    return {
+        "": bytes(exported.serialize()),
+        ".json": json.dumps(description, indent=2, ensure_ascii=False).encode(),
+    }
+
+
+def _export_classifier(run: "TrainedRun") -> Any:
+    """Return a function of examples, with any batch size, that returns probabilities."""
     import jax
     import jax.numpy as jnp
     from jax import export
@@ -115,12 +141,36 @@ def to_stablehlo(run: "TrainedRun") -> dict[str, bytes]:
     (batch_size,) = export.symbolic_shape("batch")
     shape = (batch_size, *run.signature.input_shape)
     examples = jax.ShapeDtypeStruct(shape, inputs.dtype(run.config))
-    exported = export.export(jax.jit(probabilities), platforms=PLATFORMS)(examples)
-    description = describe(run) | {"platforms": PLATFORMS}
-    return {
-        "": bytes(exported.serialize()),
-        ".json": json.dumps(description, indent=2, ensure_ascii=False).encode(),
-    }
+    return export.export(jax.jit(probabilities), platforms=PLATFORMS)(examples)
+
+
+def _export_detector(run: "TrainedRun") -> Any:
+    """Return a function of one padded image and its size, (1, height, width, 3) and (1, 2).
+
+    It returns the boxes, the scores, the classes and the masks of `Detections`.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax import export
+
+    from train.data.detection.batch import DetectionBatch
+
+    def detections(images: jax.Array, sizes: jax.Array) -> tuple[jax.Array, ...]:
+        batch = DetectionBatch(
+            inputs=images,
+            sizes=sizes,
+            boxes=jnp.zeros((1, 0, 4)),
+            classes=jnp.zeros((1, 0), jnp.int32),
+            crowd=jnp.zeros((1, 0), bool),
+            masks=jnp.zeros((1, 0, 0, 0), jnp.uint8),
+            ids=jnp.zeros(1, jnp.int32),
+            mask=jnp.ones(1, bool),
+        )
+        return run.task.predict(run.params, run.stats, batch).predictions[:4]
+
+    image = jax.ShapeDtypeStruct((1, *run.signature.input_shape), jnp.uint8)
+    size = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    return export.export(jax.jit(detections), platforms=PLATFORMS)(image, size)
 
 
 FORMATS: dict[str, Callable[["TrainedRun"], dict[str, bytes]]] = {
