@@ -12,7 +12,7 @@ from rich.table import Table
 from train.output.files import Line
 from train.runtime.terminal import make_console
 from train.studies.design import Arm, Run, Setting
-from train.studies.results import is_diverged
+from train.studies.results import headline, is_diverged
 
 
 class StudyProgress:
@@ -119,7 +119,7 @@ class StudyProgress:
 
 
 def _percent(line: Line) -> str:
-    return "diverged" if is_diverged(line) else f"{100 * line['top1']:.1f} %"
+    return "diverged" if is_diverged(line) else f"{100 * line[headline(line).name]:.1f} %"
 
 
 def label(arm: Arm) -> str:

@@ -24,6 +24,7 @@ from train.output.files import (
 from train.output.stray_files import is_stray
 from train.studies import keys
 from train.studies.design import Shard
+from train.tasks.task import Headline
 
 TIMES = ("seconds", "finished")
 """The fields of a line that differ when the same run is made again."""
@@ -133,6 +134,11 @@ def read(file: Path) -> list[Line]:
       UserError: If the file cannot be read, or a line is damaged.
     """
     return read_jsonl(file, _is_valid, "remove that line, and its run is made again")
+
+
+def headline(line: Line) -> Headline:
+    """Return the headline metric of the task of a line."""
+    return next(task.headline for task in tasks.TASKS if task.headline.name in line)
 
 
 def is_diverged(line: Line) -> bool:

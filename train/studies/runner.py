@@ -11,7 +11,7 @@ from train.studies import design, tuning
 from train.studies.design import Run, Setting, Shard
 from train.studies.engines.engine import Engine
 from train.studies.progress import StudyProgress
-from train.studies.results import Results
+from train.studies.results import Results, headline
 
 
 class Runner:
@@ -91,4 +91,5 @@ def _write_scalars(folder: Path, line: Line) -> None:
             metrics = {name: values[index] for name, values in curve if name != "step"}
             scalars.add(step, "train", metrics)
         split = "validation" if line["kind"] == "tune" else "test"
-        scalars.add(steps[-1], split, {name: line[name] for name in ("loss", "top1", "top5")})
+        names = [name for name in ("loss", headline(line).name, "top5") if name in line]
+        scalars.add(steps[-1], split, {name: line[name] for name in names})
