@@ -91,8 +91,8 @@ class StudyProgress:
             split = "validation" if line["kind"] == "tune" else "test"
             arm = Arm(Setting(*(line[name] for name in Setting._fields)), line["gc"])
             self._console.print(
-                f"{label(arm)}, rate {line['learning_rate']:g}, seed {line['seed']}: {split} top-1 "
-                f"{_percent(line)}",
+                f"{label(arm)}, rate {line['learning_rate']:g}, seed {line['seed']}: {split} "
+                f"{headline(line).label} {_percent(line)}",
                 markup=False,
             )
         self._console.print(
