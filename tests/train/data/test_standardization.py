@@ -12,7 +12,6 @@ from train import data, evaluate, experiment, export, loop, predict, trained
 from train.config import default_config, validate
 from train.data import standardization
 from train.data.dataset import Dataset, Split
-from train.data.records import SubsetImages
 from train.data.streaming import crops
 from train.errors import Preempted, UserError
 from train.output.saved_run import read_config
@@ -86,17 +85,17 @@ def test_streamed_images(folder, monkeypatch):
     assert standardization.measure(config, data.load(config)) == figures
     monkeypatch.setattr(standardization, "_SAMPLE", 4)
     ids = np.arange(len(images))  # another object, as the figures are kept for the first
-    sampled = standardization.measure(config, stream.replace(train=SubsetImages(stream.train, ids)))
+    sampled = standardization.measure(config, stream.divide(ids, ids))
     config.seed = 1
-    again = standardization.measure(config, stream.replace(train=SubsetImages(stream.train, ids)))
+    again = standardization.measure(config, stream.divide(ids, ids))
     assert sampled == again != figures
 
 
 def test_validation_images_do_not_count(folder):
     config = folder_config(folder)
     stream = data.load(config)
-    rest = SubsetImages(stream.train, np.arange(4))
-    stream = stream.replace(train=rest, test=stream.train)
+    stream = stream.divide(np.arange(4), np.arange(4, stream.num_train))
+    rest = stream.train
     config.data.batch_size = 4
     run = experiment.prepare(config, stream, jax.devices()[:1])
     images = [crops.center_crop(rest[index].content, 8) for index in range(4)]
