@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from train.config.entry_point import find_beside
 from train.config.fields import flatten, unknown_field
 from train.config.file import load_config_file
 from train.config.paths import check_folder, local_path
@@ -120,6 +121,7 @@ def parse_config(
     config = load_config_file(file, arguments)
     if rest := override(config, argv, values):
         raise UserError(f"unknown argument {short_repr(rest[0])}; see --help")
+    find_beside(config.get("base", config), Path(file).parent)
     words = [Path(file).stem, *re.findall(r"\w+", "".join(arguments))]
     return config, truncate("-".join(words), 100)
 

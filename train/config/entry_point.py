@@ -1,11 +1,12 @@
 """Own parts by name: `package.module:attribute`, or `file.py:attribute`.
 
-A file is looked up in the current folder. A config file may also name a file beside itself.
+A file is looked up in the current folder, then in the folder of the config file.
 """
 
 import functools
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -58,7 +59,8 @@ def load(field: str, name: str) -> Any:
     try:
         return getattr(module, attribute)
     except AttributeError:
-        defined = ", ".join(key for key in vars(module) if not key.startswith("_"))
+        own = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+        defined = ", ".join(key for key, value in own.items() if not inspect.ismodule(value))
         raise UserError(
             f"{field}={short_repr(name)}: {file} has no {attribute}; it has {defined or 'nothing'}"
         ) from None
@@ -75,7 +77,8 @@ def find_beside(config: ConfigDict, folder: Path) -> None:
             continue
         file = Path(match["file"])
         if not file.is_absolute() and not file.exists() and (folder / file).is_file():
-            config[group][name] = f"{os.path.relpath(folder / file)}:{match['attribute']}"
+            with config.ignore_type(), config.unlocked():
+                config[group][name] = f"{os.path.relpath(folder / file)}:{match['attribute']}"
 
 
 @functools.cache  # so that a class is the same object wherever it is named

@@ -41,8 +41,7 @@ def load_config_file(file: str, arguments: Sequence[str] = ()) -> ConfigDict:
             to_plain_values(config)
             trained = config.get("base", config)
             to_plain_values(trained, Config)
-            with trained.ignore_type(), trained.unlocked():
-                find_beside(trained, Path(file).parent)
+            find_beside(trained, Path(file).parent)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a config file can raise anything

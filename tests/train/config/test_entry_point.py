@@ -142,21 +142,23 @@ def test_own_optimizer_comes_after_gc(folder):
     np.testing.assert_allclose(updates["kernel"], expected)
 
 
-def test_file_beside_the_config_is_found(folder, tmp_path_factory, monkeypatch):
+@pytest.mark.parametrize("overrides", [(), ("--config.model.name=my_parts.py:MyNet",)])
+def test_file_beside_the_config_is_found(folder, tmp_path_factory, monkeypatch, overrides):
     (folder / "my_config.py").write_text(
         textwrap.dedent("""
         from configs import digits_gc
 
         def get_config():
             config = digits_gc.get_config()
-            config.model.name = "my_parts.py:MyNet"
+            if NAMED_IN_FILE:
+                config.model.name = "my_parts.py:MyNet"
             return config
-        """)
+        """).replace("NAMED_IN_FILE", str(not overrides))
     )
     monkeypatch.syspath_prepend(processes.ROOT)
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
-    command = cli.parse(["train", "--config", str(folder / "my_config.py")], str)
+    command = cli.parse(["train", "--config", str(folder / "my_config.py"), *overrides], str)
     file, _, attribute = command.config.model.name.rpartition(":")
     assert (elsewhere / file).resolve() == (folder / "my_parts.py").resolve()
     assert attribute == "MyNet"

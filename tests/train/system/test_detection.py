@@ -91,7 +91,8 @@ def test_evaluate_gives_the_summary(finished):
     assert len(scores) > 16
     assert {name: report[name] for name in scores} == {name: summary[name] for name in scores}
     after = processes.contents(finished)
-    assert set(after) - set(before) == {"evaluation.json", "evaluation.png"}
+    new = {file.name for file in set(after) - set(before)}
+    assert new == {"evaluation.json", "evaluation.png"}
     with pytest.raises(UserError, match="not for detection"):
         call(evaluate, finished, "--split=train")
 

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 import ray
 from ml_collections import ConfigDict
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import LocalRayletDiedError, RayError, RayTaskError
 
 from train.errors import UserError, describe_error
 from train.studies.engines import worker
@@ -90,6 +90,11 @@ def _outcome(ref: ray.ObjectRef) -> Outcome:
         return ray.get(ref)
     except RayTaskError:
         raise  # an error in the task's code
+    except LocalRayletDiedError as error:
+        raise UserError(
+            "the Ray node that this process is in has died; start Ray again with ray start, then "
+            "run the same command again"
+        ) from error
     except RayError as error:
         raise UserError(
             f"a task was lost {TRIES} times ({describe_error(error)}); see Ray's logs, such as "
