@@ -73,10 +73,8 @@ def parse(
     validate(config)
     for name, value in flatten(config).items():
         if value != saved[name] and name not in changeable:
-            allowed = (
-                f"it can be changed in {', '.join(changeable)}" if changeable else "leave it out"
-            )
-            raise UserError(f"config.{name} is part of the trained run; {allowed}")
+            others = f"; only {', '.join(changeable)} can be changed" if changeable else ""
+            raise UserError(f"config.{name} is part of the trained run; leave it out{others}")
     return TrainedCommand(
         config, folder, {name: holder.value for name, holder in own.items()}, arguments
     )
