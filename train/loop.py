@@ -199,7 +199,8 @@ def metrics_handler(
 
 def _result(config: ConfigDict, summary: dict[str, Any]) -> str:
     task = tasks.task_class(config)
-    return f"test {task.headline.label} {summary[summary_name(task, task.headline.name)]:.4f}"
+    value = summary[summary_name(task, task.headline.name)]
+    return f"test {task.headline.label} {'undefined' if value is None else f'{value:.4f}'}"
 
 
 def _print_once(text: str) -> None:

@@ -20,6 +20,7 @@ from train.output.data_check import check_data, record_data
 from train.output.files import LOCK_FILE, lock, read_json, write_json
 from train.output.saved_run import record_signature, record_standardization
 from train.output.stray_files import is_stray
+from train.tasks.task import summary_name
 
 
 class WorkDir:
@@ -38,7 +39,8 @@ class WorkDir:
         self.summary = folder / "summary.json"
         self.init_source_file = folder / "init_source.json"
         self._fields = json.loads(json.dumps(flatten(config)))
-        self._headline = tasks.task_class(config).headline.name
+        task = tasks.task_class(config)
+        self._headline = summary_name(task, task.headline.name)
         self._lock: int | None = None
         with self._explain_errors("read"):
             self._check_folder()
@@ -52,7 +54,8 @@ class WorkDir:
         if not self.summary.exists():
             return None
         summary = read_json(self.summary)
-        if not isinstance(summary.get(f"test_{self._headline}"), int | float):
+        # None: an average precision that is undefined.
+        if not isinstance(summary.get(self._headline, ""), int | float | None):
             raise UserError(f"{self.summary} is damaged; use another --workdir")
         return summary
 

@@ -11,9 +11,10 @@ import pytest
 
 from tests.support.processes import ROOT, summary
 from tests.support.training import train_here
-from train import experiment, models
+from train import experiment, models, tasks
 from train.checkpoints import pretrained
 from train.config import default_config, validate
+from train.data.dataset import Signature
 from train.engine import state
 from train.errors import UserError
 from train.tasks.task import means
@@ -62,12 +63,12 @@ def make_config(source, name="resnet18", **fields):
 
 
 @functools.cache
-def build_model(name, num_classes=10):
-    return models.build(make_config("", name), num_classes, (64, 64, 3))
+def build_task(name, num_classes=10):
+    return tasks.build(make_config("", name), Signature(num_classes, (64, 64, 3)))
 
 
 def load(config, num_classes=10):
-    return pretrained.load(config, build_model(config.model.name, num_classes))
+    return pretrained.load(config, build_task(config.model.name, num_classes))
 
 
 @pytest.fixture(scope="module")
@@ -223,47 +224,47 @@ def test_resume_does_not_need_source(source, tmp_path, capfd):
 
 @pytest.fixture
 def convnet(source, tmp_path):
-    """Return a copy of `source`, a config that starts from it, and its model."""
+    """Return a copy of `source`, a config that starts from it, and its task."""
     folder = shutil.copytree(source, tmp_path / "run")
     config = make_config(folder, name="convnet", init_head=True)
-    return folder, config, models.build(config, 10, (8, 8, 1))
+    return folder, config, tasks.build(config, Signature(10, (8, 8, 1)))
 
 
 @pytest.mark.slow
 def test_run_with_other_model_is_rejected(source, convnet):
     with pytest.raises(UserError, match=r"which a resnet18 has; set config\.model to the model"):
         load(make_config(source))
-    _, config, model = convnet
+    _, config, task = convnet
     config.model.weight_standardization = True
     with pytest.raises(UserError, match=r"with config\.model\.weight_standardization=False, but h"):
-        pretrained.load(config, model)
+        pretrained.load(config, task)
 
 
 @pytest.mark.slow
 def test_checkpoint_of_unfinished_run(convnet, monkeypatch):
-    folder, config, model = convnet
+    folder, config, task = convnet
     sha256 = summary(folder)["params_sha256"]
-    weights = pretrained.load(config, model)
+    weights = pretrained.load(config, task)
     assert state.sha256(weights.params) == weights.sha256 == sha256
     (folder / "summary.json").unlink()
     with pytest.raises(UserError, match=r"is not finished; .* such as .*run/checkpoints/4"):
-        pretrained.load(config, model)
+        pretrained.load(config, task)
     config.init_from = str(folder / "checkpoints" / "4")
-    assert pretrained.load(config, model).sha256 == sha256
+    assert pretrained.load(config, task).sha256 == sha256
     monkeypatch.chdir(folder / "checkpoints")
     config.init_from = "4"  # a relative path without a folder
-    assert pretrained.load(config, model).sha256 == sha256
+    assert pretrained.load(config, task).sha256 == sha256
 
 
 @pytest.mark.slow
 def test_damaged_checkpoint_is_rejected(convnet):
-    folder, config, model = convnet
+    folder, config, task = convnet
     largest = max((folder / "checkpoints").rglob("d/*"), key=lambda file: file.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
     with pytest.raises(UserError, match=r"checkpoint .*/4 is damaged \(.* has changed\)"):
-        pretrained.load(config, model)
+        pretrained.load(config, task)
 
 
 @pytest.mark.slow
@@ -302,7 +303,7 @@ def test_resnet_matches_pytorch(name, tmp_path):
     config = make_config(tmp_path / "net.safetensors", name, init_head=True)
     weights = load(config)
     images = np.random.default_rng(0).standard_normal((2, 64, 64, 3)).astype(np.float32)
-    apply = jax.jit(build_model(name).apply, static_argnums=3)
+    apply = jax.jit(build_task(name).model.apply, static_argnums=3)
     logits, _ = apply(weights.params, weights.stats, jnp.asarray(images), False)
     with torch.no_grad():
         expected = net(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()

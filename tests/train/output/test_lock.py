@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from ml_collections import ConfigDict
 
 from tests.support.processes import ROOT
+from train.config import default_config
 from train.data.dataset import Signature
 from train.errors import UserError
 from train.output.files import LOCK_FILE, lock
@@ -93,7 +93,7 @@ def test_hidden_files_are_no_foreign_folder(name, tmp_path):
     (tmp_path / name).touch()
     with Results(tmp_path, None).acquire({}):
         pass
-    workdir = WorkDir(tmp_path / "run", ConfigDict({"seed": 0}))
+    workdir = WorkDir(tmp_path / "run", default_config())
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).touch()
     workdir.acquire({}, Signature(10, (8, 8, 1)))
