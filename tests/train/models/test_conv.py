@@ -25,6 +25,8 @@ from train.runtime import compilation
 )
 @hypothesis.settings(deadline=None, max_examples=8)
 def test_gradients_match_flax(size, kernel_size, stride, groups, use_bias):
+    # XLA 0.10 and 0.12 abort the process for this gradient, with Flax's layer too.
+    hypothesis.assume(not (kernel_size == stride == 2 and min(size) == 1))
     layer = conv.Conv(
         6, 4, (kernel_size, kernel_size), stride, groups=groups, use_bias=use_bias, rngs=nnx.Rngs(0)
     )
