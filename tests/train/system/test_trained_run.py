@@ -148,7 +148,7 @@ WRONG = {
     "no folder": ((), r"--workdir nowhere has no config\.json"),
     "model": (
         ("--config.model.name=vgg11",),
-        r"config\.model\.name is part of the trained run; it",
+        r"config\.model\.name is part of the trained run; leave it out; only .* can be changed",
     ),
     "field": (
         ("--config.evl.per_class=1",),
