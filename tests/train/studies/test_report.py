@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from configs import study_digits_detection
 from tests.support.studying import tiny
 from train.studies import design, report
 from train.studies.report import dynamics, plots
@@ -243,3 +244,23 @@ def test_reference_other_than_no_gc():
     assert "top-1 with GC all" in text
     assert "between GC conv and all" in text
     assert "without GC" not in text
+
+
+def test_scores_of_detectors_are_compared():
+    """AP of large objects is undefined everywhere, and mask AP50 in one run."""
+    config = study_digits_detection.get_config()
+    lines = results(config)
+    for line in lines.values():
+        names = [f"{kind}_{name}" for kind in ("box", "mask") for name in ("ap", "ap50", "recall")]
+        line |= dict.fromkeys(names, line["top1"]) | {"box_ap_large": None, "test_loss": 1.0}
+    first = next(line for line in lines.values() if line["kind"] == "final")
+    first["mask_ap50"] = None
+    summary = summarize(config, lines)
+    assert summary.comparisons[0].difference.mean.n == 8
+    (mask_ap50,) = summary.scores["mask_ap50"]
+    assert mask_ap50.difference.mean.n == 7
+    assert summary.scores["box_recall"][0].difference == summary.comparisons[0].difference
+    text = report_text(summary)
+    assert "| box AP50    | adam" in text
+    assert "AP large" not in text
+    assert "nan" not in text

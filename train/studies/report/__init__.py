@@ -70,6 +70,8 @@ def build(summary: Summary) -> Report:
         comparison_tables.append(tables.variants(summary))
     if summary.robust:
         comparison_tables.append(tables.robust(summary))
+    if summary.scores:
+        comparison_tables.append(tables.scores(summary))
     course = dynamics.training_dynamics(summary)
     names = sorted({config.model.name for config in _arm_configs(summary)})
     return Report(

@@ -21,3 +21,13 @@ def gc_label(gc: str, study: ConfigDict) -> str:
         return "without GC"
     kinds = [kind for kind in study.gc if kind != "none"]
     return "with GC" if len(kinds) == 1 else f"with GC {gc}"
+
+
+def score_label(name: str) -> str:
+    """Return a score as text: `box AP50` for `box_ap50`.
+
+    >>> score_label("mask_ap_small")
+    'mask AP small'
+    """
+    words = [f"AP{word[2:]}" if word.startswith("ap") else word for word in name.split("_")]
+    return " ".join(words)

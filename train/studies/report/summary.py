@@ -95,6 +95,8 @@ class Summary(NamedTuple):
       variants: Each variant with the baseline of the study, at the same optimizer and GC; empty if
         the study has no baseline.
       robust: As `comparisons`, with the metric under attack; empty if the study has no attack.
+      scores: As `comparisons`, for each other score of the task, such as `box_ap50`, by its name;
+        without the scores that are undefined for this data set.
     """
 
     study: ConfigDict
@@ -103,6 +105,7 @@ class Summary(NamedTuple):
     comparisons: list[Comparison]
     variants: list[Comparison]
     robust: list[Comparison]
+    scores: dict[str, list[Comparison]]
 
 
 def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
@@ -112,7 +115,8 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
       study: A validated config.
       lines: Lines of `results.jsonl` by key.
     """
-    headline = tasks.task_class(study.base).headline
+    task = tasks.task_class(study.base)
+    headline = task.headline
     results: dict[Arm, ArmResult] = {}
     for setting in design.settings(study):
         for arm in design.arms(study, setting):
@@ -131,6 +135,13 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
         for first in [arm._replace(setting=arm.setting._replace(variant=study.baseline))]
         if study.baseline and arm != first and first in results
     ]
+    scores = {
+        name: rows
+        for name in task.scores
+        if name != headline.name
+        for rows in [_compare(study, gc_pairs, {}, name)]
+        if any(row.difference.mean.n for row in rows)
+    }
     return Summary(
         study,
         headline,
@@ -140,6 +151,7 @@ def summarize(study: ConfigDict, lines: Mapping[str, Line]) -> Summary:
         _compare(study, gc_pairs, {}, f"robust_{headline.name}")
         if study.base.adversary.eval_steps
         else [],
+        scores,
     )
 
 
@@ -168,6 +180,7 @@ def _compare(
             (100 * a[metric], 100 * b[metric])
             for a, b in zip(reference.lines, other.lines, strict=True)
             if not is_diverged(a) and not is_diverged(b)
+            if a.get(metric) is not None and b.get(metric) is not None
         ]
         first, second = [a for a, _ in finite_pairs], [b for _, b in finite_pairs]
         difference = statistics.paired_difference(first, second)

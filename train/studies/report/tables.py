@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from train.studies.design import Arm
 from train.studies.report import statistics
-from train.studies.report.labels import gc_label
+from train.studies.report.labels import gc_label, score_label
 from train.studies.report.statistics import Mean
 from train.studies.report.summary import ArmResult, Comparison, Summary
 
@@ -74,6 +74,24 @@ def robust(summary: Summary) -> Table:
         f"{_start(label)} on test images under projected gradient descent: "
         f"{adversary.eval_steps} steps of {adversary.step_size:.3g}, within "
         f"{adversary.epsilon:.3g} of each pixel in 0..1. Columns as in the first table.",
+    )
+
+
+def scores(summary: Summary) -> Table:
+    """Return the table of the scores beside the headline metric, and of their differences."""
+    study = summary.study
+    measured = ["pairs", "difference", "detectable", "p"]
+    return Table(
+        "Other scores",
+        ["score", *arm_head(study), "the first arm", "this arm", *measured],
+        [
+            [score_label(name), *arm_cells(row.other.arm, study), *_difference_cells(row)[:-1]]
+            for name, rows in summary.scores.items()
+            for row in rows
+        ],
+        "On the test split after the last step. Columns as in the first table, with the first arm "
+        "in place of that without GC. The scores depend on each other, and p is not corrected for "
+        f"their number; the study compares {summary.headline.label}.",
     )
 
 
