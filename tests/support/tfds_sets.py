@@ -8,16 +8,21 @@ def write(root, name, features, splits, version="1.0.0"):
 
     Args:
       root: The TFDS data folder.
-      name: The name of the data set.
+      name: The name of the data set, with that of its config, if it has several: `coco/2017`.
       features: A dict of TFDS features.
       splits: A dict from split names to lists of records.
       version: The version of the data set.
     """
     folder = root / name / version
     folder.mkdir(parents=True)
+    name, _, config = name.partition("/")
     info = tfds.core.DatasetInfo(
         builder=tfds.core.dataset_info.DatasetIdentity(
-            name=name, version=tfds.core.Version(version), data_dir=str(folder), module_name=""
+            name=name,
+            version=tfds.core.Version(version),
+            data_dir=str(folder),
+            module_name="",
+            config_name=config or None,
         ),
         features=tfds.features.FeaturesDict(features),
     )

@@ -5,12 +5,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train.config.detection import DETECTORS, is_detection
+from train.config.entry_point import HUGGING_FACE, is_entry_point
 from train.config.fields import flatten
 from train.config.schema import MEASURE
 from train.errors import UserError, short_repr
 
 DATA_NAMES = ("digits_detection", "coco_folder")
-"""The values of `config.data.name` that are data sets for detection."""
+"""The values of `config.data.name` that are only for detection; TFDS has more data sets."""
 
 _NUM_LEVELS = {"small": 3}  # of the feature pyramid, with the extra ones
 _DEFAULT_NUM_LEVELS = 5
@@ -44,15 +45,25 @@ def check_detection(config: ConfigDict) -> None:
     Raises:
       UserError: If not.
     """
-    name, model = config.data.name, config.model.name
-    if (name in DATA_NAMES) != is_detection(config):
-        wanted = ("model", DETECTORS) if name in DATA_NAMES else ("data", DATA_NAMES)
+    name = config.data.name
+    is_other = name in ("digits", "folder") or name.startswith(HUGGING_FACE) or is_entry_point(name)
+    if is_other if is_detection(config) else name in DATA_NAMES:
+        hint = (
+            f"data.name to {', '.join(DATA_NAMES)} or a TFDS name such as 'coco/2017'"
+            if is_detection(config)
+            else f"model.name to {' or '.join(DETECTORS)}"
+        )
         raise UserError(
-            f"config.data.name={name!r} does not fit config.model.name={model!r}; set "
-            f"config.{wanted[0]}.name to {' or '.join(wanted[1])}"
+            f"config.data.name={name!r} does not fit config.model.name={config.model.name!r}; set "
+            f"config.{hint}"
         )
     if not is_detection(config):
         return
+    if name not in DATA_NAMES and config.model.name == "mask_rcnn":
+        raise UserError(
+            f"config.model.name='mask_rcnn' needs masks, but TFDS's {name} has boxes only; set "
+            "config.model.name to faster_rcnn, or config.data.name to coco_folder"
+        )
     fields = flatten(config)
     for field, allowed in _UNSUPPORTED.items():
         if fields[field] != allowed:

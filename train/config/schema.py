@@ -53,7 +53,8 @@ class Data(Section):
     name: Text = field(
         "digits",
         "`digits`, `folder`, a TFDS name such as `cifar100`, `hf:NAME` of Hugging Face, or an "
-        "own one, `my_parts.py:data`. For detection `digits_detection` or `coco_folder`.",
+        "own one, `my_parts.py:data`. For detection `digits_detection`, `coco_folder` or a name "
+        "of TFDS such as `coco/2017`.",
     )
     dir: Text = field(
         "",

@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train.config.detection import is_detection
-from train.config.detection_checks import DATA_NAMES, check_detection
+from train.config.detection_checks import check_detection
 from train.config.entry_point import HUGGING_FACE, is_entry_point
 from train.config.fields import (
     check_names,
@@ -66,21 +66,23 @@ def _check_run(config: ConfigDict) -> None:
         raise UserError("config.num_epochs and config.num_steps are both 0; set one of them")
     if config.init_head and not config.init_from:
         raise UserError("config.init_head=True needs config.init_from; set it, or use False")
-    is_own = is_entry_point(config.data.name)
+    is_own, is_folder = is_entry_point(config.data.name), config.data.name == "folder"
     if config.data.test_share and (config.data.name == "digits" or is_own):
         raise UserError(
             f"config.data.test_share={config.data.test_share} is for data sets without a test "
             f"split, but {config.data.name} has one; set it to 0"
         )
-    has_label = config.data.name not in ("digits", "folder", *DATA_NAMES) and not is_own
-    if config.data.label != "label" and not has_label:
+    has_label = config.data.name not in ("digits", "folder") and not is_own
+    if config.data.label != "label" and (is_detection(config) or not has_label):
         raise UserError(
-            f"config.data.label={config.data.label!r} is for TFDS data sets; set it to 'label'"
+            f"config.data.label={config.data.label!r} is for classification with TFDS data sets; "
+            "set it to 'label'"
         )
-    if config.data.on_error == "skip" and config.data.name not in ("folder", "coco_folder"):
+    can_skip = config.data.name != "digits_detection" if is_detection(config) else is_folder
+    if config.data.on_error == "skip" and not can_skip:
         raise UserError(
-            "config.data.on_error='skip' is for config.data.name='folder' or 'coco_folder'; set it "
-            "to 'raise'"
+            "config.data.on_error='skip' is for config.data.name='folder' and for images with "
+            "objects; set it to 'raise'"
         )
     if config.data.batch_size % config.accumulate:
         raise UserError(

@@ -83,11 +83,11 @@ def describe(config: ConfigDict) -> Description:
     ):
         dataset = load(config)
         return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
-    from train.data import tfds_builder
+    from train.data import tfds_classification
 
     if is_text(config):
-        return tfds_builder.describe_texts(data)
-    description = tfds_builder.describe_images(data)
+        return tfds_classification.describe_texts(data)
+    description = tfds_classification.describe_images(data)
     _check_images(config, description.input_shape)
     return description
 

@@ -1,106 +1,39 @@
-"""Prepared TFDS classification sets: find, open, check and read them, without TensorFlow."""
+"""Prepared TFDS data sets: find, open, check and read them, without TensorFlow."""
 
+import contextlib
 import importlib.util
+import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
+from tensorflow_datasets.core import read_only_builder
 
 from train.config.paths import local_path
-from train.data.dataset import Description
-from train.data.records import damaged_error, label_error
 from train.errors import UserError, describe_error
 from train.tfds_names import check_name, prepare_command
 
 FIX_HINT = "prepare the data set again, or choose another --config.data.name"
 _TEST_SPLITS = ("test", "validation")
-_FEATURE_TYPES = {"image": tfds.features.Image, "text": tfds.features.Text}
 _DESCRIPTIONS = (".json", ".txt")  # files with the classes, the shapes and the numbers of records
 
 
-def open_prepared(data: ConfigDict, feature: str) -> Any:
-    """Return the builder of a prepared classification set; prepare it if TensorFlow is installed.
-
-    Args:
-      data: The `data` fields of a config.
-      feature: The feature that is classified, "image" or "text".
+def open_prepared(data: ConfigDict) -> Any:
+    """Return the builder of a prepared data set; prepare it if TensorFlow is installed.
 
     Raises:
-      UserError: If TFDS does not know the name, if the data set is not prepared or its description
-        is damaged, or if it is not a classification set with training and test examples.
+      UserError: See `open_builder`. Also if it is not prepared, or has no training or test split.
     """
-    name, folder, test_share = data.name, _data_folder(data.dir), data.test_share
-    builder = _open_builder(name, folder)
+    builder = open_builder(data)
     if not builder.info.splits:
         if importlib.util.find_spec("tensorflow") is None:
-            raise UserError(
-                f"{name} is not prepared in {builder.data_dir}; {_how_to_prepare(name, folder)}"
-            )
+            hint = _how_to_prepare(data.name, _data_folder(data.dir))
+            raise UserError(f"{data.name} is not prepared in {builder.data_dir}; {hint}")
         builder.download_and_prepare(file_format="array_record")
-    splits = builder.info.splits
-    _check_splits(name, splits, test_share)
-    train, _ = split_names(splits, test_share)
-    _check_features(data, builder.info.features, feature, splits[train].num_examples)
+    _check_splits(data.name, builder.info.splits, data.test_share)
     return builder
-
-
-def describe_images(data: ConfigDict) -> Description:
-    """Return what TFDS knows about a set of images, prepared or not.
-
-    Raises:
-      UserError: If TFDS does not know the name, or if it is not an image classification set.
-    """
-    info = _open_builder(data.name, _data_folder(data.dir)).info
-    image, _ = _classified_features(data, info.features, "image")
-    if not data.image_size:
-        check_fixed_shape(data.name, image)
-    shape = (data.image_size, data.image_size, 3) if data.image_size else image.shape
-    return _describe(data, info, "image", shape)
-
-
-def describe_texts(data: ConfigDict) -> Description:
-    """Return what TFDS knows about a set of texts, prepared or not.
-
-    Raises:
-      UserError: If TFDS does not know the name, or if it is not a text classification set.
-    """
-    info = _open_builder(data.name, _data_folder(data.dir)).info
-    return _describe(data, info, "text", (data.length,))
-
-
-def _describe(data: ConfigDict, info: Any, feature: str, shape: tuple[int, ...]) -> Description:
-    _, label = _classified_features(data, info.features, feature)
-    if not label.num_classes:
-        raise UserError(
-            f"the classes of {data.name} are not known before it is prepared; choose another "
-            "--config.data.name"
-        )
-    num_train = None
-    if "train" in info.splits:
-        train, _ = split_names(info.splits, data.test_share)
-        num_train = info.splits[train].num_examples
-    return Description(label.num_classes, shape, num_train)
-
-
-def check_fixed_shape(name: str, image: Any) -> None:
-    """Check that all images of a set fit in one uint8 array.
-
-    Raises:
-      UserError: If they do not.
-    """
-    if all(image.shape) and image.np_dtype == np.uint8:
-        return
-    can_stream = image.np_dtype == np.uint8 and None in image.shape
-    stream_hint = "set --config.data.image_size to stream it, or " if can_stream else ""
-    raise UserError(
-        f"{name} has images of shape {image.shape} and type {np.dtype(image.np_dtype).name}; "
-        f"a data set in memory needs uint8 images of one size; {stream_hint}choose another "
-        "--config.data.name"
-    )
 
 
 def split_names(splits: Any, test_share: float) -> tuple[str, list[str]]:
@@ -151,28 +84,6 @@ def open_split(builder: Any, name: str, split: str, decoders: Any = None) -> Any
         ) from error
 
 
-def read_examples(
-    builder: Any, data: ConfigDict, split: str, feature: str
-) -> Iterator[tuple[str, Any, int]]:
-    """Yield `(record name, value of the feature, label)` for each example of a split, in order.
-
-    Raises:
-      UserError: If a file or a record is damaged, or if a label is not a class.
-    """
-    num_classes = builder.info.features[data.label].num_classes
-    source = open_split(builder, data.name, split)
-    for index in range(len(source)):
-        record = f"record {index} of {describe_split(builder, data.name, split)}"
-        try:
-            example = source[index]
-            value, label = example[feature], int(example[data.label])
-        except Exception as error:  # damaged files can raise many types
-            raise damaged_error(record, error, FIX_HINT) from error
-        if not 0 <= label < num_classes:
-            raise label_error(record, label, num_classes, FIX_HINT)
-        yield record, value, label
-
-
 def _data_folder(data_dir: str) -> str | None:
     if data_dir:
         return str(local_path("config.data.dir", data_dir))
@@ -180,7 +91,13 @@ def _data_folder(data_dir: str) -> str | None:
     return str(local_path("TFDS_DATA_DIR", folder)) if folder else None
 
 
-def _open_builder(name: str, folder: str | None) -> Any:
+def open_builder(data: ConfigDict) -> Any:
+    """Return the builder of a data set, prepared or not.
+
+    Raises:
+      UserError: If TFDS does not know its name, or if its description is damaged.
+    """
+    name, folder = data.name, _data_folder(data.dir)
     check_name(name, "config.data.name", "'digits', or ")
     if folder and os.path.exists(folder) and not os.path.isdir(folder):
         raise UserError(
@@ -188,7 +105,7 @@ def _open_builder(name: str, folder: str | None) -> Any:
             "folder that contains the TFDS data sets"
         )
     try:
-        builder = tfds.builder(name, data_dir=folder, file_format="array_record")
+        builder = _find(name, folder)
         len(builder.info.splits)  # reads files, so damaged ones are reported here
     except tfds.core.registered.DatasetNotFoundError:
         raise UserError(
@@ -203,6 +120,19 @@ def _open_builder(name: str, folder: str | None) -> Any:
             f"{_how_to_prepare(name, folder)}"
         ) from error
     return builder
+
+
+def _find(name: str, folder: str | None) -> Any:
+    place = {"data_dir": folder, "file_format": "array_record"}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints how to install TensorFlow
+            return tfds.builder(name, **place)
+    except ModuleNotFoundError as error:
+        try:
+            # The program of COCO needs TensorFlow, also to define its features; its files do not.
+            return read_only_builder.builder_from_files(name, **place)
+        except tfds.core.registered.DatasetNotFoundError:
+            raise error from None
 
 
 def _check_format(name: str, folder: str | None) -> None:
@@ -260,32 +190,3 @@ def _check_splits(name: str, splits: Any, test_share: float) -> None:
             raise UserError(
                 f"the split {split!r} of {name} is empty; choose another --config.data.name"
             )
-
-
-def _check_features(data: ConfigDict, features: Any, feature: str, num_train: int) -> None:
-    _, label = _classified_features(data, features, feature)
-    if not 0 < (label.num_classes or 0) <= num_train:
-        raise UserError(
-            f"{data.name} has {label.num_classes or 'no'} classes and {num_train} training "
-            "examples; each class needs at least one; choose another --config.data.name"
-        )
-
-
-def _classified_features(data: ConfigDict, features: Any, feature: str) -> tuple[Any, Any]:
-    """Return the TFDS features of the classified examples and of their labels."""
-    by_name = dict(features.items())
-    example, label = by_name.get(feature), by_name.get(data.label)
-    if not isinstance(example, _FEATURE_TYPES[feature]) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
-        labels = sorted(
-            name for name, it in by_name.items() if isinstance(it, tfds.features.ClassLabel)
-        )
-        label_hint = f"set --config.data.label to {' or '.join(labels)}, or " if labels else ""
-        raise UserError(
-            f"{data.name} is not for {feature} classification: it needs the features {feature!r} "
-            f"and {data.label!r}, but has {', '.join(features)}; "
-            f"{label_hint}choose another --config.data.name, or set --config.data.vocabulary above "
-            "0 for texts, and to 0 for images"
-        )
-    return example, label

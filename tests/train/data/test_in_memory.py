@@ -81,7 +81,9 @@ def test_wrong_label_is_rejected(label):
 def test_label_is_for_tfds():
     config = default_config()
     config.data.label = "coarse_label"
-    with pytest.raises(UserError, match=r"data\.label='coarse_label' is for TFDS data sets"):
+    with pytest.raises(
+        UserError, match=r"data\.label='coarse_label' is for classification with TFDS"
+    ):
         validate(config)
 
 

@@ -15,7 +15,7 @@ from tests.support import tfds_sets
 from tests.support.processes import ROOT
 from train import data, experiment, loop, models
 from train.config import default_config, validate
-from train.data import tfds_builder
+from train.data import tfds_classification
 from train.data.in_memory import vocabulary
 from train.errors import Preempted
 from train.models.lstm import LSTM
@@ -117,7 +117,7 @@ def test_encoded_texts_are_cached(tmp_path, monkeypatch):
     fewer = data.load(config_of(tmp_path / "a", vocabulary=5))
     assert longer.train.inputs.shape == (64, 5)
     assert fewer.train.inputs.max() == 4
-    monkeypatch.setattr(tfds_builder, "read_examples", None)
+    monkeypatch.setattr(tfds_classification, "read_examples", None)
     again = data.load(config_of(tmp_path / "a"))
     np.testing.assert_array_equal(first.test.inputs, again.test.inputs)
     monkeypatch.undo()

@@ -15,7 +15,7 @@ from configs import colorectal_histology_gc, patch_camelyon_gc
 from tests.support import image_folder, linear
 from train import data
 from train.config import default_config, validate
-from train.data import tfds_builder
+from train.data import tfds_classification
 from train.data.inputs import standardize, to_pixels
 from train.errors import UserError
 from train.tasks.per_class import Predictions, per_class_metrics
@@ -183,10 +183,10 @@ def test_share_without_examples_is_rejected(root):
     for share, empty in ((0.001, r"train\[40:\]"), (0.999, r"train\[:0\]")):
         fields.test_share = share
         with pytest.raises(UserError, match=rf"the split '{empty}' of colorectal_histology is emp"):
-            tfds_builder.open_prepared(fields, "image")
+            tfds_classification.open_classified(fields, "image")
     fields.test_share = 0.0
     with pytest.raises(UserError, match=r"set config\.data\.test_share to the share"):
-        tfds_builder.open_prepared(fields, "image")
+        tfds_classification.open_classified(fields, "image")
 
 
 def test_digits_reject_test_share():

@@ -4,7 +4,7 @@ import jax
 from ml_collections import ConfigDict
 
 from train.data.dataset import Description
-from train.data.detection import coco_folder, dataset, digits_detection
+from train.data.detection import coco_folder, dataset, digits_detection, tfds_objects
 from train.data.detection.dataset import DetectionDataset
 from train.data.detection.source import DetectionImages
 from train.data.detection.stream import DetectionStream
@@ -24,13 +24,16 @@ def load(config: ConfigDict) -> DetectionDataset | DetectionStream:
     options, notes = view_options(config), []
     if config.data.name == "digits_detection":
         train, test = digits_detection.open_splits()
-    else:
+    elif config.data.name == "coco_folder":
         train, test, note = coco_folder.open_splits(
             config.data.dir,
             masks=options.mask_size > 0,
             on_error=config.data.on_error,
             exif_orientation=config.data.exif_orientation,
         )
+        notes.append(note)
+    else:
+        train, test, note = tfds_objects.open_splits(config.data)
         notes.append(note)
     loaded: DetectionDataset | DetectionStream
     if is_in_memory(config):
@@ -53,17 +56,21 @@ def load(config: ConfigDict) -> DetectionDataset | DetectionStream:
 
 
 def describe(config: ConfigDict) -> Description:
-    """Return what is needed to compile for the data set; without a folder, for COCO itself.
+    """Return what is needed to compile for the data set, even if it is not prepared.
+
+    `coco_folder` without a folder is COCO itself.
 
     Raises:
       UserError: If the data set is named and cannot be loaded.
     """
-    if config.data.name == "digits_detection" or config.data.dir:
+    is_folder = config.data.name == "coco_folder"
+    if config.data.name == "digits_detection" or (is_folder and config.data.dir):
         dataset = load(config)
         return Description(dataset.num_classes, dataset.input_shape, dataset.num_train)
     options = view_options(config)
     height, width = padded_shape(options.short_side, options.long_side, options)
-    return Description(_COCO_CLASSES, (height, width, 3), None)
+    num_classes = _COCO_CLASSES if is_folder else tfds_objects.num_classes(config.data)
+    return Description(num_classes, (height, width, 3), None)
 
 
 def is_in_memory(config: ConfigDict) -> bool:

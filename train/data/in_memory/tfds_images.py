@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from train.data import decoded_cache, tfds_builder
+from train.data import decoded_cache, tfds_builder, tfds_classification
 from train.data.dataset import Dataset, Split
 from train.errors import UserError
 
@@ -20,8 +20,8 @@ def load(data: ConfigDict) -> Dataset:
       UserError: If TFDS does not know the name, or if the data set is not prepared, is damaged, or
         is not a classification of images of one size.
     """
-    builder = tfds_builder.open_prepared(data, "image")
-    tfds_builder.check_fixed_shape(data.name, builder.info.features["image"])
+    builder = tfds_classification.open_classified(data, "image")
+    tfds_classification.check_fixed_shape(data.name, builder.info.features["image"])
     train, tests = tfds_builder.split_names(builder.info.splits, data.test_share)
     label = builder.info.features[data.label]
     label_name = "" if data.label == "label" else f", {data.label}"
@@ -52,7 +52,7 @@ def _decode(builder: Any, data: ConfigDict, split: str) -> Split:
             f"{tfds_builder.describe_split(builder, data.name, split)} does not fit in memory; "
             "choose a smaller data set"
         ) from None
-    examples = tfds_builder.read_examples(builder, data, split, "image")
+    examples = tfds_classification.read_examples(builder, data, split, "image")
     for index, (record, image, label) in enumerate(examples):
         if image.shape != shape:
             raise UserError(

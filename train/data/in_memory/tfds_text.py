@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from train.data import decoded_cache, tfds_builder
+from train.data import decoded_cache, tfds_builder, tfds_classification
 from train.data.dataset import Dataset, Split
 from train.data.in_memory import vocabulary
 from train.errors import UserError
@@ -27,7 +27,7 @@ def load(config: ConfigDict) -> Dataset:
     """
     data = config.data
     name, size, length = data.name, data.vocabulary, data.length
-    builder = tfds_builder.open_prepared(data, "text")
+    builder = tfds_classification.open_classified(data, "text")
     train, tests = tfds_builder.split_names(builder.info.splits, data.test_share)
     label = builder.info.features[data.label]
     label_name = "" if data.label == "label" else f", {data.label}"
@@ -82,7 +82,7 @@ def load(config: ConfigDict) -> Dataset:
 def _read(builder: Any, data: ConfigDict, split: str) -> tuple[list[str], np.ndarray]:
     """Return the texts and the labels of a split."""
     texts, labels = [], []
-    for record, text, label in tfds_builder.read_examples(builder, data, split, "text"):
+    for record, text, label in tfds_classification.read_examples(builder, data, split, "text"):
         try:
             texts.append(text.decode())
         except UnicodeDecodeError as error:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from train.data import records, tfds_builder
+from train.data import records, tfds_builder, tfds_classification
 from train.data.dataset import Fingerprint
 from train.data.records import EncodedImage
 from train.errors import UserError
@@ -62,10 +62,10 @@ def open_splits(data: ConfigDict) -> tuple[TfdsRecords, TfdsRecords]:
     The labels of a competition's test split can be secret: that of `imagenet2012` has none.
 
     Raises:
-      UserError: See `tfds_builder.open_prepared`. Also if the images do not have 8 bits, or if no
-        test split has labels.
+      UserError: See `tfds_classification.open_classified`. Also if the images do not have 8 bits,
+        or if no test split has labels.
     """
-    builder = tfds_builder.open_prepared(data, "image")
+    builder = tfds_classification.open_classified(data, "image")
     dtype = np.dtype(builder.info.features["image"].np_dtype)
     if dtype != np.uint8:
         raise UserError(
