@@ -1,7 +1,4 @@
-"""Any folder in COCO format: images, and JSON files with boxes and masks.
-
-TFDS's own reader of COCO needs TensorFlow to prepare the data.
-"""
+"""Any folder in COCO format: images, and JSON files with boxes and masks."""
 
 import hashlib
 import os

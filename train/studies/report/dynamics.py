@@ -15,6 +15,13 @@ from train.studies.results import Line, is_diverged
 Measure = Callable[[Line], float]
 """Returns the logarithm of a measure of a run; NaN if its line does not have it."""
 
+_LANDSCAPE_NOTE = (
+    " Along the update: at 0.5, 1, 2 and 4 times the update of a logged step, on the same examples "
+    "in all runs, without augmentation. Loss variation: range of the loss, in nats. Gradient "
+    "change: largest distance of the gradient from that before the update. Effective smoothness: "
+    "largest such distance divided by the distance of the weights (Santurkar et al. 2018)."
+)
+
 
 class Dynamic(NamedTuple):
     """One measure of two arms, over the pairs in which both have it.
@@ -132,11 +139,8 @@ def training_dynamics(summary: Summary) -> Table | None:
         "First arm: the one that the others are compared with. Geometric means over the logged "
         "steps of a run and over the pairs; ratio with its 95 % interval; p: paired t-test of the "
         "logarithms; p (Holm): corrected for all rows. Oscillation: root mean square of the second "
-        "differences of the logarithm, from log line to log line. Along the update: at 0.5, 1, 2 "
-        "and 4 times the update of a logged step, on the same examples in all runs, without "
-        "augmentation. Loss variation: range of the loss, in nats. Gradient change: largest "
-        "distance of the gradient from that before the update. Effective smoothness: largest such "
-        "distance divided by the distance of the weights (Santurkar et al. 2018).",
+        "differences of the logarithm, from log line to log line."
+        + (_LANDSCAPE_NOTE if study.landscape_examples else ""),
     )
 
 
