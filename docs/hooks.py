@@ -3,6 +3,7 @@
 import html
 import posixpath
 import re
+from pathlib import Path
 
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
@@ -14,7 +15,9 @@ _LINK = re.compile(r"(\]\()([^()\s#]+)(#[^()\s]*)?\)")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Replace relative links that leave docs/ by links to the repository."""
+    """Include the changelog, and make relative links that leave docs/ links to the repository."""
+    if page.file.src_uri == "changelog.md":
+        return Path("CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
     folder = posixpath.dirname(page.file.src_uri)
 
     def replace(match: re.Match[str]) -> str:
@@ -28,7 +31,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Replace formulas by MathML, which browsers show without a script from another server."""
+    """Replace formulas by MathML, and the links of notebooks to others by links to their pages.
+
+    Browsers show MathML without a script from another server.
+    """
+    own = posixpath.basename(page.file.src_uri)
+    if own.endswith(".ipynb"):
+        links = re.compile(rf'href="(?!{own})(\w+)\.ipynb"')
+        content = links.sub(r'href="../\1/"', content)
 
     def replace(match: re.Match[str]) -> str:
         _, bracket, formula = match.groups()

@@ -1,6 +1,7 @@
-"""Which arguments of a traced function are data, and which may be frozen weights."""
+"""The arguments of a traced function: which are data, and which may be frozen weights."""
 
-from collections.abc import Iterable, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -34,6 +35,62 @@ def check_unwrapped(paths_and_leaves: Iterable[tuple[Any, Any]]) -> None:
                 f"params{jax.tree_util.keystr(path)} is a {type(leaf).__name__} and not an array; "
                 "pass the arrays, such as [v.value for v in model.trainable_variables] in Keras"
             )
+
+
+def trace(fn: Callable[..., Any], params: Any, args: Any, kwargs: Any) -> Any:
+    """Return the jaxpr of `fn`, with the array leaves of `params` and the arguments as inputs.
+
+    Raises:
+      ValueError: If `fn` cannot be traced with these arguments.
+    """
+    leaves, structure = jax.tree.flatten((params, args, kwargs))
+    arrays = [leaf for leaf in leaves if is_array(leaf)]
+
+    def fn_of_arrays(*arrays):
+        remaining = iter(arrays)
+        filled = [next(remaining) if is_array(leaf) else leaf for leaf in leaves]
+        params, args, kwargs = jax.tree.unflatten(structure, filled)
+        return [leaf for leaf in jax.tree.leaves(fn(params, *args, **kwargs)) if is_array(leaf)]
+
+    try:
+        return jax.make_jaxpr(fn_of_arrays)(*arrays)
+    except Exception as error:
+        shapes = jax.tree.map(
+            lambda leaf: f"{leaf.dtype}{list(leaf.shape)}" if is_array(leaf) else leaf, args
+        )
+        arguments = reprlib.repr(shapes) + (f" {reprlib.repr(kwargs)}" if kwargs else "")
+        reason = str(error).partition("\n")[0].rstrip(".")
+        if type(error).__name__ == "TraceContextError":
+            reason += (
+                ". A variable of an NNX module that is not split, such as an nnx.Rngs or the "
+                "statistics of a batch normalization, changes outside of the trace: split the "
+                "module, and pass the rest as an argument"
+            )
+        name = getattr(fn, "__name__", f"a {type(fn).__name__}")
+        raise ValueError(
+            f"infer_axes could not trace {name} called on params and the arguments {arguments}: "
+            f"{type(error).__name__}: {reason}. Pass a function of params and its inputs, "
+            "as example arrays or jax.ShapeDtypeStructs; bind static arguments with "
+            "functools.partial"
+        ) from error
+
+
+def check_not_closed_over(jaxpr: Any, leaves: Sequence[Any]) -> None:
+    """Check that a function that uses none of its weights has no others either.
+
+    Args:
+      jaxpr: The closed jaxpr of the function.
+      leaves: The leaves of its parameters, of which it uses none.
+
+    Raises:
+      ValueError: If it closes over arrays that can be weights.
+    """
+    if any(map(is_weight, leaves)) and any(map(is_weight, jaxpr.consts)):
+        raise ValueError(
+            "fn uses no weight of params, but closes over other arrays: infer_axes cannot see the "
+            "weights that a model holds itself. Use the argument params in fn, such as "
+            "lambda params, x: model.apply(params, x)"
+        )
 
 
 def check_data_argnums(data_argnums: int | Sequence[int], count: int) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """`infer_axes`: find the fan-in axes from the traced computation."""
 
-import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
@@ -8,10 +7,12 @@ import jax
 
 from optax_gc._arguments import (
     check_data_argnums,
+    check_not_closed_over,
     check_unwrapped,
     is_array,
     is_weight,
     possible_weights,
+    trace,
 )
 from optax_gc._contractions import AS_INPUT
 from optax_gc._dims import weight_dims
@@ -91,7 +92,8 @@ def infer_axes(
       arrays: then they are the data.
     - The axes are those of the gradient, in whatever order `fn` multiplies. In `x @ (w + a @ b)`,
       as in `x @ w + x @ a @ b`, `a` is contracted along the input and `b` along the rank. In a
-      mixture of kernels, `einsum("be,eio->bio", gates, w)`, the experts `e` are no fan-in axis.
+      mixture of kernels, `einsum("be,eio->bio", gates, w)`, the axis of the experts, `e`, is not a
+      fan-in axis.
     - A contraction is ignored if no gradient flows back through it (`stop_gradient`, `argmax`), or
       if its result only rescales the weight itself (the sigma in `w / sigma`). It counts only if
       the weight has no other use.
@@ -101,21 +103,22 @@ def infer_axes(
     Nothing is guessed. These weights are left alone, and their note gives the reason:
 
     - A weight that is only gathered, added or multiplied elementwise.
-    - A learned input (a query, a latent): a weight that is contracted with weights and constants
-      only, and is broadcast, has no remaining axis of more than one element, meets the data in
-      another way, or is multiplied by a layer whose bias or next layer has the output axis.
+    - A learned input, such as the queries of a decoder. It is recognized by two signs. It is
+      contracted with weights and constants only. And either it is broadcast, or it has no remaining
+      axis of more than one element, or it meets the data in another way, or the layer that
+      multiplies it has a bias or a next layer with the output axis.
     - A weight that is passed to an unknown operation (also to one that a newer JAX has changed), or
       to a contraction that sums only a part of one of its axes.
     - A weight that only a gradient inside `fn` contracts: the last layer in a loss of derivatives.
     - An ambiguous weight: two contractions that count sum different axes of it, as in an
       autoencoder with tied weights. Put `stop_gradient` around one use, or replace its `FanIn`.
 
-    **Frozen weights.** An argument that holds weights that are not trained is no data, although
-    it is in `args`: the non-trainable variables of Keras, or the rest of an NNX module. Name the
-    data with `data_argnums`. By default, the last argument and all keyword arguments are data. An
-    argument before them is taken for weights if it is a tree in which an array has another number
-    of rows than the data. A single array is data. A weight that is contracted with weights only is
-    left alone if such an array makes a difference to its axes.
+    **Frozen weights.** Some arguments hold weights that are not trained: the non-trainable
+    variables of Keras, or the rest of an NNX module. They are not data. Name the data with
+    `data_argnums`. By default, the last argument, all keyword arguments and all single arrays are
+    data. Another argument is a tree of weights if one of its arrays has another number of rows than
+    the data. If a weight is contracted with weights only, and a single array would change its axes,
+    the weight is left alone.
 
     Args:
       fn: The model or its loss. Uses that do not reach its output do not count.
@@ -136,8 +139,9 @@ def infer_axes(
     Raises:
       TypeError: If `params` holds objects in which arrays are wrapped, such as the variables of
         Keras.
-      ValueError: If `fn` cannot be traced with these arguments; if `data_argnums` is out of range;
-        or if a weight is ambiguous and `raise_if_ambiguous` is true. The message names the weight.
+      ValueError: If `fn` cannot be traced with these arguments; if it uses no weight of `params`
+        and closes over others; if `data_argnums` is out of range; or if a weight is ambiguous and
+        `raise_if_ambiguous` is true. The message names the weight.
       NotImplementedError: If the installed JAX is so new that its jaxprs cannot be read.
 
     Examples:
@@ -154,7 +158,7 @@ def infer_axes(
     """
     paths_and_leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     check_unwrapped(paths_and_leaves)
-    jaxpr = _trace(fn, params, args, kwargs)
+    jaxpr = trace(fn, params, args, kwargs)
     leaves = [leaf for _, leaf in paths_and_leaves]
 
     def find(frozen: Iterable[int]) -> list[list[Use]]:
@@ -177,39 +181,11 @@ def infer_axes(
         data = check_data_argnums(data_argnums, len(args))
         uses = find([position for position in range(len(args)) if position not in data])
         fan_ins = list(map(_choose_fan_in, leaves, uses))
+    if not any(uses):
+        check_not_closed_over(jaxpr, leaves)
     if raise_if_ambiguous:
         _raise_if_ambiguous(paths_and_leaves, fan_ins)
     return jax.tree.unflatten(structure, fan_ins)
-
-
-def _trace(fn: Callable[..., Any], params: Any, args: Any, kwargs: Any):
-    """Return the jaxpr of `fn`, with the array leaves of `params` and the arguments as inputs."""
-    leaves, structure = jax.tree.flatten((params, args, kwargs))
-    arrays = [leaf for leaf in leaves if is_array(leaf)]
-
-    def fn_of_arrays(*arrays):
-        remaining = iter(arrays)
-        filled = [next(remaining) if is_array(leaf) else leaf for leaf in leaves]
-        params, args, kwargs = jax.tree.unflatten(structure, filled)
-        return [leaf for leaf in jax.tree.leaves(fn(params, *args, **kwargs)) if is_array(leaf)]
-
-    try:
-        return jax.make_jaxpr(fn_of_arrays)(*arrays)
-    except Exception as error:
-        shapes = jax.tree.map(
-            lambda leaf: f"{leaf.dtype}{list(leaf.shape)}" if is_array(leaf) else leaf, args
-        )
-        arguments = reprlib.repr(shapes) + (f" {reprlib.repr(kwargs)}" if kwargs else "")
-        reason = str(error).partition("\n")[0].rstrip(".")
-        if type(error).__name__ == "TraceContextError":
-            reason += ". An nnx.Rngs of a module that is not split changes outside of the trace"
-        name = getattr(fn, "__name__", f"a {type(fn).__name__}")
-        raise ValueError(
-            f"infer_axes could not trace {name} called on params and the arguments {arguments}: "
-            f"{type(error).__name__}: {reason}. Pass a function of params (split an NNX module "
-            "first) and its inputs, as example arrays or jax.ShapeDtypeStructs; bind static "
-            "arguments with functools.partial"
-        ) from error
 
 
 def _find_uses(

@@ -1,12 +1,13 @@
 """`muon_dimension_numbers`: the inferred axes in the form that optax's Muon takes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
 
 from optax_gc._layouts import FanIn
-from optax_gc._plan import check_axes, path_name
+from optax_gc._plan import BOX, check_axes, path_name
 
 
 def muon_dimension_numbers(axes: Any) -> Any:
@@ -20,8 +21,10 @@ def muon_dimension_numbers(axes: Any) -> Any:
       axes: A pytree of `FanIn`, as returned by `infer_axes`.
 
     Returns:
-      A pytree with the structure of `axes`. A leaf without fan-in or output axes has `None`: Muon
-      is not used for it. The axes that are neither are batch axes.
+      A pytree with the structure of `axes`, in which a leaf of Flax NNX has no box. A leaf without
+      fan-in or output axes has `None`: Muon is not used for it. The axes that are neither are batch
+      axes. If the pytree is callable, as a module of Equinox is, a function from the parameters to
+      such a pytree, because optax would call the module.
 
     Raises:
       TypeError: If `axes` is not a pytree of `FanIn`.
@@ -43,10 +46,32 @@ def muon_dimension_numbers(axes: Any) -> Any:
       https://kellerjordan.github.io/posts/muon/
     """
     leaves = jax.tree.leaves(axes)
-    if callable(axes) or not leaves or not all(isinstance(leaf, FanIn) for leaf in leaves):
+    if not leaves or not all(isinstance(leaf, FanIn) for leaf in leaves):
         check_axes(axes)
         raise TypeError("axes must be a pytree of optax_gc.FanIn, such as infer_axes returns")
-    return jax.tree_util.tree_map_with_path(_dimension_numbers, axes)
+    numbers = jax.tree_util.tree_map_with_path(
+        lambda path, node: _dimension_numbers(path, jax.tree.leaves(node)[0]),
+        axes,
+        is_leaf=_is_fan_in,
+    )
+    return _for_params(axes) if callable(numbers) else numbers
+
+
+def _for_params(axes: Any) -> Callable[[Any], Any]:
+    """Return a function that gives parameters the dimension numbers of the same paths."""
+    numbers = {
+        path_name(path).removesuffix(BOX): _dimension_numbers(path, fan_in)
+        for path, fan_in in jax.tree_util.tree_flatten_with_path(axes)[0]
+    }
+    return lambda params: jax.tree_util.tree_map_with_path(
+        lambda path, _: numbers[path_name(path).removesuffix(BOX)], params
+    )
+
+
+def _is_fan_in(node: Any) -> bool:
+    """Return whether a node is a `FanIn`, or one in the box of a Flax leaf."""
+    names = [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(node)[0]]
+    return isinstance(node, FanIn) or (names == ["value"] and not isinstance(node, dict))
 
 
 def _dimension_numbers(path: Any, fan_in: FanIn) -> optax.contrib.MuonDimensionNumbers | None:

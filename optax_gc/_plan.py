@@ -29,6 +29,8 @@ FanInTree: TypeAlias = FanIn | Mapping[Any, Any] | list[Any] | tuple[Any, ...] |
 Axes: TypeAlias = Rule | FanInTree | None
 """`None` for `by_name`, a rule, or a pytree of `FanIn`."""
 
+BOX = "/value"  # the end of the path of a leaf of Flax NNX, whose array is in a box
+
 
 class PlannedLeaf(NamedTuple):
     """A leaf and its validated fan-in."""
@@ -161,6 +163,9 @@ def _match_tree(axes: Axes, structure: Any, names: list[str], leaves: list[Any])
         fan_ins = structure.flatten_up_to(axes)
     except ValueError:
         by_path = _fan_ins_by_path(axes)
+        for name in set(names) - by_path.keys():  # a FanIn in place of a boxed leaf
+            if (unboxed := name.removesuffix(BOX)) in by_path:
+                by_path[name] = by_path[unboxed]
         for name, leaf in zip(names, leaves, strict=True):
             if name not in by_path and not _is_masked(leaf):
                 raise ValueError(_missing_message(axes, by_path, names, name, leaf)) from None
@@ -179,7 +184,7 @@ def _fan_ins_by_path(axes: Axes) -> dict[str, FanIn]:
     for path, fan_in in jax.tree_util.tree_flatten_with_path(axes)[0]:
         if isinstance(fan_in, FanIn):
             name = path_name(path)
-            by_path |= {name: fan_in, name.removesuffix("/value"): fan_in}
+            by_path |= {name: fan_in, name.removesuffix(BOX): fan_in}
     return by_path
 
 
@@ -205,4 +210,5 @@ def _missing_message(
 
 
 def _describe(name: str, leaf: Any) -> str:
-    return f"{name or 'the only leaf'} of shape {getattr(leaf, 'shape', None)}"
+    label = f"leaf {name}" if name.isdecimal() else name or "the only leaf"  # of a list
+    return f"{label} of shape {getattr(leaf, 'shape', None)}"

@@ -53,6 +53,20 @@ def _two_layers():
     return updates, jax.tree_util.tree_map_with_path(optax_gc.by_name, updates)
 
 
+def test_fan_in_in_place_of_nnx_leaf():
+    """Assigned in a state of inferred axes, to leave a layer alone."""
+    updates = nnx.state(nnx.Linear(4, 5, rngs=nnx.Rngs(0)), nnx.Param)
+    axes = jax.tree.map(lambda leaf: FanIn((0,) if leaf.ndim > 1 else ()), updates)
+    assert not np.allclose(centralize(updates, axes)["kernel"][...], updates["kernel"][...])
+    axes["kernel"] = FanIn(())
+    chex.assert_trees_all_equal(centralize(updates, axes), updates)
+
+
+def test_leaf_of_list_is_named():
+    with pytest.raises(ValueError, match=r"out of range for leaf 1 of shape \(4, 5\)"):
+        centralize([normal(3), normal(4, 5)], [FanIn(()), FanIn((2,))])
+
+
 @pytest.mark.parametrize("is_prefix", [True, False], ids=["prefix", "full"])
 def test_masked_with_full_axes_tree(is_prefix):
     updates, axes = _two_layers()

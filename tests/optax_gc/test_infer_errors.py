@@ -92,6 +92,17 @@ def test_empty_leaves_and_trees():
     assert optax_gc.infer_axes(lambda params: None, {"w": f32(3)})["w"].note == "never used"
 
 
+def test_closed_over_weights_are_reported():
+    """A model that holds its weights ignores the argument, and nothing would be centralized."""
+    weights = jnp.ones((4, 5))
+    with pytest.raises(ValueError, match=r"fn uses no weight of params, but closes over other"):
+        optax_gc.infer_axes(lambda params, x: x @ weights, {"w": weights}, f32(3, 4))
+    axes = optax_gc.infer_axes(
+        lambda params, x: x @ weights @ params["w"], {"w": f32(5, 2)}, f32(4)
+    )
+    assert axes["w"].axes == (0,)
+
+
 def test_wrapped_arrays_are_refused():
     """The variables of Keras have the attributes of arrays; left alone, nothing is centralized."""
     keras_variable = type("Variable", (), {"value": jnp.ones((4, 5)), "dtype": "float32"})()

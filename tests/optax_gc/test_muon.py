@@ -1,11 +1,15 @@
 """`muon_dimension_numbers`: Muon on kernels of any layout."""
 
+from collections.abc import Callable
+
 import chex
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import optax_gc
 from optax_gc import FanIn
@@ -132,3 +136,59 @@ def test_unknown_output_axes():
 def test_input_has_no_numbers():
     fan_in = FanIn((), note=f"only {AS_INPUT}")
     assert optax_gc.muon_dimension_numbers({"w": fan_in}) == {"w": None}
+
+
+class _Net(eqx.Module):
+    conv: eqx.nn.Conv2d
+    out: eqx.nn.Linear
+    activation: Callable
+
+    def __init__(self, key):
+        self.conv = eqx.nn.Conv2d(3, 4, 3, key=key)
+        self.out = eqx.nn.Linear(4, 2, key=key)
+        self.activation = jax.nn.relu
+
+    def __call__(self, image):
+        return self.out(self.activation(self.conv(image)).mean((1, 2)))
+
+
+def _chain(axes):
+    numbers = optax_gc.muon_dimension_numbers(axes)
+    muon = optax.contrib.muon(0.02, muon_weight_dimension_numbers=numbers)
+    return optax.chain(optax_gc.centralize(axes), muon)
+
+
+def test_equinox_module():
+    """The module is callable, and optax calls what is callable."""
+    model = _Net(jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (4, 3, 8, 8))
+    tx = _chain(optax_gc.infer_axes(lambda model, x: jax.vmap(model)(x), model, images))
+    params = eqx.filter(model, eqx.is_inexact_array)
+    grads = eqx.filter_grad(lambda model: (jax.vmap(model)(images) ** 2).sum())(model)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    assert abs(updates.conv.weight.mean((1, 2, 3))).max() < 1e-6 < abs(updates.conv.weight).max()
+    assert abs(updates.out.weight.mean(1)).max() < 1e-6 < abs(updates.out.weight).max()
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_nnx_module(split):
+    """The optimizer gets parameters in boxes at first, and gradients without them later."""
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(nnx.Conv(3, 4, (3, 3), rngs=rngs), nnx.Linear(4, 2, rngs=rngs))
+    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+    graph, params = nnx.split(model)
+    if split:
+        axes = optax_gc.infer_axes(lambda params, x: nnx.merge(graph, params)(x), params, images)
+    else:
+        axes = optax_gc.infer_axes(lambda model, x: model(x), model, images)
+    optimizer = nnx.Optimizer(model, _chain(axes), wrt=nnx.Param)
+    before = jnp.copy(model.layers[0].kernel[...])
+    optimizer.update(model, nnx.grad(lambda model: (model(images) ** 2).sum())(model))
+    change = model.layers[0].kernel[...] - before
+    assert abs(change.mean((0, 1, 2))).max() < 1e-6 < abs(change).max()
+
+
+def test_leaf_named_value():
+    """Only the box of an NNX leaf is removed, not a dict with this key."""
+    numbers = optax_gc.muon_dimension_numbers({"value": FanIn((0,), out_axes=(1,))})
+    assert tuple(map(tuple, numbers["value"])) == ((0,), (1,))
