@@ -41,6 +41,16 @@ def config_of(*overrides, config=CONFIG):
     return made
 
 
+def start(workdir, *flags, **options):
+    """Start a run whose programs are compiled as fast as possible: detectors compile for long."""
+    return processes.start(workdir, *flags, config=CONFIG, optimize=False, **options)
+
+
+def run(workdir, *flags, **options):
+    """Make such a run; return its stdout."""
+    return processes.wait_for_exit(start(workdir, *flags, **options))[0]
+
+
 def call(command, workdir, *arguments):
     """Run a command in this process; return its exit status."""
     return command.main(["command", "--workdir", str(workdir), *map(str, arguments)])
@@ -50,7 +60,7 @@ def call(command, workdir, *arguments):
 def finished(tmp_path_factory):
     """Return the work folder of a finished run of a process with one device."""
     workdir = tmp_path_factory.mktemp("detection") / "run"
-    out = processes.run(workdir, *SETTINGS, "--config.eval.per_class=true", config=CONFIG)
+    out = run(workdir, *SETTINGS, "--config.eval.per_class=true")
     assert "box AP" in out
     return workdir
 
@@ -132,10 +142,10 @@ def test_export_has_all_weights(finished, tmp_path):
 
 @pytest.mark.slow
 def test_killed_run_gives_same_result(finished, tmp_path):
-    process = processes.start(tmp_path, *SETTINGS, config=CONFIG)
+    process = start(tmp_path, *SETTINGS)
     assert processes.wait_until(processes.has_checkpoint(tmp_path, 4), process)
     processes.kill(process)
-    out = processes.run(tmp_path, *SETTINGS, config=CONFIG)
+    out = run(tmp_path, *SETTINGS)
     assert "resuming after step" in out
     same = ("params_sha256", "box_ap", "mask_ap", "test_loss")
     killed, whole = (processes.summary(folder) for folder in (tmp_path, finished))
@@ -144,7 +154,7 @@ def test_killed_run_gives_same_result(finished, tmp_path):
 
 @pytest.mark.slow
 def test_eight_devices_give_losses_of_one(finished, tmp_path):
-    out = processes.run(tmp_path, *SETTINGS, config=CONFIG, devices=8)
+    out = run(tmp_path, *SETTINGS, devices=8)
     assert "on 8 cpu device(s)" in out
     losses, expected = (
         [line["loss"] for line in processes.metrics(folder, "train")]
@@ -158,11 +168,8 @@ def test_eight_devices_give_losses_of_one(finished, tmp_path):
 def test_two_processes_give_ap_of_one(tmp_path):
     """The weights are those of no step, so that both have the same."""
     flags = (*SETTINGS, "--config.num_steps=1", "--config.optimizer.learning_rate=1e-30")
-    processes.run(tmp_path / "one", *flags, config=CONFIG, optimize=False)
-    pair = [
-        processes.start(tmp_path / "two", *flags, *each, config=CONFIG, optimize=False)
-        for each in processes.cluster_flags(2)
-    ]
+    run(tmp_path / "one", *flags)
+    pair = [start(tmp_path / "two", *flags, *each) for each in processes.cluster_flags(2)]
     for process in pair:
         processes.wait_for_exit(process)
     one, two = (processes.summary(tmp_path / name) for name in ("one", "two"))
@@ -211,7 +218,10 @@ def test_backbone_starts_from_pytorch_weights(tmp_path):
     ("overrides", "message"),
     [
         (("--config.model.name=convnet",), "set config.model.name to faster_rcnn or mask_rcnn"),
-        (("--config.data.name=digits",), "set config.data.name to digits_detection or coco_folder"),
+        (
+            ("--config.data.name=digits",),
+            "set config.data.name to digits_detection, coco_folder or",
+        ),
         (("--config.data.mixup=0.2",), "config.data.mixup=0.2 is not for detection"),
         (("--config.data.mean=measure",), "not for detection; set both to numbers"),
         (("--config.detection.anchor_sizes=(8.0,)",), "must have 3 numbers"),
@@ -238,5 +248,5 @@ def test_streamed_folder_trains(tmp_path):
         "--config.num_steps=2",
         "--config.eval.batch_size=2",
     )
-    processes.run(tmp_path / "run", *flags, config=CONFIG, optimize=False)
+    run(tmp_path / "run", *flags)
     assert 0 <= processes.summary(tmp_path / "run")["box_ap"] <= 1
