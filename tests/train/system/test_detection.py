@@ -100,7 +100,7 @@ def test_evaluate_gives_the_summary(finished):
     scores = [name for name in summary if name.startswith(("box_", "mask_", "test_"))]
     assert len(scores) > 16
     assert {name: report[name] for name in scores} == {name: summary[name] for name in scores}
-    again = processes.run(finished, *SETTINGS, "--config.eval.per_class=true", config=CONFIG)
+    again = run(finished, *SETTINGS, "--config.eval.per_class=true")
     assert "already finished" in again
     after = processes.contents(finished)
     new = {file.name for file in set(after) - set(before)}
