@@ -37,7 +37,7 @@ class EncodedImages(Protocol):
     def __getitem__(self, index: int) -> EncodedImage: ...
 
     def labels(self) -> np.ndarray | None:
-        """Return the label of each example; None if only reading the examples tells."""
+        """Return the label of each example; None if they are only in the records."""
 
     def record_name(self, index: int) -> str:
         """Return the name of a record for error messages."""

@@ -12,9 +12,9 @@ class ViewOptions(NamedTuple):
     """How images become examples.
 
     Attributes:
-      short_side: An image is resized, with its aspect ratio, so that its shorter side has this
-        many pixels,
-      long_side: or its longer side this many, whichever makes it smaller.
+      short_side: The length of the shorter side of a resized image, in pixels. It is less if the
+        longer side would exceed `long_side`. The aspect ratio is kept.
+      long_side: The largest length of the longer side, in pixels.
       tile: The side of the squares that training images are cut into. Training then uses tiles
         and testing whole images, neither of them resized. 0 for whole images.
       scale_jitter: The smallest and the largest factor by which a training image is resized in
