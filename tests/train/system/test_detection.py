@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from tests.support import processes
-from tests.support.detection import write_coco
+from tests.support.detection import coco_dict, write_coco
 from train import data, evaluate, export, predict, tasks
 from train.checkpoints import pretrained, torch_resnet
 from train.cli import parse
@@ -179,17 +179,28 @@ def test_two_processes_give_ap_of_one(tmp_path):
 
 @pytest.mark.slow
 def test_study_compares_ap(tmp_path):
-    base = config_of(*SETTINGS, "--config.num_steps=2", "--config.detection.test_proposals=16")
-    config = default_study(base)
+    folder = write_coco(tmp_path / "data", coco_dict(8), coco_dict(8))
+    config = default_study(
+        config_of(
+            *SETTINGS,
+            "--config.num_steps=2",
+            "--config.model.name=faster_rcnn",  # compiles faster
+            "--config.data.name=coco_folder",
+            f"--config.data.dir={folder}",
+            "--config.data.in_memory=true",
+            "--config.eval.batch_size=8",
+            "--config.detection.test_proposals=16",
+        )
+    )
     config.optimizers, config.seeds = ("adam",), (0,)
     config.learning_rates.adam = (0.001,)
     config.timing.pairs = config.timing.steps = 1
     config.target_loss = 10.0
-    summary = study.study(config, tmp_path)
+    summary = study.study(config, tmp_path / "study")
     (row,) = summary.comparisons
     assert summary.headline.name == "box_ap"
     assert row.difference.mean.n == 1
-    report = (tmp_path / "report.md").read_text()
+    report = (tmp_path / "study" / "report.md").read_text()
     assert "box AP without GC" in report
     assert "top-1" not in report
 

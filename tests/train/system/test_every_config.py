@@ -27,6 +27,7 @@ from train.studies import design
 from train.studies.config import validate_study
 
 FILES = [module.name for module in pkgutil.iter_modules(configs.__path__)]
+STUDIES = [name for name in FILES if name.startswith("study_")]
 MAX_SIDE, BATCH_SIZE, NUM_CLASSES = 64, 2, 10
 ARGUMENTS = [  # test_models.py tests those of cifar100_gc
     *(("imagenet_gc", argument) for argument in ("group", "resnet101", "resnet101,group")),
@@ -96,11 +97,18 @@ def test_config_argument(name, argument, image_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", STUDIES)
+def test_study_has_fan_ins(name, image_folder):
+    """Its training is that of the config that it starts from, with another optimizer or network."""
+    for config in training_configs(name, image_folder):
+        check_axes(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in FILES if name not in STUDIES])
 def test_config_trains_two_steps(name, image_folder, monkeypatch):
-    found = training_configs(name, image_folder)
-    descriptions = [check_axes(config) for config in found]
-    config, description = found[0], descriptions[0]
+    (config,) = training_configs(name, image_folder)
+    description = check_axes(config)
     config.data.batch_size = BATCH_SIZE
     config.data.image_size = 0
     config.precision = "float32"  # compiles faster on a CPU

@@ -124,7 +124,7 @@ def test_run_resumes_after_a_killed_process(pair, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", [0, 1])
 def test_frozen_process(frozen, pair, tmp_path):
-    processes = pair(*LONG, timeout=10)
+    processes = pair(*LONG)
     assert wait_until(has_metrics(tmp_path / "run"), processes[0])
     processes[frozen].send_signal(signal.SIGSTOP)
     assert_ends_with_one_line(processes[1 - frozen], within=60)
