@@ -15,7 +15,9 @@ _LINK = re.compile(r"(\]\()([^()\s#]+)(#[^()\s]*)?\)")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Include the changelog, and make relative links that leave docs/ links to the repository."""
+    """Include the changelog, mark examples as sessions, and make links that leave docs/ links to
+    the repository.
+    """
     if page.file.src_uri == "changelog.md":
         return Path("CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
     folder = posixpath.dirname(page.file.src_uri)
@@ -27,6 +29,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match.group()
         return f"{start}{config.repo_url}/blob/main/{path}{anchor or ''})"
 
+    markdown = markdown.replace("```python\n>>>", "```pycon\n>>>")  # site.css hides its prompts
     return _LINK.sub(replace, markdown)
 
 
