@@ -31,8 +31,7 @@ class Table(NamedTuple):
 def comparisons(summary: Summary) -> Table:
     """Return the table of accuracies with and without GC, and of their differences."""
     study, label = summary.study, summary.headline.label
-    reference = gc_label(study.gc[0], study)
-    other = gc_label(study.gc[1], study) if len(study.gc) == 2 else "with the GC of the row"
+    reference, other = _compared_arms(study)
     measured = ["pairs", "difference", "detectable", "p", "p (Holm)", "time ratio"]
     return Table(
         "Does it help?",
@@ -83,15 +82,14 @@ def scores(summary: Summary) -> Table:
     measured = ["pairs", "difference", "detectable", "p"]
     return Table(
         "Other scores",
-        ["score", *arm_head(study), "the first arm", "this arm", *measured],
+        ["score", *arm_head(study), *_compared_arms(study), *measured],
         [
             [score_label(name), *arm_cells(row.other.arm, study), *_difference_cells(row)[:-1]]
             for name, rows in summary.scores.items()
             for row in rows
         ],
-        "On the test split after the last step. Columns as in the first table, with the first arm "
-        "in place of that without GC. The scores depend on each other, and p is not corrected for "
-        f"their number; the study compares {summary.headline.label}.",
+        "Columns as in the first table. The scores depend on each other, and p is not corrected "
+        f"for their number; the study compares {summary.headline.label}.",
     )
 
 
@@ -194,6 +192,12 @@ def _arm_columns(study: ConfigDict, arm: Arm | None) -> list[tuple[str, bool, st
         ("batch size", len(study.batch_sizes) > 1, batch),
         ("GC", True, gc),
     ]
+
+
+def _compared_arms(study: ConfigDict) -> tuple[str, str]:
+    """Return the labels of the first arm of a setting, and of the arms compared with it."""
+    other = gc_label(study.gc[1], study) if len(study.gc) == 2 else "with the GC of the row"
+    return gc_label(study.gc[0], study), other
 
 
 def _difference_cells(row: Comparison) -> list[str]:
