@@ -61,7 +61,7 @@ def write_coco(root, train=None, test=None):
     images = root / "images"
     images.mkdir(parents=True)
     train, test = train or coco_dict(), test or coco_dict(1)
-    for index in range(max(len(content["images"]) for content in (train, test))):
+    for index in range(max(2, len(train.get("images", [])))):
         pixels = np.random.default_rng(index).integers(0, 255, (20, 30, 3), np.uint8)
         Image.fromarray(pixels).save(images / f"{index}.png")
     for name, content in (("train", train), ("test", test)):
