@@ -93,7 +93,7 @@ def test_summary_has_scores(finished):
 def test_evaluate_gives_the_summary(finished):
     before = processes.contents(finished)
     command = [sys.executable, "-m", "train.evaluate", "--workdir", str(finished)]
-    one_device = {"JAX_NUM_CPU_DEVICES": "1", "XLA_FLAGS": ""}  # as in the run, for the same bits
+    one_device = {"JAX_NUM_CPU_DEVICES": "1"}  # as in the run, for the same bits
     subprocess.run(command, cwd=processes.ROOT, env=os.environ | one_device, check=True)
     report = json.loads((finished / "evaluation.json").read_text())
     summary = processes.summary(finished)
