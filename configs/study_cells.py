@@ -19,7 +19,7 @@ def get_config(argument=""):
     config = default_study(base)
     config.optimizers = ("adam",)
     config.seeds = (0, 1, 2, 3, 4)
-    config.learning_rates.adam = (0.0005, 0.001, 0.002, 0.004, 0.008)
+    config.learning_rates.adam = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)
     config.tuning.seeds = (1000,)
     config.tuning.validation_examples = 58 if data == "bccd" else 21
     config.target_loss = 0.8
