@@ -163,9 +163,6 @@ def _match_tree(axes: Axes, structure: Any, names: list[str], leaves: list[Any])
         fan_ins = structure.flatten_up_to(axes)
     except ValueError:
         by_path = _fan_ins_by_path(axes)
-        for name in set(names) - by_path.keys():  # a FanIn in place of a boxed leaf
-            if (unboxed := name.removesuffix(BOX)) in by_path:
-                by_path[name] = by_path[unboxed]
         for name, leaf in zip(names, leaves, strict=True):
             if name not in by_path and not _is_masked(leaf):
                 raise ValueError(_missing_message(axes, by_path, names, name, leaf)) from None
@@ -184,7 +181,8 @@ def _fan_ins_by_path(axes: Axes) -> dict[str, FanIn]:
     for path, fan_in in jax.tree_util.tree_flatten_with_path(axes)[0]:
         if isinstance(fan_in, FanIn):
             name = path_name(path)
-            by_path |= {name: fan_in, name.removesuffix(BOX): fan_in}
+            unboxed = name.removesuffix(BOX)
+            by_path |= {name: fan_in, unboxed: fan_in, unboxed + BOX: fan_in}
     return by_path
 
 

@@ -46,19 +46,14 @@ def check_detection(config: ConfigDict) -> None:
       UserError: If not.
     """
     name = config.data.name
-    is_other = name in ("digits", "folder") or name.startswith(HUGGING_FACE) or is_entry_point(name)
-    if is_other if is_detection(config) else name in DATA_NAMES:
-        hint = (
-            f"data.name to {', '.join(DATA_NAMES)} or a TFDS name such as 'coco/2017'"
-            if is_detection(config)
-            else f"model.name to {' or '.join(DETECTORS)}"
-        )
-        raise UserError(
-            f"config.data.name={name!r} does not fit config.model.name={config.model.name!r}; set "
-            f"config.{hint}"
-        )
+    misfit = f"config.data.name={name!r} does not fit config.model.name={config.model.name!r}; set "
     if not is_detection(config):
+        if name in DATA_NAMES:
+            raise UserError(f"{misfit}config.model.name to {' or '.join(DETECTORS)}")
         return
+    if name in ("digits", "folder") or name.startswith(HUGGING_FACE) or is_entry_point(name):
+        names = ", ".join(DATA_NAMES)
+        raise UserError(f"{misfit}config.data.name to {names} or a TFDS name such as 'coco/2017'")
     if name not in DATA_NAMES and config.model.name == "mask_rcnn":
         raise UserError(
             f"config.model.name='mask_rcnn' needs masks, but TFDS's {name} has boxes only; set "

@@ -81,7 +81,7 @@ def open_splits(data: ConfigDict) -> TfdsSplits:
       UserError: See `tfds_builder.open_prepared`. Also if the data set has no boxes, or if some are
         wrong and `data.on_error` is "raise".
     """
-    num_classes(data)
+    num_classes(data)  # raises for sets without boxes, before they are prepared
     builder = tfds_builder.open_prepared(data)
     train_name, test_names = tfds_builder.split_names(builder.info.splits, 0.0)
     tests = [_Split(builder, data.name, name) for name in test_names]
