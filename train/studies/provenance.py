@@ -26,13 +26,20 @@ def describe() -> dict[str, str | None]:
 
 
 def _processor() -> str:
-    """Return the model of the CPU."""
+    """Return the model of the CPU, with the numbers that tell generations of one name apart."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not Linux
         return platform.processor() or platform.machine()
-    models = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
-    return models[0] if models else platform.machine()
+    first = dict(_field(line) for line in text.partition("\n\n")[0].splitlines())
+    if "model name" not in first:  # as on ARM
+        return platform.machine()
+    return f"{first['model name']} (family {first['cpu family']}, model {first['model']})"
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.strip(), value.strip()
 
 
 def _commit() -> str | None:
