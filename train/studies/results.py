@@ -151,6 +151,12 @@ def is_diverged(line: Line) -> bool:
     return not all(value is not None and math.isfinite(value) for value in values)
 
 
+def machine(line: Line) -> str:
+    """Return the type of machine that computed a line: the processor, or the accelerator."""
+    is_cpu = line["device"] == "cpu" and "processor" in line
+    return f"cpu ({line['processor']})" if is_cpu else line["device"]
+
+
 def _by_key(file: Path) -> dict[str, Line]:
     return {line["key"]: line for line in map(_with_current_key, read(file))}
 

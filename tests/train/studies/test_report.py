@@ -24,17 +24,26 @@ LANDSCAPE = ("loss_variation", "gradient_change", "effective_smoothness")
 def results(config, diverged=(), rates_that_diverge=()):
     """Return a line for each run of a study; `diverged` has pairs of GC and seed."""
     lines = {}
-    for setting in design.settings(config):
-        for arm in design.arms(config, setting):
-            runs = design.tuning_runs(config, arm)
-            for rate in design.rates(config, setting):
-                runs += design.final_runs(config, arm, rate)
-            for run in runs:
-                failed = (arm.gc, run.seed) in diverged or (
-                    run.kind == "tune" and run.learning_rate in rates_that_diverge
-                )
-                lines[run.key] = _line(run, failed)
+    for run in all_runs(config):
+        failed = (run.arm.gc, run.seed) in diverged or (
+            run.kind == "tune" and run.learning_rate in rates_that_diverge
+        )
+        lines[run.key] = _line(run, failed)
     return lines
+
+
+def all_runs(config):
+    """Return the tuning runs of a study, and its reported runs with every rate."""
+    return [
+        run
+        for setting in design.settings(config)
+        for arm in design.arms(config, setting)
+        for runs in (
+            design.tuning_runs(config, arm),
+            *(design.final_runs(config, arm, rate) for rate in design.rates(config, setting)),
+        )
+        for run in runs
+    ]
 
 
 def _line(run, failed):
@@ -90,6 +99,22 @@ def test_diverged_runs_are_left_out():
     assert "With momentum, 2 of 12 runs without GC diverged (seeds 3, 7); they are left" in text
     assert "| 2 of 12 (seeds 3, 7) |" in text
     assert "10 pairs" in text
+
+
+def test_pairs_of_different_machines_are_named():
+    config = study_config()
+    lines = results(config)
+    same = [line | {"processor": "A", "device": "cpu"} for line in lines.values()]
+    text = report_text(summarize(config, dict(zip(lines, same, strict=True))))
+    assert "Device: cpu (A), JAX 0.0." in text
+    assert "one pair come from" not in text
+    changed = (
+        line | {"processor": "B"} if (run.seed, run.arm.gc) in {(3, "all"), (7, "none")} else line
+        for run, line in zip(all_runs(config), same, strict=True)
+    )
+    text = report_text(summarize(config, dict(zip(lines, changed, strict=True))))
+    assert "Device: cpu (A), JAX 0.0; cpu (B), JAX 0.0." in text
+    assert "come from different processors or versions of JAX for seeds 3, 7." in text
 
 
 @pytest.mark.parametrize("gc", ["none", "all"])

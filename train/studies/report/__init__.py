@@ -14,7 +14,7 @@ from train.studies.report.conclusions import conclusions
 from train.studies.report.plots import Plot
 from train.studies.report.summary import Summary
 from train.studies.report.tables import Table
-from train.studies.results import Line
+from train.studies.results import Line, machine
 
 _PLOTS = "plots"  # the folder of the plots
 _STYLE = """
@@ -184,7 +184,7 @@ def _setup(summary: Summary) -> list[str]:
 def _execution(lines: list[Line]) -> list[str]:
     """Return sentences on how, where and when the runs of some lines were made."""
     together = " or ".join(sorted({line["together"] for line in lines}))
-    machines = sorted({f"{line['device']}, JAX {line['jax']}" for line in lines})
+    machines = sorted({f"{machine(line)}, JAX {line['jax']}" for line in lines})
     days = sorted({line["finished"][:10] for line in lines})
     dates = " to ".join(dict.fromkeys((days[0], days[-1])))
     return [

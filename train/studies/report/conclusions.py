@@ -6,6 +6,7 @@ from train.studies.report import statistics
 from train.studies.report.labels import gc_label, setting_label
 from train.studies.report.summary import Comparison, Summary
 from train.studies.report.tables import interval
+from train.studies.results import machine
 
 _SIGNIFICANCE_LEVEL = 0.05
 
@@ -14,6 +15,7 @@ def conclusions(summary: Summary) -> list[str]:
     """Return sentences on diverged runs, on each comparison, on the chosen rates and on time."""
     return [
         *_divergence(summary),
+        *_different_machines(summary),
         *(_gc_conclusion(row, summary) for row in _with_finite_arms(summary.comparisons)),
         *(_variant_conclusion(row, summary) for row in _with_finite_arms(summary.variants)),
         *_rates_at_edge(summary),
@@ -47,6 +49,25 @@ def _divergence(summary: Summary) -> list[str]:
             f"{start}{failed} of {total} runs {gc} diverged ({plural} {seeds}); {end}."
         )
     return sentences
+
+
+def _different_machines(summary: Summary) -> list[str]:
+    """Return a sentence if machines can cause a part of the differences between the arms."""
+    seeds = {
+        seed
+        for row in (*summary.comparisons, *summary.variants)
+        for seed, *pair in zip(
+            summary.study.seeds, row.reference.lines, row.other.lines, strict=True
+        )
+        if len({(machine(line), line["jax"]) for line in pair}) > 1
+    }
+    if not seeds:
+        return []
+    names = ", ".join(str(seed) for seed in summary.study.seeds if seed in seeds)
+    return [
+        "The runs of one pair come from different processors or versions of JAX for seeds "
+        f"{names}. Repeat these seeds on one type of machine."
+    ]
 
 
 def _with_finite_arms(rows: list[Comparison]) -> list[Comparison]:
