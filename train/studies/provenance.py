@@ -26,20 +26,27 @@ def describe() -> dict[str, str | None]:
 
 
 def _processor() -> str:
-    """Return the model of the CPU, with the numbers that tell generations of one name apart."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not Linux
         return platform.processor() or platform.machine()
-    first = dict(_field(line) for line in text.partition("\n\n")[0].splitlines())
-    if "model name" not in first:  # as on ARM
-        return platform.machine()
-    return f"{first['model name']} (family {first['cpu family']}, model {first['model']})"
+    return processor_name(cpuinfo) or platform.machine()
 
 
-def _field(line: str) -> tuple[str, str]:
-    name, _, value = line.partition(":")
-    return name.strip(), value.strip()
+def processor_name(cpuinfo: str) -> str:
+    """Return the name of the first CPU in `/proc/cpuinfo`; empty if it has none, as on 64-bit ARM.
+
+    Family and model follow the name, because one name can stand for several generations.
+    """
+    lines = (line.partition(":") for line in cpuinfo.partition("\n\n")[0].splitlines())
+    fields = {key.strip(): value.strip() for key, _, value in lines}
+    numbers = [
+        f"{label} {fields[key]}"
+        for label, key in (("family", "cpu family"), ("model", "model"))
+        if key in fields
+    ]
+    name = fields.get("model name", "")
+    return f"{name} ({', '.join(numbers)})" if name and numbers else name
 
 
 def _commit() -> str | None:
