@@ -119,28 +119,21 @@ def _options(config: ConfigDict, network: Network) -> dict[str, Any]:
 
 
 def _check_options(config: ConfigDict, network: Network) -> None:
-    for field in _UNSUPPORTED:
-        value, allowed = config.model[field], _allowed(network, field)
-        if allowed is None or value in allowed:
+    for field, default in _UNSUPPORTED.items():
+        value = config.model[field]
+        if value == default or _supports(network, field):
             continue
         models = TEXT_MODELS if is_text(config) else MODELS
-        others = []
-        for name, factory in models.items():
-            values = _allowed(Network(name, factory), field)
-            if values is None or value in values:
-                others.append(name)
+        others = [name for name, make in models.items() if _supports(Network(name, make), field)]
         other = f", or config.model.name to one of {', '.join(others)}" if others else ""
         raise UserError(
             f"config.model.{field}={short_repr(value)} is not for {config.model.name}; set it to "
-            f"{' or '.join(map(repr, allowed))}{other}"
+            f"{default!r}{other}"
         )
 
 
-def _allowed(network: Network, field: str) -> tuple | None:
-    """Return the values of a field of `config.model` that a network supports; None for all."""
-    if not network.takes("norm" if field == "weight_standardization" else field):
-        return (_UNSUPPORTED[field],)
-    return getattr(network.definition, "OPTIONS", {}).get(field)
+def _supports(network: Network, field: str) -> bool:
+    return network.takes("norm" if field == "weight_standardization" else field)
 
 
 def _check_image_size(network: Network, input_shape: tuple[int, ...]) -> None:

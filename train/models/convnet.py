@@ -1,6 +1,6 @@
 """A small convolutional network of 0.1 million parameters, designed for the 8x8 digits."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,6 @@ from train.models.layers.norm import Normalization, normalize
 
 class ConvNet(nnx.Module):
     """Three 3x3 convolutions with normalization, global average pooling, and a classifier."""
-
-    OPTIONS: ClassVar = {"norm": ("batch", "group", "none", "weight")}
-    """The values of fields of `config.model` that it supports."""
 
     def __init__(
         self, *, num_classes: int, channels: int, norm: Normalization, dtype: Any, rngs: nnx.Rngs

@@ -8,7 +8,7 @@ convolutions in the shortcuts that change the shape.
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,9 +39,6 @@ class ResNet(nnx.Module):
       dtype: The dtype of the activations.
       rngs: For the initial parameters.
     """
-
-    OPTIONS: ClassVar = {"norm": ("batch", "group")}
-    """The values of fields of `config.model` that it supports."""
 
     def __init__(
         self,

@@ -183,12 +183,6 @@ def test_rejects_unknown_name():
         ("convnet", "stem", "7x7", "set it to '3x3', or config.model.name to one of resnet8,"),
         ("convnet", "remat", True, "set it to False, or config.model.name to one of resnet8,"),
         ("vgg11", "norm", "group", "set it to 'batch', or config.model.name to one of convnet,"),
-        (
-            "resnet18",
-            "norm",
-            "none",
-            "set it to 'batch' or 'group', or config.model.name to one of convnet",
-        ),
         ("densenet121", "weight_standardization", True, "set it to False, or config.model.name"),
     ],
 )

@@ -76,9 +76,10 @@ def test_training_with_gc_keeps_kernel_means(kind):
     assert float(drift.distance) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["batch", "group"])
-def test_axes_of_standardized_resnet(name):
-    check_axes(build("resnet20", remat=True, norm=name, weight_standardization=True))
+@pytest.mark.parametrize("kind", [*KINDS.values(), Normalization("batch", True)])
+def test_axes_of_resnet(kind):
+    options = {"norm": kind.name, "weight_standardization": kind.weight_standardization}
+    check_axes(build("resnet20", remat=True, **options))
 
 
 @pytest.mark.parametrize("kind", ["group", "weight"])

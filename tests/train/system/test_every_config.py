@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import configs
+from configs import study_claims
 from tests.support import fine_grained
 from train import data, experiment, models, tasks
 from train.config import validate
@@ -36,6 +37,14 @@ ARGUMENTS = [  # test_models.py tests those of cifar100_gc
     ("cifar100_batch_gc", "2"),
     ("coco_faster_rcnn_gc", "resnext101_64x4d"),
     ("coco_mask_rcnn_gc", "resnet101,group"),
+    ("study_cifar100_small", "decay"),
+    ("study_cifar100_small", "axes"),
+    ("study_cells", "nuclei"),
+    *(
+        ("study_claims", f"{part},{data}")
+        for part in study_claims.PARTS
+        for data in study_claims.DATA
+    ),
 ]
 
 
