@@ -32,10 +32,10 @@ def get_config(argument=""):
         case "attack":
             config.base.adversary.update(eval_steps=10, epsilon=1 / 255, step_size=0.25 / 255)
             if data == "digits":  # images of 8x8 pixels need a stronger attack
-                config.base.adversary.update(epsilon=32 / 255, step_size=8 / 255)
+                config.base.adversary.update(epsilon=16 / 255, step_size=4 / 255)
         case "batch":
             config.batch_sizes = (16, 128, 1024)
-            config.learning_rates.momentum = (0.01, 0.03, 0.1, 0.3, 1.0)
+            config.learning_rates.momentum = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
         case "depth":
             config.variants = {
                 f"{name} {norm}": {"model": {"name": name, "norm": norm, "widen_factor": 1}}
@@ -52,6 +52,7 @@ def get_config(argument=""):
             }
         case "axes":
             config.gc = ("none", "all", "whole_tensor", "first_axis_out")
+            config.learning_rates.momentum = (0.03, 0.1, 0.3, 1.0, 3.0)
     return config
 
 
