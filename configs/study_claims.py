@@ -52,7 +52,7 @@ def get_config(argument=""):
             }
         case "axes":
             config.gc = ("none", "all", "whole_tensor", "first_axis_out")
-            config.learning_rates.momentum = (0.03, 0.1, 0.3, 1.0, 3.0)
+            config.learning_rates.momentum = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     return config
 
 
