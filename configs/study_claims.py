@@ -36,7 +36,8 @@ def get_config(argument=""):
         case "batch":
             config.batch_sizes = (16, 128, 1024)
             config.learning_rates.momentum = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-        case "depth":
+        case "depth":  # without normalization, only small rates are stable
+            config.learning_rates.momentum = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
             config.variants = {
                 f"{name} {norm}": {"model": {"name": name, "norm": norm, "widen_factor": 1}}
                 for name in ("resnet8", "resnet20", "resnet56")
