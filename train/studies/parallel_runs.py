@@ -8,28 +8,19 @@ from typing import Any, NamedTuple, TypeGuard
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from optax_gc import diagnostics
 from train import experiment, tasks
 from train.data import class_counts
-from train.data.batch import Examples, put_split
-from train.data.class_counts import ClassCounts
+from train.data.batch import put_split
 from train.data.dataset import AnyDataset, Dataset, is_in_memory
-from train.data.order import two_epochs
-from train.engine import averaging, dispatch, optimizers, schedules, state, step
-from train.engine.evaluation import make_evaluate
-from train.engine.optimizers import Measures, Optimizer
-from train.engine.resident import make_train_steps
-from train.engine.state import TrainState
+from train.engine import averaging, dispatch
 from train.runtime import compilation
-from train.studies import landscape, measures
-from train.studies.landscape import Landscape
-from train.studies.measures import Curve, FinalMeasures
-from train.tasks.task import Evaluation, MetricSums
+from train.studies import measures
+from train.studies.measures import Curve
+from train.studies.run_functions import RunFunctions
 
 
 class RunInputs(NamedTuple):
@@ -79,7 +70,6 @@ class ParallelRuns:
           per_device: The number of runs on each device.
           landscape_examples: Training examples for `train.studies.landscape`; 0 to leave it out.
         """
-        self._landscape_examples = landscape_examples
         self._run = experiment.prepare(config, dataset, devices[:1])
         self._per_device = per_device
         self._mesh = jax.make_mesh(
@@ -90,12 +80,13 @@ class ParallelRuns:
         self.total_steps = self._run.plan.total_steps
         replicated = NamedSharding(self._mesh, P())
         self._train_split = put_split(dataset.train, replicated)
-        self._classes = class_counts.for_sampling(self._run.config, dataset)
+        classes = class_counts.for_sampling(self._run.config, dataset)
+        self._functions = RunFunctions(self._run, classes, landscape_examples)
         self._test_split = put_split(dataset.test, replicated)
         self._pretrained = self._run.pretrained and self._run.pretrained[:2]
         self.init_sha256 = self._run.pretrained and self._run.pretrained.sha256
         self._init_states = self._compile(
-            self._init_state, 2, *self._inputs([0], [1.0]), self._pretrained
+            self._functions.init_state, 2, *self._inputs([0], [1.0]), self._pretrained
         )
         self._train_steps: Any = None
         self._measure: Any = None
@@ -168,14 +159,14 @@ class ParallelRuns:
         epoch_offset_count = jnp.asarray(np.array([epoch, offset, stop - start], np.int32))
         args = (*inputs, states, self._train_split, epoch_offset_count)
         if self._train_steps is None:
-            self._train_steps = self._compile(self._make_steps, 3, *args, donate=2)
+            self._train_steps = self._compile(self._functions.train_steps, 3, *args, donate=2)
         return self._train_steps(*args)
 
     def measure(self, inputs: RunInputs, before: Any, grads: Any) -> Any:
         """Return the measures of a step of each run."""
         args = (*inputs, before, grads, self._train_split)
         if self._measure is None:
-            self._measure = self._compile(self._measure_run, 4, *args)
+            self._measure = self._compile(self._functions.measure, 4, *args)
         return self._measure(*args)
 
     @property
@@ -193,7 +184,7 @@ class ParallelRuns:
         states = states._replace(params=params, opt_state=())
         args = (*inputs, states, self._train_split, self._test_split, self._pretrained)
         if self._evaluate is None:
-            self._evaluate = self._compile(self._evaluate_run, 3, *args)
+            self._evaluate = self._compile(self._functions.evaluate, 3, *args)
         all_results = jax.device_get((states.params, self._evaluate(*args)))
         results: list[dict[str, Any]] = []
         for index in range(self.width):
@@ -236,75 +227,6 @@ class ParallelRuns:
             donate_argnums=() if donate is None else donate,
         )
         return compilation.compile_program(jitted, *args)[0]
-
-    def _optimizer(self, rate: jax.Array) -> Optimizer:
-        run = self._run
-        schedule = schedules.make_schedule(run.config, run.plan, rate)
-        return optimizers.build(run.config, schedule, run.optimizer.axes, run.task.last_layer)
-
-    def _init_state(self, seed: jax.Array, rate: jax.Array, pretrained: Any) -> TrainState:
-        task = self._run.task
-        return state.create(task.init, task.metrics, self._optimizer(rate), seed, pretrained)
-
-    def _make_steps(
-        self,
-        seed: jax.Array,
-        rate: jax.Array,
-        train_state: TrainState,
-        split: Any,
-        epoch_offset_count: jax.Array,
-    ):
-        functions = step.make(self._run.config, self._run.task, self._optimizer(rate), seed)
-        plan = self._run.plan
-        train_steps = make_train_steps(functions, plan.batch_size, None)
-        classes = self._classes and ClassCounts(split.labels, jnp.asarray(self._classes.counts))
-        order = two_epochs(seed, epoch_offset_count[0], plan.num_examples, classes)
-        return train_steps(train_state, split, order, epoch_offset_count[1:])
-
-    def _measure_run(
-        self,
-        seed: jax.Array,
-        rate: jax.Array,
-        before: TrainState,
-        grads: Any,
-        train_split: Examples,
-    ) -> tuple[Measures, Landscape | None]:
-        del seed
-        update, measured = self._optimizer(rate).measure(grads, *before.of_optimizer)
-        if not self._landscape_examples:
-            return measured, None
-        loss = landscape.training_loss(
-            self._run.task, before.stats, train_split, self._landscape_examples
-        )
-        return measured, landscape.measure(loss, before.params, update)
-
-    def _evaluate_run(
-        self,
-        seed: jax.Array,
-        rate: jax.Array,
-        train_state: TrainState,
-        train_split: Examples,
-        test_split: Examples,
-        pretrained: Any,
-    ):
-        del rate
-        evaluations = self._run.task.evaluations(seed)
-
-        def score(split: Examples, evaluation: Evaluation) -> MetricSums:
-            count = split.num_examples
-            batch_size = min(self._run.config.eval.batch_size, count)
-            evaluate = make_evaluate(evaluation, batch_size, count, None)
-            return evaluate(train_state.params, train_state.stats, split)
-
-        params = train_state.params
-        initial_params, _ = state.init_weights(self._run.task.init, seed, pretrained)
-        drift = diagnostics.mean_drift(params, initial_params, self._run.optimizer.axes).distance
-        return FinalMeasures(
-            test={prefix: score(test_split, each) for prefix, each in evaluations.items()},
-            train=score(train_split, evaluations[""]),
-            mean_drift=drift,
-            params_norm=optax.tree.norm(params),
-        )
 
 
 class _Bound(NamedTuple):
