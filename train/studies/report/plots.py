@@ -21,6 +21,7 @@ from train.studies.report.summary import ArmResult, Comparison, Summary
 
 _DrawArm = Callable[[Axes, ArmResult, dict], Line2D]
 _WIDTH = 5.0  # inches
+_LABELED_RATIO = 500  # up to this ratio, an axis has room for three labels a decade
 _LABEL_CHARS = 26
 _COLORS = ("tab:gray", "tab:orange", "tab:blue", "tab:green", "tab:purple")
 _LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # one for each kind of GC
@@ -108,7 +109,9 @@ def _curves(summary: Summary, ylabel: str, name: str) -> Figure:
     figure, panels = _panels(summary, draw_arm, "linear", "log")
     for axes in panels.values():
         # Matplotlib's own labels overlap on small panels.
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+        low, high = axes.get_ylim()
+        subs = (1, 2, 5) if high < _LABELED_RATIO * low else (1,)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     figure.supxlabel("step", fontsize=10)
