@@ -8,7 +8,8 @@ for momentum and Adam. `attack`: the accuracy under projected gradient descent. 
 from 16 to 1024. `depth`: 8, 20 and 56 layers, with batch normalization and without. `norm`: other
 normalization layers. `axes`: GC over the wrong axes.
 
-On the digits, a study has eight pairs of runs for each comparison and takes minutes on two cores.
+On the digits, a study has eight pairs of runs for each comparison and takes minutes on two cores;
+`depth` takes an hour, much of it compilation.
 On CIFAR-100, it has five pairs of runs of the small ResNet, three epochs each, and takes one to
 four hours.
 """

@@ -52,13 +52,8 @@ class RunFunctions(NamedTuple):
     ) -> tuple[Any, ...]:
         """Make some steps.
 
-        Args:
-          seed: See above.
-          rate: See above.
-          train_state: The state before them.
-          split: The training split.
-          epoch_offset_count: int32, (3,): the epoch of the first step, its first example in the
-            order of that epoch, and the number of steps.
+        `epoch_offset_count`, int32 (3,), is the epoch of the first step, its first example in the
+        order of that epoch, and the number of steps.
         """
         functions = step.make(self.run.config, self.run.task, self._optimizer(rate), seed)
         plan = self.run.plan
