@@ -4,7 +4,7 @@
 
 ResNet-8 with twice the width, and a first convolution that halves the image. The recipe was chosen
 on a validation split of 5,000 training images, without GC. Crops have 2 pixels of padding: 4 pixels
-are too much for ten epochs. See docs/trainer/recipes.md.
+are too much for ten epochs. Results: docs/studies/does-it-help.md.
 """
 
 from configs import cifar100_gc
