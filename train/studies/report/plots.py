@@ -21,7 +21,8 @@ from train.studies.report.summary import ArmResult, Comparison, Summary
 
 _DrawArm = Callable[[Axes, ArmResult, dict], Line2D]
 _WIDTH = 5.0  # inches
-_LABELED_RATIO = 500  # up to this ratio, an axis has room for three labels a decade
+_LABELS_BY_RATIO = {10: (1, 1.5, 2, 3, 5, 7), 500: (1, 2, 5)}
+"""The labels of a decade for which an axis has room, by the ratio of its ends."""
 _LABEL_CHARS = 26
 _COLORS = ("tab:gray", "tab:orange", "tab:blue", "tab:green", "tab:purple")
 _LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # one for each kind of GC
@@ -110,7 +111,7 @@ def _curves(summary: Summary, ylabel: str, name: str) -> Figure:
     for axes in panels.values():
         # Matplotlib's own labels overlap on small panels.
         low, high = axes.get_ylim()
-        subs = (1, 2, 5) if high < _LABELED_RATIO * low else (1,)
+        subs = next((subs for ratio, subs in _LABELS_BY_RATIO.items() if high < ratio * low), (1,))
         axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
